@@ -1,0 +1,72 @@
+"""unmem: score how memorized examples are, make a trained classifier forget some, and show what was forgotten."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from unmem.data import Examples, Splits, flip_labels, load, stratified_split
+    from unmem.errors import UserError
+    from unmem.evaluation import Evaluation, Outcome, evaluate, tug_of_war
+    from unmem.memorization import LearningEvents, Scores, load_scores, save_scores
+    from unmem.recipe import Recipe
+    from unmem.report import Report
+    from unmem.training import Observer, fit, predict, train
+    from unmem.unlearning import RUM, FineTune, NegGradPlus, Nothing, Problem, Retrain, Unlearner
+
+# Public name -> the room it lives in. Imported on first use, so that `unmem --help` need not load PyTorch.
+_ROOMS = {
+    "unmem.data": ("Examples", "Splits", "flip_labels", "load", "stratified_split"),
+    "unmem.errors": ("UserError",),
+    "unmem.evaluation": ("Evaluation", "Outcome", "evaluate", "tug_of_war"),
+    "unmem.memorization": ("LearningEvents", "Scores", "load_scores", "save_scores"),
+    "unmem.recipe": ("Recipe",),
+    "unmem.report": ("Report",),
+    "unmem.training": ("Observer", "fit", "predict", "train"),
+    "unmem.unlearning": ("RUM", "FineTune", "NegGradPlus", "Nothing", "Problem", "Retrain", "Unlearner"),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
+    "Examples",
+    "Splits",
+    "flip_labels",
+    "load",
+    "stratified_split",
+    "UserError",
+    "Evaluation",
+    "Outcome",
+    "evaluate",
+    "tug_of_war",
+    "LearningEvents",
+    "Scores",
+    "load_scores",
+    "save_scores",
+    "Recipe",
+    "Report",
+    "Observer",
+    "fit",
+    "predict",
+    "train",
+    "RUM",
+    "FineTune",
+    "NegGradPlus",
+    "Nothing",
+    "Problem",
+    "Retrain",
+    "Unlearner",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'unmem' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m unmem` is `unmem`."""
+
+from unmem.cli.app import main
+
+main()

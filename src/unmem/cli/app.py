@@ -1,0 +1,58 @@
+"""`unmem`: the commands, and how their errors end."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from unmem import __version__
+from unmem.cli.demo import demo
+from unmem.cli.forget import forget
+from unmem.cli.score import score
+from unmem.cli.train import train
+from unmem.errors import UserError
+
+INTERRUPTED = 130
+
+_EXAMPLES = {
+    demo: "unmem demo --out runs/demo",
+    train: "unmem train --data digits --flip 0.05 --out runs/original",
+    score: "unmem score --data digits --flip 0.05 --method confidence,accuracy --out runs/scores",
+    forget: "unmem forget --data digits --top confidence:50 --method rum --reference retrain --out runs/forgot",
+}
+
+
+def build() -> App:
+    app = App(
+        name="unmem",
+        version=__version__,
+        help="Make a trained classifier forget chosen training examples, and see what was and was not forgotten.",
+        help_epilogue="Start with: unmem demo",
+        help_format="plaintext",
+        error_formatter=_error_line,
+        suppress_keyboard_interrupt=False,
+    )
+    for command, example in _EXAMPLES.items():
+        app.command(command, help_epilogue=f"Example: {example}")
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command. Exit codes: 0 done, 2 wrong input, 3 nothing to do, 4 a guard stopped it, 130 interrupted."""
+    try:
+        code: Any = build()(arguments, exit_on_error=False, result_action="return_value")
+    except CycloptsError:  # already printed
+        code = UserError.exit_code
+    except UserError as error:
+        print(f"unmem: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("\nunmem: interrupted; nothing was written.", file=sys.stderr)
+        code = INTERRUPTED
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _error_line(error: CycloptsError) -> str:
+    return f"unmem: {error} (see --help)"

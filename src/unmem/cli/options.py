@@ -1,0 +1,94 @@
+"""Options that commands share, as the command line shows them. Imports nothing heavy: `--help` must answer at once."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from unmem.recipe import Precision, Recipe, Schedule
+
+_DATA = Group("Data", sort_key=1)
+_TRAINING = Group("Original model: read from a file, or trained by this recipe", sort_key=2)
+_OUTPUT = Group("Output", sort_key=3)
+_RECIPE = Recipe()
+
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+@Parameter(name="*", group=_DATA)
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which examples."""
+
+    data: str = "digits"
+    "digits, fashion-mnist, or the path of an .npz with x_train, y_train, x_test, y_test and perhaps ids_train."
+    folder: Path | None = None
+    "Folder of the fashion-mnist files, if not where Debian's package puts them."
+    limit: int | None = None
+    "Keep only a stratified sample of this many training examples."
+    flip: float = 0.0
+    "Plant this share of wrong training labels; their ids go to flipped.txt."
+    seed: int = 0
+    "Seed of the sample, the planted labels, the training and the unlearning."
+    device: str = "auto"
+    "Where the work runs: auto, cpu, cuda, cuda:1, …"
+
+
+@Parameter(name="*", group=_TRAINING)
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """How the original is trained."""
+
+    arch: str | None = None
+    "Network: mlp, small_cnn or resnet18. Default: that of the model file; else small_cnn for images, mlp for others."
+    epochs: int = _RECIPE.epochs
+    "Passes over the training examples."
+    lr: float = _RECIPE.lr
+    "Peak learning rate."
+    batch_size: int = _RECIPE.batch_size
+    "Examples in a step."
+    momentum: float = _RECIPE.momentum
+    "Momentum of SGD."
+    weight_decay: float = _RECIPE.weight_decay
+    "Weight decay of SGD."
+    schedule: Schedule = _RECIPE.schedule
+    "How the learning rate goes to 0."
+    precision: Precision = _RECIPE.precision
+    "Of the forward and backward pass; auto is bf16 on a GPU that has it."
+
+    def recipe(self, *, arch: str, seed: int) -> Recipe:
+        fields = {key: value for key, value in asdict(self).items() if key in _TRAINING_FIELDS}
+        return replace(Recipe(model=arch, seed=seed), **fields)
+
+
+@Parameter(name="*", group=_TRAINING)
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(RecipeOptions):
+    """Where the original comes from."""
+
+    model: Path | None = None
+    "A .safetensors file with the finished original; without it, the original is trained here."
+
+
+@Parameter(name="*", group=_OUTPUT)
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where results go."""
+
+    out: Path
+    "Run folder to make."
+    force: Flag = False
+    "Replace the run in that folder, if there is one."
+
+
+_TRAINING_FIELDS = ("epochs", "lr", "batch_size", "momentum", "weight_decay", "schedule", "precision")
+
+
+def settings(*options: Any) -> dict[str, Any]:
+    """All options in one flat dictionary, as kept in `config.yaml` and `result.json`; the folder itself is left out."""
+    merged = {key: value for option in options for key, value in asdict(option).items()}
+    kept = {key: value for key, value in merged.items() if key not in ("out", "force")}
+    return {key: str(value) if isinstance(value, Path) else value for key, value in kept.items()}

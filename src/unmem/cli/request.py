@@ -1,0 +1,60 @@
+"""What is to be forgotten and by which scores, read from the options of a command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from unmem.data import Ids, as_ids
+from unmem.errors import UserError, nearest
+from unmem.memorization import EVENTS, LearningEvents, Scores, load_scores
+
+
+def read_ids(path: Path) -> Ids:
+    """One id a line; blank lines and lines that start with # do not count."""
+    if not path.is_file():
+        raise UserError("--forget", str(path), "no such file", "name a text file with one id a line")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            "--forget", str(path), "cannot be read as text", "name a text file with one id a line"
+        ) from error
+    return as_ids([line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")])
+
+
+def parse_top(text: str) -> tuple[str, int]:
+    """ "confidence:50" -> the score's name and a number of examples."""
+    name, colon, count = text.rpartition(":")
+    if not colon or not name or not count.isdecimal():
+        raise UserError("--top", text, "is not SCORE:N", "write for example --top confidence:50")
+    return name, int(count)
+
+
+@dataclass(frozen=True)
+class ScoreSource:
+    """Where scores come from: a file that `unmem score` wrote, or the learning events of a training in this run.
+
+    trained_here: whether the original is trained in this run, so that its learning events can be watched.
+    """
+
+    file: Path | None
+    trained_here: bool
+    events: LearningEvents
+
+    def check(self, name: str, *, option: str) -> None:
+        """Refuse, before any work, a score that this run cannot have; say which it can."""
+        if self.file is not None:
+            load_scores(self.file, name)
+        elif name not in EVENTS:
+            raise UserError(option, name, "no such score", nearest(name, list(EVENTS)))
+        elif not self.trained_here:
+            raise UserError(
+                option,
+                name,
+                "a learning event is seen only while the original trains, and --model is already trained",
+                "pass --scores FILE from the run that trained it, or leave --model out to train here",
+            )
+
+    def get(self, name: str) -> Scores:
+        return load_scores(self.file, name) if self.file is not None else self.events.scores(name)

@@ -1,0 +1,154 @@
+"""What commands share: getting the data and the original, and the head of `result.json`."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from unmem import __version__, models
+from unmem.cli.console import stage, warn
+from unmem.cli.options import DataOptions, ModelOptions, RecipeOptions
+from unmem.data import Splits, load, pick_device
+from unmem.errors import UserError
+from unmem.evaluation import accuracy
+from unmem.models import Card
+from unmem.recipe import Recipe
+from unmem.store import RunFolder
+from unmem.training import Observer, train
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Original:
+    """The model to work on. seconds: what its training took, None if it was read from a file."""
+
+    model: nn.Module
+    recipe: Recipe
+    seconds: float | None
+
+
+@dataclass(eq=False)
+class Session:
+    """One command at work: what it was asked, its data, and when it began."""
+
+    command: str
+    settings: dict[str, Any]
+    data: Splits
+    began: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def open(cls, command: str, settings: dict[str, Any], options: DataOptions) -> Session:
+        began = time.perf_counter()
+        data = load(
+            options.data,
+            folder=options.folder,
+            limit=options.limit,
+            flip=options.flip,
+            seed=options.seed,
+            device=pick_device(options.device),
+        )
+        if len(data.flipped):
+            warn(
+                f"{len(data.flipped)} of {len(data.train):,} training labels were flipped on purpose "
+                f"({options.flip:.1%}, seed {options.seed})"
+            )
+        return cls(command, settings, data, began)
+
+    def original(self, options: RecipeOptions, *, seed: int, observers: Sequence[Observer] = ()) -> Original:
+        """The original: from `options.model` if it names a file, else trained by the recipe under `observers`."""
+        path = options.model if isinstance(options, ModelOptions) else None
+        if path is not None:
+            return self._read_original(path, options, seed)
+        shape = self.data.train.input_shape
+        recipe = options.recipe(arch=options.arch or ("small_cnn" if len(shape) == 3 else "mlp"), seed=seed)
+        with stage(f"Trained the original ({recipe.model}, {recipe.epochs} epochs)") as bar:
+            model = train(recipe, self.data.train, observers=[*observers, bar])
+        return Original(model, recipe, bar.seconds)
+
+    def _read_original(self, path: Path, options: RecipeOptions, seed: int) -> Original:
+        train_set = self.data.train
+        model, card = models.load(
+            path, arch=options.arch, input_shape=train_set.input_shape, n_classes=train_set.n_classes
+        )
+        model = model.to(train_set.device).eval()
+        if card.data is not None and card.data != train_set.fingerprint:
+            raise UserError(
+                "--model",
+                str(path),
+                "it was trained on other examples than these",
+                "pass the same --data, --limit, --flip and --seed as when it was trained",
+            )
+        _more_than_chance(model, self.data, path)
+        return Original(model, options.recipe(arch=card.arch, seed=seed), None)
+
+    def card(self, recipe: Recipe) -> Card:
+        return Card(recipe.model, self.data.train.input_shape, self.data.train.n_classes, self.data.train.fingerprint)
+
+    def accuracies(self, model: nn.Module) -> dict[str, float]:
+        parts = {"train": self.data.train, "holdout": self.data.holdout, "test": self.data.test}
+        return {name: accuracy(model, examples) for name, examples in parts.items()}
+
+    def versions(self) -> dict[str, str]:
+        return {"unmem": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+
+    def facts(self, recipe: Recipe) -> dict[str, str]:
+        """What a report says of how it came about."""
+        data = self.data
+        sizes = f"{len(data.train):,} training, {len(data.holdout):,} holdout, {len(data.test):,} test examples"
+        return {
+            "data": f"{data.name}: {sizes}",
+            "model": f"{recipe.model}, {recipe.epochs} epochs of SGD, lr {recipe.lr}, batch size {recipe.batch_size}",
+            "seed": str(recipe.seed),
+            "command": f"unmem {self.command}",
+            "versions": ", ".join(f"{name} {version}" for name, version in self.versions().items()),
+            "hardware": f"{platform.machine()}, {torch.get_num_threads()} CPU threads, work on {data.train.device}",
+        }
+
+    def finish(self, folder: RunFolder, result: dict[str, Any]) -> None:
+        """Write what every run folder has: `config.yaml`, `flipped.txt` where labels were planted, `result.json`."""
+        data = self.data
+        folder.text("config.yaml", yaml.safe_dump({"command": self.command, **self.settings}, sort_keys=False))
+        if len(data.flipped):
+            folder.text("flipped.txt", "".join(f"{name}\n" for name in data.flipped))
+        head = {
+            "schema": SCHEMA,
+            "command": self.command,
+            "settings": self.settings,
+            "versions": self.versions(),
+            "data": {
+                "name": data.name,
+                "sizes": {"train": len(data.train), "holdout": len(data.holdout), "test": len(data.test)},
+                "classes": data.train.n_classes,
+                "flipped": len(data.flipped),
+                "fingerprint": data.train.fingerprint,
+            },
+            "seconds": time.perf_counter() - self.began,
+        }
+        folder.json("result.json", head | result)
+
+
+def recipe_settings(recipe: Recipe) -> dict[str, Any]:
+    return asdict(recipe)
+
+
+def _more_than_chance(model: nn.Module, data: Splits, path: Path) -> None:
+    """Refuse a model that knows nothing of its training data: then the file, the data or the scaling is wrong."""
+    reached = accuracy(model, data.train)
+    share = torch.bincount(data.train.labels).max().item() / len(data.train)
+    chance = share + 3 * (share * (1 - share) / len(data.train)) ** 0.5
+    if reached <= chance:
+        raise UserError(
+            "--model",
+            str(path),
+            f"it gets {reached:.1%} of its own training examples right, no more than chance ({share:.1%})",
+            "check that the file, --arch, --data and the label order belong together",
+        )

@@ -1,0 +1,39 @@
+"""The one table of a run, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from unmem.evaluation import Evaluation, Outcome
+
+
+def outcome_table(evaluation: Evaluation, names: Mapping[str, str]) -> Table:
+    """Methods between the two controls; `names` maps a method's key to what a reader should see."""
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for title in ("forget", "retain", "test", "ToW", "ToW-MIA", "seconds", "cost"):
+        table.add_column(title, justify="right", no_wrap=True)
+    if evaluation.reference is not None:
+        table.add_row(*_row("retrained (the goal)", evaluation.reference))
+    if evaluation.retrain_vs_retrain is not None:
+        table.add_row(*_row("  one retrain vs another", evaluation.retrain_vs_retrain, accuracies=False))
+    for key, outcome in evaluation.methods.items():
+        table.add_row(*_row(names.get(key, key), outcome))
+    table.add_row(*_row("do nothing", evaluation.do_nothing))
+    return table
+
+
+def _row(name: str, outcome: Outcome, *, accuracies: bool = True) -> list[str]:
+    shares = [f"{outcome.accuracy[key]:.1%}" if accuracies else "" for key in ("forget", "retain", "test")]
+    return [name, *shares, _number(outcome.tow), _number(outcome.tow_mia), *_spent(outcome)]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _spent(outcome: Outcome) -> tuple[str, str]:
+    seconds = "" if outcome.seconds is None else f"{outcome.seconds:.1f}"
+    return seconds, "" if outcome.cost is None else f"{outcome.cost:.2f}"

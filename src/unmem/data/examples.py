@@ -1,0 +1,216 @@
+"""`Examples`: inputs, labels and the ids that every score, request and result is keyed by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unmem.errors import UserError
+
+Ids = NDArray[np.str_]
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What a model sees of a stored input: `stored * scale + shift`, in float32."""
+
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """N labelled examples on one device. Build with `Examples.of`, which checks them.
+
+    inputs: [N, ...] tensor, compact (uint8 for images), scaled only when a batch is taken.
+    labels: [N] int64 tensor in 0 … n_classes − 1.
+    ids: [N] unique strings, stable across runs; position in the tensors carries no meaning.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    ids: Ids
+    n_classes: int
+    scaling: Scaling = Scaling()
+
+    @classmethod
+    def of(
+        cls,
+        inputs: Any,
+        labels: Any,
+        *,
+        ids: Iterable[object] | None = None,
+        n_classes: int | None = None,
+        scaling: Scaling | None = None,
+    ) -> Examples:
+        """Checked examples from arrays or tensors; ids default to "0", "1", …
+
+        Raises `UserError` for labels that are not one class index per example, inputs that are not finite numbers,
+        and ids that repeat or do not match the inputs in number.
+        """
+        x = torch.as_tensor(inputs)
+        y = _class_labels(labels, n_classes)
+        names = as_ids(range(len(x)) if ids is None else ids)
+        _same_length(x, y, names)
+        _unique(names)
+        if x.is_floating_point():
+            x = x.float()
+            _finite(x, names)
+        classes = int(y.max()) + 1 if n_classes is None else n_classes
+        return cls(x, y.to(x.device), names, classes, scaling or Scaling())
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Examples({len(self):,} of {self.input_shape}, {self.n_classes} classes, {self.device})"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self.inputs.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        return self.inputs.device
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Model inputs (float32, scaled) and labels at the positions in `index`."""
+        x = self.inputs[index].float()
+        return x * self.scaling.scale + self.scaling.shift, self.labels[index]
+
+    def positions(self, ids: Iterable[object], *, field: str = "ids") -> Positions:
+        """Where each id lies. Raises `UserError` for ids that repeat, are unknown, or are no ids at all."""
+        wanted = as_ids(ids, field=field)
+        _unique(wanted, field=field)
+        order, names = self._sorted
+        found = np.searchsorted(names, wanted)
+        found[found == len(names)] = 0
+        unknown = names[found] != wanted if len(names) else np.ones(len(wanted), dtype=bool)
+        if unknown.any():
+            example = f"such as {str(self.ids[0])!r}" if len(self) else "none at all"
+            raise UserError(
+                field,
+                str(wanted[unknown][0]),
+                f"not an id of these {len(self):,} examples ({int(unknown.sum()):,} such)",
+                f"use ids of the data set, {example}",
+            )
+        return order[found]
+
+    def take(self, ids: Iterable[object], *, field: str = "ids") -> Examples:
+        """The examples with these ids, in the order given."""
+        return self.at(self.positions(ids, field=field))
+
+    def drop(self, ids: Iterable[object], *, field: str = "ids") -> Examples:
+        """All examples but these, in their present order."""
+        keep = np.ones(len(self), dtype=bool)
+        keep[self.positions(ids, field=field)] = False
+        return self.at(np.flatnonzero(keep))
+
+    def at(self, positions: NDArray[Any]) -> Examples:
+        """The examples at these (unique) positions."""
+        index = torch.as_tensor(positions, dtype=torch.int64, device=self.device)
+        return replace(self, inputs=self.inputs[index], labels=self.labels[index], ids=self.ids[positions])
+
+    def relabel(self, labels: Tensor) -> Examples:
+        """The same examples under other labels."""
+        return replace(self, labels=labels.to(self.labels))
+
+    def to(self, device: torch.device | str) -> Examples:
+        return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, labels, inputs and scaling, in their order: what a stored result is checked against."""
+        digest = hashlib.sha256(repr((self.input_shape, self.inputs.dtype, self.n_classes, self.scaling)).encode())
+        digest.update("\0".join(self.ids).encode())
+        for tensor in (self.labels, self.inputs):
+            digest.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
+        return digest.hexdigest()
+
+    @cached_property
+    def _sorted(self) -> tuple[Positions, Ids]:
+        order = np.argsort(self.ids, kind="stable")
+        return order, self.ids[order]
+
+
+def as_ids(ids: Iterable[object], *, field: str = "ids") -> Ids:
+    """Ids as an array of strings; whole numbers are taken by their digits, anything else is refused."""
+    if isinstance(ids, np.ndarray) and ids.dtype.kind == "U":
+        return ids
+    if isinstance(ids, str):
+        raise UserError(field, ids, "one string is not a list of ids", "give a list, such as ['17', '99']")
+    names = [_id(value, field) for value in ids]
+    return np.array(names, dtype=np.str_) if names else np.empty(0, dtype="<U1")
+
+
+def _id(value: object, field: str) -> str:
+    if isinstance(value, str | np.str_):
+        return str(value)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(int(value))
+    raise UserError(field, value, f"{type(value).__name__} is not an id", "give text or whole numbers")
+
+
+def _class_labels(labels: Any, n_classes: int | None) -> Tensor:
+    y = torch.as_tensor(labels)
+    if y.ndim != 1:
+        raise UserError(
+            "labels",
+            f"of shape {tuple(y.shape)}",
+            "one class index per example is needed, not one-hot or multi-label",
+            "turn them into indices, such as labels.argmax(1)",
+        )
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise UserError(
+            "labels", f"of type {y.dtype}", "class indices are whole numbers", "convert regression targets to classes"
+        )
+    if len(y) == 0:
+        raise UserError("labels", None, "there are no examples", "give at least one")
+    low, high = int(y.min()), int(y.max())
+    if low < 0:
+        raise UserError("labels", low, "class indices start at 0", "renumber the classes 0, 1, …")
+    if n_classes is not None and high >= n_classes:
+        raise UserError(
+            "labels",
+            high,
+            f"beyond the {n_classes} classes (0 to {n_classes - 1})",
+            "raise n_classes or correct the labels",
+        )
+    return y.to(torch.int64)
+
+
+def _same_length(x: Tensor, y: Tensor, ids: Ids) -> None:
+    if not len(x) == len(y) == len(ids):
+        raise UserError(
+            "examples",
+            f"{len(x)} inputs, {len(y)} labels, {len(ids)} ids",
+            "each example needs one of each",
+            "make the three equally long",
+        )
+
+
+def _unique(ids: Ids, *, field: str = "ids") -> None:
+    names, counts = np.unique(ids, return_counts=True)
+    if len(names) < len(ids):
+        raise UserError(field, str(names[counts > 1][0]), "the id is there more than once", "give each id once")
+
+
+def _finite(x: Tensor, ids: Ids) -> None:
+    bad = ~torch.isfinite(x.flatten(1) if x.ndim > 1 else x[:, None]).all(dim=1)
+    if bool(bad.any()):
+        names: Sequence[str] = ids[bad.cpu().numpy()]
+        raise UserError(
+            "inputs",
+            f"of id {str(names[0])!r}",
+            f"not finite numbers ({len(names):,} such examples)",
+            "repair or leave out these examples",
+        )

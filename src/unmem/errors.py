@@ -1,0 +1,42 @@
+"""What goes wrong in the user's hands, in the user's words."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """A wrong input: says which field, which value, why, and what to do.
+
+    `exit_code` is what the command line returns for it (see `unmem --help`).
+    """
+
+    exit_code = 2
+
+    def __init__(self, field: str, value: object, problem: str, fix: str) -> None:
+        shown = "" if value is None else f" {_short(value)}"
+        super().__init__(f"{field}{shown}: {problem}; {fix}.")
+        self.field = field
+        self.value = value
+        self.fix = fix
+
+
+class NothingToDoError(UserError):
+    """The request is empty: no example was asked to be forgotten."""
+
+    exit_code = 3
+
+
+class DivergedError(UserError):
+    """A training produced a loss that is not a finite number."""
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A fix for a misspelt name: the closest known one, or all of them."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"

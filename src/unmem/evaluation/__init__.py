@@ -1,0 +1,17 @@
+"""What an unlearned model shows: accuracies, ToW, ToW-MIA, each beside its controls."""
+
+from unmem.evaluation.membership import accuracy, called_unseen, correct, label_confidence
+from unmem.evaluation.outcome import Evaluation, Outcome, Part, evaluate
+from unmem.evaluation.tug_of_war import tug_of_war
+
+__all__ = [
+    "Evaluation",
+    "Outcome",
+    "Part",
+    "accuracy",
+    "called_unseen",
+    "correct",
+    "evaluate",
+    "label_confidence",
+    "tug_of_war",
+]

@@ -1,0 +1,59 @@
+"""Membership inference: does the model still treat the forget set like data it was trained on?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unmem.data import Examples, stratified_sample
+from unmem.training import predict
+
+
+def label_confidence(model: nn.Module, examples: Examples) -> NDArray[np.float64]:
+    """Probability of the true label, [N], in float64; the softmax is taken in float64 too."""
+    return confidence_of(predict(model, examples), examples.labels)
+
+
+def confidence_of(logits: Tensor, labels: Tensor) -> NDArray[np.float64]:
+    """Softmax probability of each row's own label: logits [N, C] and labels [N] give [N] float64."""
+    return logits.double().softmax(1).gather(1, labels[:, None])[:, 0].cpu().numpy()
+
+
+def called_unseen(
+    model: nn.Module, forget: Examples, retain: Examples, unseen: Examples, *, seed: int = 0
+) -> NDArray[np.bool_]:
+    """Which forget examples the attack calls non-members of the training set: [len(forget)] booleans.
+
+    The attack of the papers (arXiv 2406.01257, after Fan et al. 2024): a support-vector classifier with an RBF kernel
+    (C = 3, gamma = 1) on the confidence of the true label, trained on the model itself with equally many retain
+    examples (members) and unseen ones (non-members). Both sides are stratified, seeded samples that depend on ids and
+    not on the order of the rows. `unseen` must be apart from the examples that utility is reported on.
+    """
+    from sklearn.svm import SVC
+
+    n = min(len(retain), len(unseen))
+    members, outsiders = (stratified_sample(examples, n, seed=seed) for examples in (retain, unseen))
+    both = [_sorted_confidence(model, examples) for examples in (members, outsiders)]
+    attack: Any = SVC(C=3.0, kernel="rbf", gamma=1.0)
+    attack.fit(np.concatenate(both)[:, None], np.repeat([True, False], n))
+    member: NDArray[np.bool_] = attack.predict(label_confidence(model, forget)[:, None])
+    return ~member
+
+
+def _sorted_confidence(model: nn.Module, examples: Examples) -> NDArray[np.float64]:
+    by_id = examples.at(np.argsort(examples.ids, kind="stable"))
+    return label_confidence(model, by_id)
+
+
+def accuracy(model: nn.Module, examples: Examples) -> float:
+    """Share of examples whose largest logit is at the label."""
+    return float(correct(model, examples).mean())
+
+
+def correct(model: nn.Module, examples: Examples) -> NDArray[np.bool_]:
+    """Which examples are classified as their label: [N] booleans."""
+    hits: Tensor = predict(model, examples).argmax(1) == examples.labels
+    return hits.cpu().numpy().astype(bool)

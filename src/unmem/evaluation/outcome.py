@@ -1,0 +1,213 @@
+"""`evaluate`: unlearned models against retrained ones, with the two controls that make the numbers readable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from unmem.data import Ids
+from unmem.evaluation.membership import accuracy, called_unseen, correct
+from unmem.evaluation.tug_of_war import tug_of_war
+from unmem.unlearning import Problem
+
+# Below this many examples a share would tell about single persons, and says nothing about the set anyway.
+SMALLEST_CELL = 10
+NO_REFERENCE = "needs a retrained model to compare with"
+ONE_REFERENCE = "needs two retrained models"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The forget examples of one memorization part: accuracy and share called unseen, and ToW on this part alone."""
+
+    n: int
+    accuracy: float | None
+    mia: float | None
+    tow: float | None = None
+    tow_mia: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one model shows on one problem. All shares are in [0, 1].
+
+    accuracy: on the forget, retain and test sets. mia: share of the forget set that the attack calls unseen.
+    tow, tow_mia: closeness to the retrained reference, 1 = the same; None without a reference (`reason` says so).
+    parts: the same by memorization part. seconds, cost: of making the model; cost in trainings of the original.
+    """
+
+    accuracy: dict[str, float]
+    mia: float
+    parts: dict[str, Part]
+    tow: float | None = None
+    tow_mia: float | None = None
+    reason: str | None = None
+    seconds: float | None = None
+    cost: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in `result.json`; `reason` only where a number is missing."""
+        values = asdict(self)
+        if self.reason is None:
+            del values["reason"]
+        return values
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Outcomes by method name, beside the controls and the reference they are read against.
+
+    reference: the mean of the retrained models, or None. do_nothing: the original model as it is.
+    retrain_vs_retrain: each retrained model against the mean of the others, averaged: what an honest retrain scores.
+    """
+
+    methods: dict[str, Outcome]
+    do_nothing: Outcome
+    retrain_vs_retrain: Outcome | None
+    reference: Outcome | None
+    n_reference: int
+
+    @property
+    def spread(self) -> float | None:
+        """How far two honest retrains are apart in ToW: differences smaller than this mean nothing."""
+        control = self.retrain_vs_retrain
+        return None if control is None or control.tow is None else 1 - control.tow
+
+    def best(self, among: Sequence[str]) -> str:
+        """The method with the highest ToW of those named."""
+        return max(among, key=lambda name: self.methods[name].tow or 0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sections `methods`, `controls` and `reference` of `result.json`."""
+        missing = {"tow": None, "tow_mia": None, "reason": ONE_REFERENCE if self.n_reference else NO_REFERENCE}
+        pair = self.retrain_vs_retrain
+        return {
+            "methods": {name: outcome.to_dict() for name, outcome in self.methods.items()},
+            "controls": {
+                "do_nothing": self.do_nothing.to_dict(),
+                "retrain_vs_retrain": missing if pair is None else pair.to_dict(),
+            },
+            "reference": {"models": self.n_reference}
+            | (
+                {} if self.reference is None else {k: self.reference.to_dict()[k] for k in ("accuracy", "mia", "parts")}
+            ),
+        }
+
+
+def evaluate(
+    models: Mapping[str, nn.Module],
+    problem: Problem,
+    *,
+    reference: Sequence[nn.Module] = (),
+    parts: Mapping[str, Ids] | None = None,
+    seconds: Mapping[str, float] | None = None,
+    training_seconds: float | None = None,
+) -> Evaluation:
+    """Measure the models, and the original as control, against the mean of the retrained `reference` models.
+
+    parts: ids of forget examples by memorization part ("low", "medium", "high").
+    seconds: what each model took to make; with `training_seconds`, of the original, it gives the cost.
+    Membership is attacked with the holdout as unseen examples, so that the test set serves the accuracies alone.
+    """
+    named = dict(parts or {})
+    retrained = [_measure(model, problem, named) for model in reference]
+    target = _mean(retrained) if retrained else None
+
+    def outcome(model: nn.Module, spent: float | None) -> Outcome:
+        cost = spent / training_seconds if spent is not None and training_seconds else None
+        return replace(_compare(_measure(model, problem, named), target), seconds=spent, cost=cost)
+
+    return Evaluation(
+        methods={name: outcome(model, (seconds or {}).get(name)) for name, model in models.items()},
+        do_nothing=outcome(problem.model, 0.0),
+        retrain_vs_retrain=_against_each_other(retrained) if len(retrained) > 1 else None,
+        reference=target,
+        n_reference=len(retrained),
+    )
+
+
+def _measure(model: nn.Module, problem: Problem, parts: dict[str, Ids]) -> Outcome:
+    hits = correct(model, problem.forget)
+    unseen = called_unseen(model, problem.forget, problem.retain, problem.holdout)
+    shares = {
+        "forget": float(hits.mean()),
+        "retain": accuracy(model, problem.retain),
+        "test": accuracy(model, problem.test),
+    }
+    cells = {name: problem.forget.positions(ids) for name, ids in parts.items()}
+    return Outcome(
+        accuracy=shares,
+        mia=float(unseen.mean()),
+        parts={name: _part(hits[cell], unseen[cell]) for name, cell in cells.items()},
+    )
+
+
+def _part(hits: NDArray[np.bool_], unseen: NDArray[np.bool_]) -> Part:
+    if len(hits) < SMALLEST_CELL:
+        return Part(len(hits), None, None)
+    return Part(len(hits), float(hits.mean()), float(unseen.mean()))
+
+
+def _mean(outcomes: Sequence[Outcome]) -> Outcome:
+    first = outcomes[0]
+
+    def part(name: str) -> Part:
+        cells = [outcome.parts[name] for outcome in outcomes]
+        return Part(cells[0].n, _mean_of([c.accuracy for c in cells]), _mean_of([c.mia for c in cells]))
+
+    return Outcome(
+        accuracy={key: float(np.mean([o.accuracy[key] for o in outcomes])) for key in first.accuracy},
+        mia=float(np.mean([o.mia for o in outcomes])),
+        parts={name: part(name) for name in first.parts},
+    )
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _compare(outcome: Outcome, target: Outcome | None) -> Outcome:
+    if target is None:
+        return replace(outcome, reason=NO_REFERENCE)
+    retain, test = (outcome.accuracy[key] - target.accuracy[key] for key in ("retain", "test"))
+
+    def closeness(ours: float | None, theirs: float | None) -> float | None:
+        return None if ours is None or theirs is None else tug_of_war(ours - theirs, retain, test)
+
+    parts = {
+        name: replace(
+            part,
+            tow=closeness(part.accuracy, target.parts[name].accuracy),
+            tow_mia=closeness(part.mia, target.parts[name].mia),
+        )
+        for name, part in outcome.parts.items()
+    }
+    return replace(
+        outcome,
+        tow=closeness(outcome.accuracy["forget"], target.accuracy["forget"]),
+        tow_mia=closeness(outcome.mia, target.mia),
+        parts=parts,
+    )
+
+
+def _against_each_other(retrained: Sequence[Outcome]) -> Outcome:
+    """Each retrained model against the mean of the others, then the mean of the scores."""
+    compared = [_compare(one, _mean([o for o in retrained if o is not one])) for one in retrained]
+    mean = _mean(compared)
+    parts = {
+        name: replace(
+            part,
+            tow=_mean_of([c.parts[name].tow for c in compared]),
+            tow_mia=_mean_of([c.parts[name].tow_mia for c in compared]),
+        )
+        for name, part in mean.parts.items()
+    }
+    return replace(
+        mean, tow=_mean_of([c.tow for c in compared]), tow_mia=_mean_of([c.tow_mia for c in compared]), parts=parts
+    )

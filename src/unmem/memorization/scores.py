@@ -1,0 +1,159 @@
+"""`Scores`: one number per example id, larger = more memorized; the one currency of scores, RUM and reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unmem.data import Ids, as_ids
+from unmem.errors import UserError, nearest
+from unmem.store import atomic_path
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """A memorization score.
+
+    name: which score. ids: [N] example ids. values: [N] float64, larger = more memorized, NaN where undefined.
+    error: [N] standard errors, or None. settings: what determined the values, for the file and the report.
+    """
+
+    name: str
+    ids: Ids
+    values: Values
+    error: Values | None = None
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.values):
+            raise UserError("scores", self.name, f"{len(self.ids)} ids but {len(self.values)} values", "give one each")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def of(self, ids: Iterable[object]) -> Values:
+        """The values of these examples, in the order given. Raises `UserError` for ids without a score."""
+        wanted = as_ids(ids)
+        order = np.argsort(self.ids, kind="stable")
+        names = self.ids[order]
+        found = np.minimum(np.searchsorted(names, wanted), len(names) - 1)
+        missing = names[found] != wanted
+        if missing.any():
+            raise UserError(
+                "scores",
+                self.name,
+                f"has no value for {int(missing.sum()):,} of the ids, such as {str(wanted[missing][0])!r}",
+                "score the same training set that the ids are from",
+            )
+        return self.values[order[found]]
+
+    def top(self, n: int) -> Ids:
+        """Ids of the n most memorized examples, most memorized first; examples without a value never count."""
+        return self._ranked(n)[::-1][:n]
+
+    def parts(self, k: int, *, among: Iterable[object] | None = None) -> list[Ids]:
+        """The examples (or those `among` them) in k parts of equal size but for one, least memorized part first."""
+        chosen = self.ids if among is None else as_ids(among)
+        values = self.of(chosen)
+        if np.isnan(values).any():
+            raise UserError(
+                "scores", self.name, "some of these examples have no value (NaN)", "use a score defined for all of them"
+            )
+        if not 1 <= k <= len(chosen):
+            raise UserError("parts", k, f"cannot cut {len(chosen)} examples in {k} parts", "ask for fewer parts")
+        return list(np.array_split(chosen[np.argsort(values, kind="stable")], k))
+
+    def groups(self, n: int) -> dict[str, Ids]:
+        """The papers' forget sets: the n least memorized, the n nearest to the median, the n most memorized.
+
+        The three are disjoint. Source: arXiv 2410.16516, whose code takes the median for proxies.
+        """
+        ranked = self._ranked(3 * n)
+        low, rest, high = ranked[:n], ranked[n : len(ranked) - n], ranked[len(ranked) - n :]
+        defined = self.values[~np.isnan(self.values)]
+        distance = np.abs(self.of(rest) - np.median(defined))
+        middle = rest[np.sort(np.argsort(distance, kind="stable")[:n])]
+        return {"low": low, "medium": middle, "high": high}
+
+    def auroc(self, positives: Iterable[object]) -> float:
+        """How well a large value marks `positives`: the chance that one of them outranks another example.
+
+        Ties count one half. 0.5 = no better than chance, 1 = all positives on top. NaN if there are none.
+        """
+        defined = ~np.isnan(self.values)
+        marked = np.isin(self.ids, as_ids(positives))[defined]
+        n_in, n_out = int(marked.sum()), int((~marked).sum())
+        if n_in == 0 or n_out == 0:
+            return float("nan")
+        from scipy.stats import rankdata
+
+        ranks: Values = rankdata(self.values[defined])
+        return float((ranks[marked].sum() - n_in * (n_in + 1) / 2) / (n_in * n_out))
+
+    def _ranked(self, at_least: int) -> Ids:
+        """Ids with a value, least memorized first; ties in the order of the examples."""
+        defined = np.flatnonzero(~np.isnan(self.values))
+        if not 1 <= at_least <= len(defined):
+            raise UserError(
+                "n", at_least, f"score {self.name!r} has a value for {len(defined):,} examples", "ask for fewer"
+            )
+        return self.ids[defined[np.argsort(self.values[defined], kind="stable")]]
+
+
+def save_scores(scores: list[Scores], labels: NDArray[np.int64], path: Path) -> None:
+    """One parquet table: id, label, a column per score (and `<name>-error` where known).
+
+    All scores must be of the same ids in the same order. Settings go to the schema metadata, under "unmem".
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if any(not np.array_equal(s.ids, scores[0].ids) for s in scores):
+        raise UserError("scores", [s.name for s in scores], "are not of the same examples", "save them apart")
+    columns: dict[str, Any] = {"id": scores[0].ids, "label": labels}
+    for s in scores:
+        columns[s.name] = s.values
+        if s.error is not None:
+            columns[f"{s.name}-error"] = s.error
+    settings = json.dumps({s.name: s.settings for s in scores})
+    table: Any = pa.table(columns).replace_schema_metadata({"unmem": settings})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def load_scores(path: Path, name: str | None = None) -> Scores:
+    """One score from a table that `save_scores` wrote; `name` may be left out if there is only one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise UserError("--scores", str(path), "no such file", "check the path")
+    try:
+        table: Any = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError("--scores", str(path), "not a parquet table", "give a scores.parquet of unmem") from error
+    settings: dict[str, Any] = json.loads((table.schema.metadata or {}).get(b"unmem", b"{}"))
+    known = list(settings)
+    if "id" not in table.column_names or not known:
+        raise UserError("--scores", str(path), "not a table of scores", "give a scores.parquet of unmem")
+    if name is None and len(known) > 1:
+        raise UserError("--score", None, f"{path} holds several scores", f"choose one of {', '.join(known)}")
+    chosen = name or known[0]
+    if chosen not in known:
+        raise UserError("--score", chosen, f"not in {path}", nearest(chosen, known))
+    error = f"{chosen}-error"
+    return Scores(
+        chosen,
+        np.array(table["id"].to_pylist(), dtype=np.str_),
+        table[chosen].to_numpy(),
+        table[error].to_numpy() if error in table.column_names else None,
+        settings[chosen],
+    )

@@ -1,0 +1,53 @@
+"""How a model is trained, as plain values: importable in milliseconds, hashable, comparable."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from unmem.errors import UserError
+
+Schedule = Literal["cosine", "linear", "constant"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training, fully stated: with the examples it determines the trained model.
+
+    SGD with momentum and weight decay, as in the papers (arXiv 2410.16516, 2406.01257). `lr` is the peak learning
+    rate; `schedule` takes it to 0 over the run (cosine, linear) or leaves it (constant). `precision` is that of the
+    forward and backward pass: `auto` is bf16 on a GPU that has it and fp32 elsewhere; weights are always fp32.
+    """
+
+    model: str = "small_cnn"
+    epochs: int = 30
+    lr: float = 0.1
+    batch_size: int = 128
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Schedule = "cosine"
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("epochs", self.epochs, 0)
+        _at_least("batch_size", self.batch_size, 2)
+        _at_least("momentum", self.momentum, 0)
+        _at_least("weight_decay", self.weight_decay, 0)
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise UserError("lr", self.lr, "a learning rate is a positive number", "give one such as 0.1")
+
+    def lr_at(self, progress: float) -> float:
+        """The learning rate at `progress` through the run, 0 (first step) to 1 (past the last)."""
+        if self.schedule == "cosine":
+            return self.lr * 0.5 * (1 + math.cos(math.pi * progress))
+        if self.schedule == "linear":
+            return self.lr * (1 - progress)
+        return self.lr
+
+
+def _at_least(field: str, value: float, lowest: int) -> None:
+    if not value >= lowest:
+        raise UserError(field, value, f"must be at least {lowest}", "give a larger value")

@@ -1,0 +1,130 @@
+"""Files that are whole or not there: atomic writes, and the run folder that a command fills."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from unmem.errors import UserError
+
+# Everything that unmem itself puts in a run folder. `--force` replaces these and touches nothing else.
+RUN_FILES = (
+    "result.json",
+    "config.yaml",
+    "scores.parquet",
+    "original.safetensors",
+    "unlearned.safetensors",
+    "flipped.txt",
+    "report.html",
+)
+RESULT = "result.json"
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; it takes that name, synced to disk, only if the block succeeds."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+class RunFolder:
+    """The folder of one command's results: checked before any work, filled in one go at the end.
+
+    `with RunFolder(out) as folder:` refuses a folder that holds another run, or that cannot be written. Files are
+    written to a staging folder inside it; leaving the block well moves them in place, `result.json` last, so a folder
+    with a `result.json` is a whole run. Leaving it by an error removes the staging folder, and nothing else changed.
+    """
+
+    def __init__(self, path: str | Path, *, force: bool = False) -> None:
+        self.path = Path(path)
+        self._force = force
+
+    def __enter__(self) -> RunFolder:
+        self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
+        present = [name for name in RUN_FILES if (self.path / name).exists()]
+        if present and not self._force:
+            raise UserError(
+                "--out",
+                str(self.path),
+                f"already holds a run ({', '.join(present)})",
+                "choose another folder, or pass --force to replace it",
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._staging = Path(tempfile.mkdtemp(dir=self.path, prefix=".unfinished-"))
+        except OSError as error:
+            raise UserError(
+                "--out", str(self.path), f"cannot be written ({error.strerror})", "choose a folder you may write to"
+            ) from error
+        return self
+
+    def file(self, name: str, write: Callable[[Path], object]) -> None:
+        """Add a file: `write` is called with the path to fill."""
+        if name not in RUN_FILES:
+            raise ValueError(f"{name} is not in RUN_FILES, so --force would not replace it")
+        write(self._staging / name)
+
+    def text(self, name: str, text: str) -> None:
+        self.file(name, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def json(self, name: str, value: Any) -> None:
+        self.text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: TracebackType | BaseException | None) -> None:
+        if kind is None:
+            self._publish()
+        for leftover in self._staging.glob("*"):
+            leftover.unlink()
+        self._staging.rmdir()
+        if kind is not None:
+            for folder in self._made:  # only those made here, innermost first, and only while empty
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+    def _publish(self) -> None:
+        written = sorted(self._staging.iterdir(), key=lambda path: path.name == RESULT)
+        for path in written:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        # From here on the old run is no longer whole, so its result goes first and the new one comes last.
+        for name in RUN_FILES:
+            with contextlib.suppress(FileNotFoundError):
+                (self.path / name).unlink()
+        for path in written:
+            path.replace(self.path / path.name)
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """`parent/name`, or the first of `name-2`, `name-3`, … that does not exist yet."""
+    path, number = parent / name, 2
+    while path.exists():
+        path, number = parent / f"{name}-{number}", number + 1
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

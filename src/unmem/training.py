@@ -1,0 +1,161 @@
+"""The one training loop. Everything that is trained, fine-tuned or unlearned here goes through `fit`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unmem import models
+from unmem.data import Examples
+from unmem.errors import DivergedError
+from unmem.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Batch:
+    """index: [B] positions in the examples of this run; inputs: [B, ...] float32; labels: [B] int64."""
+
+    index: Tensor
+    inputs: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step as observers see it: `logits` [B, C] are of the training forward pass, before the update."""
+
+    epoch: int
+    batch: Batch
+    logits: Tensor
+
+
+class Observer:
+    """Watches a run of `fit`; does nothing by default. Must not touch the model or draw random numbers."""
+
+    def on_start(self, examples: Examples, recipe: Recipe) -> None:
+        """Before the first step of a run."""
+
+    def on_step(self, step: Step) -> None:
+        """After every optimiser step."""
+
+    def on_epoch(self, epoch: int, model: nn.Module) -> None:
+        """After every epoch."""
+
+
+# What a step minimises: (model, batch) -> (loss, logits of the batch).
+Objective = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
+
+
+def cross_entropy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    logits = model(batch.inputs)
+    return F.cross_entropy(logits, batch.labels), logits
+
+
+def train(
+    recipe: Recipe, examples: Examples, *, seed: int | None = None, observers: Sequence[Observer] = ()
+) -> nn.Module:
+    """A new model trained from scratch on `examples`, on their device. `seed` stands in for the recipe's."""
+    seed = recipe.seed if seed is None else seed
+    model = models.build(recipe.model, examples.input_shape, examples.n_classes, seed=seed)
+    return fit(model.to(examples.device), examples, recipe, seed=seed, observers=observers)
+
+
+def fit(
+    model: nn.Module,
+    examples: Examples,
+    recipe: Recipe,
+    *,
+    seed: int,
+    objective: Objective = cross_entropy,
+    observers: Sequence[Observer] = (),
+) -> nn.Module:
+    """Train `model` in place by `recipe` and return it, in evaluation mode.
+
+    Only parameters that require gradients change. Raises `DivergedError` after an epoch whose loss is not finite.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    total = recipe.epochs * steps_per_epoch(recipe, examples)
+    done = 0
+    for observer in observers:
+        observer.on_start(examples, recipe)
+    with _seeded(seed, examples.device) as order:
+        for epoch in range(recipe.epochs):
+            model.train()
+            losses = torch.zeros((), device=examples.device)
+            for batch in batches(examples, recipe, order):
+                optimizer.param_groups[0]["lr"] = recipe.lr_at(done / total)
+                with autocast(recipe, examples.device):
+                    loss, logits = objective(model, batch)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses += loss.detach()
+                done += 1
+                for observer in observers:
+                    observer.on_step(Step(epoch, batch, logits.detach()))
+            _check_finite(losses, epoch, recipe)
+            for observer in observers:
+                observer.on_epoch(epoch, model)
+    return model.eval()
+
+
+def steps_per_epoch(recipe: Recipe, examples: Examples) -> int:
+    return math.ceil(len(examples) / recipe.batch_size)
+
+
+def batches(examples: Examples, recipe: Recipe, order: torch.Generator) -> Iterator[Batch]:
+    """One epoch: every example once, in a random order.
+
+    The batches are of equal size but for one example: a small last batch would skew batch-norm statistics.
+    """
+    permutation = torch.randperm(len(examples), generator=order).to(examples.device)
+    for index in permutation.tensor_split(steps_per_epoch(recipe, examples)):
+        yield Batch(index, *examples.batch(index))
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, examples: Examples, *, batch_size: int = 1024) -> Tensor:
+    """Logits [N, C] in float32, in the order of `examples`, on their device; the model's mode is left as it was."""
+    with evaluating(model):
+        everything = torch.arange(len(examples), device=examples.device)
+        return torch.cat([model(examples.batch(index)[0]).float() for index in everything.split(batch_size)])
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block, then each module's own mode again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """The precision of the recipe. `auto`: bf16 only where a GPU has it; a CPU's gain depends on the model."""
+    auto = recipe.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=auto or recipe.precision == "bf16")
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
+    """The order of examples from its own CPU generator (the same on every device); dropout from the global one."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield torch.Generator().manual_seed(seed)
+
+
+def _check_finite(losses: Tensor, epoch: int, recipe: Recipe) -> None:
+    if not bool(torch.isfinite(losses)):
+        raise DivergedError(
+            "lr", recipe.lr, f"the training loss was not a finite number in epoch {epoch + 1}", "use a lower rate"
+        )

@@ -1,0 +1,32 @@
+"""Fine-tune on the retain set and let the rest fade.
+
+    minimise CE(R)
+
+Source: the standard baseline, e.g. Golatkar et al. 2020 and arXiv 2410.16516, which uses 10 epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from unmem.training import Observer
+from unmem.unlearning.problem import Problem
+from unmem.unlearning.unlearner import GradientUnlearner
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune(GradientUnlearner):
+    """Defaults: 10 epochs at the original's own peak rate, the upper end of the papers' range (0.01 to 0.1, for an
+    original trained at 0.1): a low rate moves little and forgets almost nothing."""
+
+    name: ClassVar[str] = "fine-tune"
+    epochs: int = 10
+
+    def __call__(
+        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+    ) -> nn.Module:
+        return self.run(model, problem, seed=seed, observers=observers)

@@ -1,0 +1,25 @@
+"""Do nothing: the control that every method must beat, and RUM's step for examples that need no unlearning."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from unmem.training import Observer
+from unmem.unlearning.problem import Problem
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A copy of the model as it is."""
+
+    name: ClassVar[str] = "nothing"
+
+    def __call__(
+        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+    ) -> nn.Module:
+        return copy.deepcopy(model)

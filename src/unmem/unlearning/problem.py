@@ -1,0 +1,101 @@
+"""`Problem`: a model, its data, and the training examples that it must forget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from unmem.data import Examples, Ids, Splits, as_ids
+from unmem.errors import NothingToDoError, UserError
+from unmem.recipe import Recipe
+from unmem.training import predict
+
+
+class Problem:
+    """What an unlearner is given. Everything is checked here, before any compute.
+
+    model: the original, trained on all of `data.train`; maps a batch of inputs to logits [B, C]. Never changed.
+    forget: the forget set S, as examples; `retain`: the retain set R = D \\ S.
+    recipe: how the original was trained; retraining repeats it, and unlearners take their batch size, momentum and
+        weight decay from it.
+    """
+
+    def __init__(
+        self, model: nn.Module, data: Splits, forget: Iterable[object], *, recipe: Recipe | None = None
+    ) -> None:
+        ids = as_ids(forget, field="forget")
+        check_request(ids, data)
+        self.model = model
+        self.data = data
+        self.recipe = recipe or Recipe()
+        self.forget: Examples = data.train.take(ids, field="forget")
+        self.retain: Examples = data.train.drop(ids, field="forget")
+        _check_outputs(model, data.train)
+
+    @property
+    def holdout(self) -> Examples:
+        return self.data.holdout
+
+    @property
+    def test(self) -> Examples:
+        return self.data.test
+
+    def part(self, forget: Ids, *, without: Ids) -> Problem:
+        """The smaller problem of forgetting some of S, in data that no longer hold the examples `without`."""
+        data = replace(self.data, train=self.data.train.drop(without))
+        return Problem(self.model, data, forget, recipe=self.recipe)
+
+    def flags(self) -> list[str]:
+        """What the user should know before going on; none of it stops the work."""
+        n, whole = len(self.forget), len(self.data.train)
+        found: list[str] = []
+        if n < 20:
+            found.append(f"the forget set has {n} examples: with fewer than 20, accuracies say little about it")
+        if n > whole / 2:
+            found.append(f"the forget set is {n / whole:.0%} of the training data: retraining is cheaper and exact")
+        kept = torch.bincount(self.retain.labels, minlength=self.retain.n_classes)
+        had = torch.bincount(self.data.train.labels, minlength=self.retain.n_classes)
+        gone = torch.nonzero((kept == 0) & (had > 0)).flatten().tolist()
+        if gone:
+            found.append(f"no example of class {', '.join(map(str, gone))} is left in the retain set")
+        if any(not p.requires_grad for p in self.model.parameters()):
+            found.append("some parameters are frozen: they stay as they are, and may still carry the forget set")
+        return found
+
+
+def check_request(ids: Ids, data: Splits) -> None:
+    """Refuse a request that is empty, unknown, of unseen examples, or of everything; needs no model."""
+    if len(ids) == 0:
+        raise NothingToDoError("forget", None, "the forget set is empty", "name at least one training example")
+    for part, examples in (("holdout", data.holdout), ("test", data.test)):
+        unseen = ids[np.isin(ids, examples.ids)]
+        if len(unseen):
+            raise UserError(
+                "forget",
+                str(unseen[0]),
+                f"an id of the {part} set, which the model was never trained on ({len(unseen)} such)",
+                "only training examples can be forgotten",
+            )
+    data.train.positions(ids, field="forget")
+    if len(ids) == len(data.train):
+        raise UserError(
+            "forget",
+            f"{len(ids):,} ids",
+            "the forget set is the whole training set, nothing would be left to learn from",
+            "delete the model instead",
+        )
+
+
+def _check_outputs(model: nn.Module, train: Examples) -> None:
+    logits = predict(model, train.at(train.positions(train.ids[:2])))
+    if logits.ndim != 2 or logits.shape[1] < train.n_classes:
+        raise UserError(
+            "model",
+            f"with outputs of shape {tuple(logits.shape[1:])}",
+            f"labels go up to {train.n_classes - 1}, which needs {train.n_classes} outputs",
+            "use the model that was trained on these labels",
+        )
