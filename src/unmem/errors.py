@@ -13,7 +13,7 @@ class UserError(ValueError):
 
     def __init__(self, field: str, value: object, problem: str, fix: str) -> None:
         shown = "" if value is None else f" {_short(value)}"
-        super().__init__(f"{field}{shown}: {problem}; {fix}.")
+        super().__init__(f"{field}{shown}: {problem}; {fix}" + ("" if fix.endswith("?") else "."))
         self.field = field
         self.value = value
         self.fix = fix

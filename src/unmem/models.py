@@ -153,7 +153,7 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], Card | None]:
     if "unmem" not in metadata:
         return state, None
     fields: dict[str, Any] = json.loads(metadata["unmem"])
-    return state, Card(**{**fields, "input_shape": tuple(fields["input_shape"])})
+    return state, Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], fields.get("data"))
 
 
 def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -129,7 +129,7 @@ def predict(model: nn.Module, examples: Examples, *, batch_size: int = 1024) -> 
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Generator[None]:
     """Evaluation mode inside the block, then each module's own mode again."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -147,7 +147,7 @@ def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
+def _seeded(seed: int, device: torch.device) -> Generator[torch.Generator]:
     """The order of examples from its own CPU generator (the same on every device); dropout from the global one."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -31,7 +32,6 @@ def build() -> App:
         help="Make a trained classifier forget chosen training examples, and see what was and was not forgotten.",
         help_epilogue="Start with: unmem demo",
         help_format="plaintext",
-        error_formatter=_error_line,
         suppress_keyboard_interrupt=False,
     )
     for command, example in _EXAMPLES.items():
@@ -41,9 +41,11 @@ def build() -> App:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. Exit codes: 0 done, 2 wrong input, 3 nothing to do, 4 a guard stopped it, 130 interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
     try:
-        code: Any = build()(arguments, exit_on_error=False, result_action="return_value")
-    except CycloptsError:  # already printed
+        code: Any = build()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        print(f"unmem: {error} (see --help)", file=sys.stderr)
         code = UserError.exit_code
     except UserError as error:
         print(f"unmem: {error}", file=sys.stderr)
@@ -52,7 +54,3 @@ def main(arguments: list[str] | None = None) -> None:
         print("\nunmem: interrupted; nothing was written.", file=sys.stderr)
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _error_line(error: CycloptsError) -> str:
-    return f"unmem: {error} (see --help)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -39,7 +39,7 @@ class Stage(Observer):
 
 
 @contextmanager
-def stage(title: str) -> Iterator[Stage]:
+def stage(title: str) -> Generator[Stage]:
     """Show `title` with a bar during the block, then as a finished line with its seconds."""
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from unmem.cli.options import DataOptions, Flag, RecipeOptions, settings
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from unmem.cli.session import Original, Session
     from unmem.data import Ids, Splits
     from unmem.evaluation import Evaluation
     from unmem.memorization import Scores
-    from unmem.unlearning import Unlearner
+    from unmem.store import RunFolder
+    from unmem.unlearning import Problem, Unlearner
 
 FLIPPED = 0.05
 PER_GROUP = 30
@@ -47,80 +51,36 @@ def demo(
     force
         Replace the run in that folder, if there is one.
     """
-    from unmem import models
-    from unmem.cli.console import console, stage
-    from unmem.cli.session import Session, recipe_settings
+    from unmem.cli.console import console
+    from unmem.cli.session import Session
     from unmem.cli.table import outcome_table
-    from unmem.evaluation import evaluate
-    from unmem.memorization import EVENTS, LearningEvents, save_scores
-    from unmem.report import Report
+    from unmem.memorization import EVENTS, LearningEvents
     from unmem.store import RunFolder, free_folder
-    from unmem.unlearning import Problem, Retrain, settings_of
+    from unmem.unlearning import Problem, settings_of
 
-    where = out or free_folder(Path("runs"), "demo")
     data, recipe = DataOptions(data="digits", flip=FLIPPED, seed=seed, device="cpu"), RecipeOptions()
-    with RunFolder(where, force=force) as folder:
-        console.print("[bold]unmem demo[/]  a digit classifier learns 1,258 examples, then must forget 90 of them.\n")
+    with RunFolder(out or free_folder(Path("runs"), "demo"), force=force) as folder:
+        console.print(
+            f"[bold]unmem demo[/]  A network learns scanned digits, then must forget {3 * PER_GROUP} of them.\n"
+        )
         session = Session.open("demo", settings(data, recipe), data)
         events = LearningEvents()
         original = session.original(recipe, seed=seed, observers=[events])
         scores = [events.scores(name) for name in EVENTS]
-        _print_scores(scores, session.data.flipped)
+        described = session.describe_events(events, scores, original)
+        _print_scores(described)
 
-        confidence = scores[0]
-        groups = confidence.groups(PER_GROUP)
-        problem = Problem(
-            original.model,
-            session.data,
-            [name for group in groups.values() for name in group],
-            recipe=original.recipe,
-        )
-        methods = _methods(confidence)
-        unlearned, seconds = {}, {}
-        for key, unlearner in methods.items():
-            with stage(f"Forgot by {SHOWN[key]}") as bar:
-                unlearned[key] = unlearner(original.model, problem, seed=seed, observers=[bar])
-            seconds[key] = bar.seconds
-        retrained = []
-        for k in range(RETRAINED):
-            with stage(f"Retrained from scratch without them, {k + 1} of {RETRAINED}") as bar:
-                retrained.append(Retrain()(original.model, problem, seed=seed + 1 + k, observers=[bar]))
-        evaluation = evaluate(
-            unlearned,
-            problem,
-            reference=retrained,
-            parts=groups,
-            seconds=seconds,
-            training_seconds=original.seconds,
-        )
+        groups = scores[0].groups(PER_GROUP)
+        forget = [name for ids in groups.values() for name in ids]
+        problem = Problem(original.model, session.data, forget, recipe=original.recipe)
+        methods = _methods(scores[0])
+        evaluation, best = _forget_and_evaluate(methods, problem, groups, original, folder, session, seed)
 
-        best = evaluation.best(MEMORIZATION_BASED)
-        card = session.card(original.recipe)
-        lead = _lead(session.data, groups, seed)
-        report = Report(
-            title=f"Forgetting {len(problem.forget)} of {len(session.data.train):,} digits",
-            lead=lead,
-            evaluation=evaluation,
-            scores=scores,
-            flipped=session.data.flipped,
-            labels=EXPLAINED,
-            facts=session.facts(original.recipe),
-        )
-        folder.file("original.safetensors", lambda path: models.save(original.model, card, path))
-        folder.file("unlearned.safetensors", lambda path: models.save(unlearned[best], card, path))
-        folder.file("scores.parquet", lambda path: save_scores(scores, session.data.train.labels.numpy(), path))
-        folder.text("report.html", report.html())
+        _report(folder, session, original, evaluation, scores, groups, seed)
+        session.save_scores(folder, scores)
         result = {
-            "recipe": recipe_settings(original.recipe),
-            "original": {"seconds": original.seconds, "accuracy": session.accuracies(original.model)},
-            "scores": {
-                s.name: {
-                    "seconds": events.seconds,
-                    "cost": events.seconds / (original.seconds or 1),
-                    "auroc_flipped": s.auroc(session.data.flipped),
-                }
-                for s in scores
-            },
+            "original": session.describe(original),
+            "scores": described,
             "unlearners": {key: settings_of(unlearner) for key, unlearner in methods.items()},
             "forget": {"n": len(problem.forget), "groups": {name: len(ids) for name, ids in groups.items()}},
             "unlearned": best,
@@ -134,6 +94,69 @@ def demo(
     console.print(f"\n  Report: {folder.path / 'report.html'}", soft_wrap=True)
 
 
+def _forget_and_evaluate(
+    methods: dict[str, Unlearner],
+    problem: Problem,
+    groups: dict[str, Ids],
+    original: Original,
+    folder: RunFolder,
+    session: Session,
+    seed: int,
+) -> tuple[Evaluation, str]:
+    """Every method and the retrained reference; keeps the model of the best memorization-based method."""
+    from unmem.cli.console import stage
+    from unmem.evaluation import evaluate
+    from unmem.unlearning import Retrain
+
+    unlearned: dict[str, nn.Module] = {}
+    seconds: dict[str, float] = {}
+    for key, unlearner in methods.items():
+        with stage(f"Forgot by {SHOWN[key]}") as bar:
+            unlearned[key] = unlearner(original.model, problem, seed=seed, observers=[bar])
+        seconds[key] = bar.seconds
+    retrained: list[nn.Module] = []
+    retrain_seconds: list[float] = []
+    for k in range(1, RETRAINED + 1):
+        with stage(f"Retrained from scratch without them, {k} of {RETRAINED}") as bar:
+            retrained.append(Retrain()(original.model, problem, seed=seed + k, observers=[bar]))
+        retrain_seconds.append(bar.seconds)
+    evaluation = evaluate(
+        unlearned,
+        problem,
+        reference=retrained,
+        parts=groups,
+        seconds=seconds,
+        reference_seconds=retrain_seconds,
+        training_seconds=original.seconds,
+    )
+    best = evaluation.best(MEMORIZATION_BASED)
+    session.save_models(folder, original, unlearned[best])
+    return evaluation, best
+
+
+def _report(
+    folder: RunFolder,
+    session: Session,
+    original: Original,
+    evaluation: Evaluation,
+    scores: list[Scores],
+    groups: dict[str, Ids],
+    seed: int,
+) -> None:
+    from unmem.report import Report
+
+    report = Report(
+        title=f"Forgetting {3 * PER_GROUP} of {len(session.data.train):,} digits",
+        lead=_lead(session.data, groups, seed),
+        evaluation=evaluation,
+        scores=scores,
+        flipped=session.data.flipped,
+        labels=EXPLAINED,
+        facts=session.facts(original.recipe),
+    )
+    folder.text("report.html", report.html())
+
+
 def _methods(scores: Scores) -> dict[str, Unlearner]:
     from unmem.unlearning import RUM, FineTune, NegGradPlus, Nothing
 
@@ -145,11 +168,13 @@ def _methods(scores: Scores) -> dict[str, Unlearner]:
     }
 
 
-def _print_scores(scores: list[Scores], flipped: Ids) -> None:
+def _print_scores(described: dict[str, Any]) -> None:
     from unmem.cli.console import console
 
     console.print("\n  How well each memorization score finds the flipped labels (AUROC: 0.5 chance, 1 all on top):")
-    console.print("  " + "   ".join(f"{s.name} [bold]{s.auroc(flipped):.3f}[/]" for s in scores) + "\n")
+    console.print(
+        "  " + "   ".join(f"{name} [bold]{entry['auroc_flipped']:.3f}[/]" for name, entry in described.items()) + "\n"
+    )
 
 
 def _lead(data: Splits, groups: dict[str, Ids], seed: int) -> list[str]:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unmem.cli.request import ScoreSource
+    from unmem.cli.session import Original, Session
+    from unmem.data import Ids
+    from unmem.evaluation import Evaluation
+    from unmem.memorization import Scores
+    from unmem.store import RunFolder
+    from unmem.unlearning import Problem, Unlearner
 
 _REQUEST = Group("Request", sort_key=0)
 UTILITY_FELL = 4
@@ -19,7 +30,7 @@ UTILITY_FELL = 4
 class RequestOptions:
     """What to forget, and how."""
 
-    forget: str | None = None
+    forget: Path | None = None
     "Text file with the ids to forget, one a line."
     top: str | None = None
     "Instead of a file: SCORE:N, the N most memorized examples by a score."
@@ -29,7 +40,7 @@ class RequestOptions:
     "For rum: one method for each part, from least to most memorized, separated by commas."
     score: str = "confidence"
     "For rum: the score that refines the request into parts."
-    scores: str | None = None
+    scores: Path | None = None
     "A scores.parquet of unmem score; without it, scores are learning events of the training in this run."
     set: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
     "Fields of methods: FIELD=VALUE, or METHOD.FIELD=VALUE for a step of rum. May be given again."
@@ -52,99 +63,157 @@ def forget(
 
     Writes unlearned.safetensors, original.safetensors, result.json and report.html to the run folder.
     """
-    from unmem import models
-    from unmem.cli import request as read
+    from unmem.cli import methods
     from unmem.cli.console import console, stage, warn
-    from unmem.cli.methods import check_names, make
-    from unmem.cli.session import Session, recipe_settings
+    from unmem.cli.request import ScoreSource
+    from unmem.cli.session import Session
     from unmem.cli.table import outcome_table
-    from unmem.errors import NothingToDoError, UserError
-    from unmem.evaluation import evaluate
-    from unmem.memorization import LearningEvents, save_scores
-    from unmem.report import Report
+    from unmem.memorization import LearningEvents
     from unmem.store import RunFolder
-    from unmem.unlearning import Problem, Retrain, settings_of
-    from unmem.unlearning.problem import check_request
+    from unmem.unlearning import Problem
 
     steps = [name.strip() for name in request.steps.split(",") if name.strip()]
-    check_names(request.method, steps if request.method == "rum" else [])
-    if (request.forget is None) == (request.top is None):
-        raise UserError("--forget", request.forget, "give --forget FILE or --top SCORE:N, and not both", "choose one")
+    unlearner_for = methods.plan(request.method, steps, request.set)
     events = LearningEvents()
-    source = read.ScoreSource(
-        Path(request.scores) if request.scores else None, trained_here=model.model is None, events=events
-    )
-    needed: list[str] = []
-    top_name, top_count = read.parse_top(request.top) if request.top else ("", 0)
-    if request.top:
-        source.check(top_name, option="--top")
-        needed.append(top_name)
-        if top_count == 0:
-            raise NothingToDoError("--top", request.top, "asks for no example", "ask for at least one")
-    if request.method == "rum":
-        source.check(request.score, option="--score")
-        needed.append(request.score)
-
+    source = ScoreSource(request.scores, trained_here=model.model is None, events=events)
+    needed = _scores_needed(request, source)
     with RunFolder(output.out, force=output.force) as folder:
         session = Session.open("forget", settings(data, model, request) | {"steps": steps}, data)
-        if request.forget:
-            ids = read.read_ids(Path(request.forget))
-            check_request(ids, session.data)
+        ids = _ids_from_file(request, session)
         original = session.original(model, seed=data.seed, observers=[events])
-        scores = {name: source.get(name) for name in needed}
-        if request.top:
-            ids = scores[top_name].top(top_count)
+        scores = {name: source.get(name, session.data.train) for name in needed}
+        if ids is None:
+            ids = _most_memorized(request, scores)
         problem = Problem(original.model, session.data, ids, recipe=original.recipe)
         for flag in problem.flags():
             warn(flag)
-        unlearner = make(request.method, steps=steps, scores=scores.get(request.score), fields_text=request.set)
+        unlearner = unlearner_for(scores.get(request.score))
         with stage(f"Forgot {len(problem.forget):,} examples by {request.method}") as bar:
             unlearned = unlearner(original.model, problem, seed=data.seed, observers=[bar])
-        seconds = bar.seconds
-        retrained = []
-        for k in range(request.reference_seeds if request.reference == "retrain" else 0):
-            with stage(f"Retrained without them, {k + 1} of {request.reference_seeds}") as bar:
-                retrained.append(Retrain()(original.model, problem, seed=data.seed + 1 + k, observers=[bar]))
-        refining = next(iter(scores.values()), None)
-        parts = {}
-        if refining is not None and len(problem.forget) >= 3:
-            parts = dict(zip(("low", "medium", "high"), refining.parts(3, among=problem.forget.ids), strict=True))
-        evaluation = evaluate(
-            {request.method: unlearned},
-            problem,
-            reference=retrained,
-            parts=parts,
-            seconds={request.method: seconds},
-            training_seconds=original.seconds,
-        )
-        before, after = (session.accuracies(m)["holdout"] for m in (original.model, unlearned))
-        card = session.card(original.recipe)
-        folder.file("original.safetensors", lambda path: models.save(original.model, card, path))
-        folder.file("unlearned.safetensors", lambda path: models.save(unlearned, card, path))
-        if scores:
-            labels = session.data.train.labels.cpu().numpy()
-            columns = {s.name: s for s in scores.values()}
-            folder.file("scores.parquet", lambda path: save_scores(list(columns.values()), labels, path))
-        fell = before - after > request.max_drop
-        result: dict[str, Any] = {
-            "recipe": recipe_settings(original.recipe),
-            "unlearner": settings_of(unlearner),
-            "forget": {"n": len(problem.forget), "flags": problem.flags()},
-            "guard": {"holdout_before": before, "holdout_after": after, "max_drop": request.max_drop, "fell": fell},
-        } | evaluation.to_dict()
-        report = Report(
-            title=f"Forgetting {len(problem.forget):,} of {len(session.data.train):,} examples of {session.data.name}",
-            lead=problem.flags(),
-            evaluation=evaluation,
-            scores=list(scores.values()),
-            flipped=session.data.flipped,
-            facts=session.facts(original.recipe),
-        )
-        folder.text("report.html", report.html())
-        session.finish(folder, result)
+        evaluation = _evaluate(request, problem, unlearned, bar.seconds, original, list(scores.values()), data.seed)
+        guard = _guard(session, original.model, unlearned, request.max_drop)
+        _write(folder, session, original, problem, unlearner, unlearned, evaluation, list(scores.values()), guard)
     console.print(outcome_table(evaluation, {}))
-    console.print(f"  written to {folder.path}")
-    if fell:
-        warn(f"accuracy on the holdout fell from {before:.1%} to {after:.1%}, more than --max-drop {request.max_drop}")
+    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
+    if guard["fell"]:
+        warn(
+            f"accuracy on the holdout fell from {guard['holdout_before']:.1%} to {guard['holdout_after']:.1%}, "
+            f"more than --max-drop {request.max_drop}"
+        )
         return UTILITY_FELL
     return 0
+
+
+def _scores_needed(request: RequestOptions, source: ScoreSource) -> list[str]:
+    """Names of the scores that the request and the method use, each checked to be available."""
+    from unmem.cli.request import parse_top
+    from unmem.errors import NothingToDoError, UserError
+
+    if (request.forget is None) == (request.top is None):
+        given = None if request.forget is None else str(request.forget)
+        raise UserError("--forget", given, "exactly one of --forget FILE and --top SCORE:N is needed", "choose one")
+    needed: list[str] = []
+    if request.top is not None:
+        name, count = parse_top(request.top)
+        if count == 0:
+            raise NothingToDoError("--top", request.top, "asks for no example", "ask for at least one")
+        source.check(name, option="--top")
+        needed.append(name)
+    if request.method == "rum" and request.score not in needed:
+        source.check(request.score, option="--score")
+        needed.append(request.score)
+    return needed
+
+
+def _ids_from_file(request: RequestOptions, session: Session) -> Ids | None:
+    """The ids of --forget, checked against the data before anything is trained."""
+    from unmem.cli.request import read_ids
+    from unmem.unlearning.problem import check_request
+
+    if request.forget is None:
+        return None
+    ids = read_ids(request.forget)
+    check_request(ids, session.data)
+    return ids
+
+
+def _most_memorized(request: RequestOptions, scores: dict[str, Scores]) -> Ids:
+    from unmem.cli.request import parse_top
+
+    name, count = parse_top(request.top or "")
+    return scores[name].top(count)
+
+
+def _evaluate(
+    request: RequestOptions,
+    problem: Problem,
+    unlearned: nn.Module,
+    seconds: float,
+    original: Original,
+    scores: list[Scores],
+    seed: int,
+) -> Evaluation:
+    from unmem.cli.console import stage
+    from unmem.evaluation import evaluate
+    from unmem.unlearning import Retrain
+
+    wanted = request.reference_seeds if request.reference == "retrain" else 0
+    retrained: list[nn.Module] = []
+    retrain_seconds: list[float] = []
+    for k in range(1, wanted + 1):
+        with stage(f"Retrained without them, {k} of {wanted}") as bar:
+            retrained.append(Retrain()(original.model, problem, seed=seed + k, observers=[bar]))
+        retrain_seconds.append(bar.seconds)
+    parts: dict[str, Ids] = {}
+    if scores and len(problem.forget) >= 3:
+        parts.update(zip(("low", "medium", "high"), scores[-1].parts(3, among=problem.forget.ids), strict=True))
+    return evaluate(
+        {request.method: unlearned},
+        problem,
+        reference=retrained,
+        parts=parts,
+        seconds={request.method: seconds},
+        reference_seconds=retrain_seconds,
+        training_seconds=original.seconds,
+    )
+
+
+def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: float) -> dict[str, Any]:
+    """Whether unlearning cost more accuracy on unseen examples than the user allows."""
+    had, has = (session.accuracies(model)["holdout"] for model in (before, after))
+    return {"holdout_before": had, "holdout_after": has, "max_drop": max_drop, "fell": had - has > max_drop}
+
+
+def _write(
+    folder: RunFolder,
+    session: Session,
+    original: Original,
+    problem: Problem,
+    unlearner: Unlearner,
+    unlearned: nn.Module,
+    evaluation: Evaluation,
+    scores: list[Scores],
+    guard: dict[str, Any],
+) -> None:
+    from unmem.report import Report
+    from unmem.unlearning import settings_of
+
+    session.save_models(folder, original, unlearned)
+    if scores:
+        session.save_scores(folder, scores)
+    report = Report(
+        title=f"Forgetting {len(problem.forget):,} of {len(session.data.train):,} examples of {session.data.name}",
+        lead=problem.flags(),
+        evaluation=evaluation,
+        scores=scores,
+        flipped=session.data.flipped,
+        facts=session.facts(original.recipe),
+    )
+    folder.text("report.html", report.html())
+    result: dict[str, Any] = {
+        "original": session.describe(original),
+        "unlearner": settings_of(unlearner),
+        "forget": {"n": len(problem.forget), "flags": problem.flags()},
+        "guard": guard,
+    }
+    session.finish(folder, result | evaluation.to_dict())

@@ -11,39 +11,35 @@ from unmem.memorization import Scores
 from unmem.unlearning import RUM, FineTune, NegGradPlus, Nothing, Retrain, Unlearner
 
 METHODS: dict[str, Callable[..., Unlearner]] = {kind.name: kind for kind in (Nothing, Retrain, FineTune, NegGradPlus)}
-RUM_STEPS = ("nothing", "fine-tune", "neggrad+")
 
 
-def check_names(method: str, steps: Sequence[str]) -> None:
-    """Refuse unknown names before any work is done."""
+def plan(method: str, steps: Sequence[str], fields_text: Sequence[str]) -> Callable[[Scores | None], Unlearner]:
+    """Check names and fields now, before any work; the unlearner itself comes once its scores are there.
+
+    steps: for "rum", the method of each part. fields_text: "FIELD=VALUE" for the method, or "STEP.FIELD=VALUE" for a
+    step of RUM.
+    """
     if method not in (*METHODS, RUM.name):
         raise UserError("--method", method, "no such method", nearest(method, [*METHODS, RUM.name]))
+    values = parse_fields(fields_text, default=method)
+    running = {method, *steps} if method == RUM.name else {method}
+    for stray in sorted(values.keys() - running):
+        raise UserError("--set", stray, "that method does not run here", f"name one of {', '.join(sorted(running))}")
+    if method != RUM.name:
+        unlearner = _one(method, values)
+        return lambda _: unlearner
     for step in steps:
         if step not in METHODS:
             raise UserError("--steps", step, "no such method", nearest(step, list(METHODS)))
+    parts = [_one(step, values) for step in steps]
+    given = _converted_fields(RUM.name, {"order": "", "pending": ""}, values)
+    return lambda scores: RUM(_present(scores), parts, **given)
 
 
-def make(method: str, *, steps: Sequence[str], scores: Scores | None, fields_text: Sequence[str]) -> Unlearner:
-    """The unlearner called `method`; for "rum", over `steps` refined by `scores`.
-
-    fields_text: "FIELD=VALUE" for the method, or "METHOD.FIELD=VALUE" for one step of RUM.
-    """
-    values = parse_fields(fields_text, default=method)
-    unused = values.keys() - ({method, *steps} if method == RUM.name else {method})
-    if unused:
-        raise UserError(
-            "--set", sorted(unused)[0], "that method does not run here", "name the method or one of --steps"
-        )
-    if method != RUM.name:
-        return _one(method, values)
+def _present(scores: Scores | None) -> Scores:
     if scores is None:
-        raise ValueError("rum needs scores")
-    rum: dict[str, Any] = {
-        name: _converted(RUM.name, name, text, RUM.__dataclass_fields__[name].default)
-        for name, text in values.get(RUM.name, {}).items()
-        if _known(RUM.name, name, ["order", "pending"])
-    }
-    return RUM(scores, [_one(step, values) for step in steps], **rum)
+        raise ValueError("RUM needs scores")
+    return scores
 
 
 def parse_fields(texts: Sequence[str], *, default: str) -> dict[str, dict[str, str]]:
@@ -60,28 +56,26 @@ def parse_fields(texts: Sequence[str], *, default: str) -> dict[str, dict[str, s
 
 def _one(method: str, values: dict[str, dict[str, str]]) -> Unlearner:
     kind: Any = METHODS[method]
-    defaults = {field.name: field.default for field in fields(kind)}  # None where a rule sets a number
-    given = {
-        name: _converted(method, name, text, defaults[name])
-        for name, text in values.get(method, {}).items()
-        if _known(method, name, list(defaults))
-    }
-    return kind(**given)
+    return kind(**_converted_fields(method, {field.name: field.default for field in fields(kind)}, values))
 
 
-def _known(method: str, name: str, known: list[str]) -> bool:
-    if name not in known:
-        fix = nearest(name, known) if known else "leave it out: this method has no fields"
-        raise UserError("--set", name, f"{method} has no such field", fix)
-    return True
+def _converted_fields(method: str, defaults: dict[str, Any], values: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """The fields given for `method`, as values of the type of their defaults."""
+    given = values.get(method, {})
+    for name in given:
+        if name not in defaults:
+            fix = nearest(name, list(defaults)) if defaults else "leave it out: this method has no fields"
+            raise UserError("--set", name, f"{method} has no such field", fix)
+    return {name: _converted(f"{method}.{name}", text, defaults[name]) for name, text in given.items()}
 
 
-def _converted(method: str, name: str, text: str, default: object) -> object:
-    """The text as a number where it is one; the field's own check says whether it fits."""
+def _converted(field: str, text: str, default: object) -> object:
+    """The text in the type of the default; None stands for a number that a rule sets."""
     if isinstance(default, str):
         return text
+    whole = isinstance(default, int)
     try:
-        return int(text) if isinstance(default, int) else float(text)
+        return int(text) if whole else float(text)
     except ValueError as error:
-        kind = "a whole number" if isinstance(default, int) else "a number"
-        raise UserError("--set", f"{method}.{name}={text}", f"must be {kind}", "correct the value") from error
+        kind = "a whole number" if whole else "a number"
+        raise UserError("--set", f"{field}={text}", f"must be {kind}", "correct the value") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmem.data import Ids, as_ids
+from unmem.data import Examples, Ids, as_ids
 from unmem.errors import UserError, nearest
 from unmem.memorization import EVENTS, LearningEvents, Scores, load_scores
 
@@ -56,5 +56,16 @@ class ScoreSource:
                 "pass --scores FILE from the run that trained it, or leave --model out to train here",
             )
 
-    def get(self, name: str) -> Scores:
-        return load_scores(self.file, name) if self.file is not None else self.events.scores(name)
+    def get(self, name: str, train: Examples) -> Scores:
+        """The score, made sure to be of these training examples."""
+        if self.file is None:
+            return self.events.scores(name)
+        scores = load_scores(self.file, name)
+        if scores.settings.get("data", train.fingerprint) != train.fingerprint:
+            raise UserError(
+                "--scores",
+                str(self.file),
+                "they are scores of other examples than these",
+                "pass the same --data, --limit, --flip and --seed as when they were made",
+            )
+        return scores

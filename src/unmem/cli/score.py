@@ -25,13 +25,10 @@ def score(
     method
         Scores, separated by commas. All four are learning events, which need the training run.
     """
-    import math
-
-    from unmem import models
     from unmem.cli.console import console
     from unmem.cli.request import ScoreSource
-    from unmem.cli.session import Session, recipe_settings
-    from unmem.memorization import LearningEvents, save_scores
+    from unmem.cli.session import Session
+    from unmem.memorization import LearningEvents
     from unmem.report import Report
     from unmem.store import RunFolder
 
@@ -43,32 +40,19 @@ def score(
     with RunFolder(output.out, force=output.force) as folder:
         session = Session.open("score", settings(data, model) | {"method": names}, data)
         original = session.original(model, seed=data.seed, observers=[events])
-        scores = [source.get(name) for name in names]
-        labels = session.data.train.labels.cpu().numpy()
-        found = {s.name: s.auroc(session.data.flipped) for s in scores}
-        folder.file(
-            "original.safetensors", lambda path: models.save(original.model, session.card(original.recipe), path)
-        )
-        folder.file("scores.parquet", lambda path: save_scores(scores, labels, path))
+        scores = [events.scores(name) for name in names]
+        described = session.describe_events(events, scores, original)
         report = Report(
             title=f"How memorized are {len(session.data.train):,} examples of {session.data.name}?",
             scores=scores,
             flipped=session.data.flipped,
             facts=session.facts(original.recipe),
         )
+        session.save_models(folder, original)
+        session.save_scores(folder, scores)
         folder.text("report.html", report.html())
-        result = {
-            "recipe": recipe_settings(original.recipe),
-            "original": {"seconds": original.seconds, "accuracy": session.accuracies(original.model)},
-            "scores": {
-                # All learning events are watched together, during the training of the original.
-                s.name: {"seconds": events.seconds, "cost": events.seconds / (original.seconds or 1)}
-                | ({} if math.isnan(found[s.name]) else {"auroc_flipped": found[s.name]})
-                for s in scores
-            },
-        }
-        session.finish(folder, result)
-    if len(session.data.flipped):
-        for name, value in found.items():
-            console.print(f"  {name:<16}finds the flipped labels with AUROC {value:.3f}")
-    console.print(f"  written to {folder.path}")
+        session.finish(folder, {"original": session.describe(original), "scores": described})
+    for name, entry in described.items():
+        if "auroc_flipped" in entry:
+            console.print(f"  {name:<16}finds the flipped labels with AUROC {entry['auroc_flipped']:.3f}")
+    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)

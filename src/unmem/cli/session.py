@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from unmem.cli.options import DataOptions, ModelOptions, RecipeOptions
 from unmem.data import Splits, load, pick_device
 from unmem.errors import UserError
 from unmem.evaluation import accuracy
+from unmem.memorization import LearningEvents, Scores, save_scores
 from unmem.models import Card
 from unmem.recipe import Recipe
 from unmem.store import RunFolder
@@ -70,6 +71,7 @@ class Session:
             return self._read_original(path, options, seed)
         shape = self.data.train.input_shape
         recipe = options.recipe(arch=options.arch or ("small_cnn" if len(shape) == 3 else "mlp"), seed=seed)
+        _warm_up(recipe, self.data)
         with stage(f"Trained the original ({recipe.model}, {recipe.epochs} epochs)") as bar:
             model = train(recipe, self.data.train, observers=[*observers, bar])
         return Original(model, recipe, bar.seconds)
@@ -88,10 +90,38 @@ class Session:
                 "pass the same --data, --limit, --flip and --seed as when it was trained",
             )
         _more_than_chance(model, self.data, path)
-        return Original(model, options.recipe(arch=card.arch, seed=seed), None)
+        recipe = options.recipe(arch=card.arch, seed=seed)
+        _warm_up(recipe, self.data)
+        return Original(model, recipe, None)
 
-    def card(self, recipe: Recipe) -> Card:
-        return Card(recipe.model, self.data.train.input_shape, self.data.train.n_classes, self.data.train.fingerprint)
+    def save_models(self, folder: RunFolder, original: Original, unlearned: nn.Module | None = None) -> None:
+        train_set = self.data.train
+        card = Card(original.recipe.model, train_set.input_shape, train_set.n_classes, train_set.fingerprint)
+        folder.file("original.safetensors", lambda path: models.save(original.model, card, path))
+        if unlearned is not None:
+            folder.file("unlearned.safetensors", lambda path: models.save(unlearned, card, path))
+
+    def save_scores(self, folder: RunFolder, scores: list[Scores]) -> None:
+        labels = self.data.train.labels.cpu().numpy()
+        folder.file("scores.parquet", lambda path: save_scores(scores, labels, path))
+
+    def describe(self, original: Original) -> dict[str, Any]:
+        """The section `original` of `result.json`."""
+        return {
+            "recipe": asdict(original.recipe),
+            "seconds": original.seconds,
+            "accuracy": self.accuracies(original.model),
+        }
+
+    def describe_events(self, events: LearningEvents, scores: list[Scores], original: Original) -> dict[str, Any]:
+        """The section `scores` of `result.json`. All learning events are watched together, so they share their cost."""
+        cost = events.seconds / original.seconds if original.seconds else None
+        found = {s.name: s.auroc(self.data.flipped) for s in scores} if len(self.data.flipped) else {}
+        return {
+            s.name: {"seconds": events.seconds, "cost": cost}
+            | ({"auroc_flipped": found[s.name]} if s.name in found else {})
+            for s in scores
+        }
 
     def accuracies(self, model: nn.Module) -> dict[str, float]:
         parts = {"train": self.data.train, "holdout": self.data.holdout, "test": self.data.test}
@@ -136,8 +166,10 @@ class Session:
         folder.json("result.json", head | result)
 
 
-def recipe_settings(recipe: Recipe) -> dict[str, Any]:
-    return asdict(recipe)
+def _warm_up(recipe: Recipe, data: Splits) -> None:
+    """A few throwaway steps: PyTorch loads parts of itself at the first one, which is no cost of training."""
+    few = data.train.at(data.train.positions(data.train.ids[: 2 * recipe.batch_size]))
+    train(replace(recipe, epochs=1, lr=1e-6), few)
 
 
 def _more_than_chance(model: nn.Module, data: Splits, path: Path) -> None:

@@ -10,22 +10,16 @@ def train(*, output: OutputOptions, data: DataOptions = DataOptions(), recipe: R
 
     Writes original.safetensors, result.json and config.yaml to the run folder.
     """
-    from unmem import models
     from unmem.cli.console import console
-    from unmem.cli.session import Session, recipe_settings
+    from unmem.cli.session import Session
     from unmem.store import RunFolder
 
     with RunFolder(output.out, force=output.force) as folder:
         session = Session.open("train", settings(data, recipe), data)
         original = session.original(recipe, seed=data.seed)
-        reached = session.accuracies(original.model)
-        folder.file(
-            "original.safetensors", lambda path: models.save(original.model, session.card(original.recipe), path)
-        )
-        result = {
-            "recipe": recipe_settings(original.recipe),
-            "original": {"seconds": original.seconds, "accuracy": reached},
-        }
-        session.finish(folder, result)
-    console.print("  accuracy  " + "   ".join(f"{name} {value:.1%}" for name, value in reached.items()))
-    console.print(f"  written to {folder.path}")
+        described = session.describe(original)
+        session.save_models(folder, original)
+        session.finish(folder, {"original": described})
+    reached = "   ".join(f"{name} {value:.1%}" for name, value in described["accuracy"].items())
+    console.print(f"  accuracy  {reached}")
+    console.print(f"  Model: {folder.path / 'original.safetensors'}", soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -133,7 +133,7 @@ class Examples:
         digest = hashlib.sha256(repr((self.input_shape, self.inputs.dtype, self.n_classes, self.scaling)).encode())
         digest.update("\0".join(self.ids).encode())
         for tensor in (self.labels, self.inputs):
-            digest.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
+            digest.update(tensor.cpu().contiguous().numpy().data.cast("B"))
         return digest.hexdigest()
 
     @cached_property
@@ -207,7 +207,7 @@ def _unique(ids: Ids, *, field: str = "ids") -> None:
 def _finite(x: Tensor, ids: Ids) -> None:
     bad = ~torch.isfinite(x.flatten(1) if x.ndim > 1 else x[:, None]).all(dim=1)
     if bool(bad.any()):
-        names: Sequence[str] = ids[bad.cpu().numpy()]
+        names: Ids = ids[bad.cpu().numpy()]
         raise UserError(
             "inputs",
             f"of id {str(names[0])!r}",

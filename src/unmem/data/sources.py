@@ -53,7 +53,10 @@ def _read(source: str, folder: str | Path | None) -> Splits:
     if source.endswith(".npz"):
         return npz(source)
     raise UserError(
-        "data", source, "no such data set", f"{nearest(source, ['digits', 'fashion-mnist'])} (or the path of an .npz)"
+        "data",
+        source,
+        "neither a data set nor the path of an .npz file",
+        nearest(source, ["digits", "fashion-mnist"]),
     )
 
 
@@ -182,7 +185,11 @@ def _test_ids(n: int) -> list[str]:
 
 
 def pick_device(name: str) -> str:
-    """`auto` is the GPU where PyTorch sees one, else the CPU."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """`auto` is the GPU where PyTorch sees one, else the CPU; any other name is checked to be there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros((), device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError("device", name, "PyTorch cannot use it here", "choose auto or cpu") from error
+    return name

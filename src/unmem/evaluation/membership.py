@@ -32,12 +32,13 @@ def called_unseen(
     examples (members) and unseen ones (non-members). Both sides are stratified, seeded samples that depend on ids and
     not on the order of the rows. `unseen` must be apart from the examples that utility is reported on.
     """
-    from sklearn.svm import SVC
+    import sklearn.svm
 
     n = min(len(retain), len(unseen))
     members, outsiders = (stratified_sample(examples, n, seed=seed) for examples in (retain, unseen))
     both = [_sorted_confidence(model, examples) for examples in (members, outsiders)]
-    attack: Any = SVC(C=3.0, kernel="rbf", gamma=1.0)
+    support_vectors: Any = sklearn.svm.SVC  # annotated there as if gamma were only text
+    attack = support_vectors(C=3.0, kernel="rbf", gamma=1.0)
     attack.fit(np.concatenate(both)[:, None], np.repeat([True, False], n))
     member: NDArray[np.bool_] = attack.predict(label_confidence(model, forget)[:, None])
     return ~member

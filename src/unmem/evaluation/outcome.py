@@ -94,7 +94,9 @@ class Evaluation:
             },
             "reference": {"models": self.n_reference}
             | (
-                {} if self.reference is None else {k: self.reference.to_dict()[k] for k in ("accuracy", "mia", "parts")}
+                {}
+                if self.reference is None
+                else {key: value for key, value in self.reference.to_dict().items() if key not in ("tow", "tow_mia")}
             ),
         }
 
@@ -106,27 +108,34 @@ def evaluate(
     reference: Sequence[nn.Module] = (),
     parts: Mapping[str, Ids] | None = None,
     seconds: Mapping[str, float] | None = None,
+    reference_seconds: Sequence[float] = (),
     training_seconds: float | None = None,
 ) -> Evaluation:
     """Measure the models, and the original as control, against the mean of the retrained `reference` models.
 
     parts: ids of forget examples by memorization part ("low", "medium", "high").
-    seconds: what each model took to make; with `training_seconds`, of the original, it gives the cost.
+    seconds, reference_seconds, training_seconds: what the models, the retrained ones and the original took to make.
+        The cost is in trainings, a training being the median of the last two (one alone is a noisy measure).
     Membership is attacked with the holdout as unseen examples, so that the test set serves the accuracies alone.
     """
     named = dict(parts or {})
     retrained = [_measure(model, problem, named) for model in reference]
     target = _mean(retrained) if retrained else None
+    trainings = [*reference_seconds, *([training_seconds] if training_seconds else [])]
+
+    def timed(outcome: Outcome, spent: float | None) -> Outcome:
+        if spent is None or not trainings:
+            return replace(outcome, seconds=spent)
+        return replace(outcome, seconds=spent, cost=spent / float(np.median(trainings)))
 
     def outcome(model: nn.Module, spent: float | None) -> Outcome:
-        cost = spent / training_seconds if spent is not None and training_seconds else None
-        return replace(_compare(_measure(model, problem, named), target), seconds=spent, cost=cost)
+        return timed(_compare(_measure(model, problem, named), target), spent)
 
     return Evaluation(
         methods={name: outcome(model, (seconds or {}).get(name)) for name, model in models.items()},
         do_nothing=outcome(problem.model, 0.0),
         retrain_vs_retrain=_against_each_other(retrained) if len(retrained) > 1 else None,
-        reference=target,
+        reference=timed(target, _mean_of(reference_seconds)) if target else None,
         n_reference=len(retrained),
     )
 

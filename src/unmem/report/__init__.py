@@ -1,0 +1,5 @@
+"""One self-contained page that shows what was found; computes nothing scientific itself."""
+
+from unmem.report.page import Report
+
+__all__ = ["Report"]

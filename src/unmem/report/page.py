@@ -1,0 +1,124 @@
+"""`Report`: outcomes and scores as one HTML file that needs nothing else, not even a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unmem.data import Ids
+from unmem.evaluation import Evaluation
+from unmem.memorization import Scores
+from unmem.report import charts, reading, table
+from unmem.store import write_text
+
+
+def _no_ids() -> Ids:
+    return np.array([], dtype=np.str_)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+    """What one run found. Shows aggregates alone: no ids, inputs or labels of examples."""
+
+    title: str
+    """Such as "Forgetting 90 of 1,258 examples"."""
+    lead: Sequence[str] = ()
+    """Plain sentences under the title: what was done, planted labels, seed, flags."""
+    evaluation: Evaluation | None = None
+    """Methods beside the controls they are read against."""
+    scores: Sequence[Scores] = ()
+    """Memorization scores, a histogram each."""
+    flipped: Ids = field(default_factory=_no_ids)
+    """Ids of planted wrong labels: counted apart in the histograms."""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Method name to a plain line that explains it."""
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Settings and versions, shown small at the end."""
+
+    def html(self) -> str:
+        """The page."""
+        shown = _Shown()
+        return _template().render(
+            title=self.title,
+            lead=self.lead,
+            facts=self.facts,
+            evaluation=None if self.evaluation is None else _evaluation(self.evaluation, self.labels, shown),
+            scores=_scores(self.scores, self.flipped, shown),
+            specs=shown.specs,
+            config=charts.CONFIG,
+            colours=charts.COLOURS,
+            font=charts.FONT,
+            libraries=_libraries() if shown.specs else "",
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the page; the file is whole or not there."""
+        write_text(Path(path), self.html())
+
+
+class _Shown:
+    """The charts on the page, each under the id of the element it is drawn in."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, charts.Spec] = {}
+
+    def add(self, panel: charts.Panel) -> dict[str, str]:
+        element = f"chart-{len(self.specs) + 1}"
+        self.specs[element] = panel.spec
+        return {"title": panel.title, "note": panel.note, "element": element}
+
+
+def _evaluation(evaluation: Evaluation, labels: Mapping[str, str], shown: _Shown) -> dict[str, Any]:
+    notes = table.Notes()
+    rows = table.rows(evaluation, labels, notes)
+    parts, small = charts.by_part(evaluation)
+    return {
+        "headline": reading.headline(evaluation),
+        "limits": reading.limits(evaluation),
+        "rows": rows,
+        "notes": notes.listed(),
+        "columns": table.COLUMNS,
+        "banded": evaluation.retrain_vs_retrain is not None,
+        "compared": evaluation.reference is not None,
+        "closeness": [shown.add(panel) for panel in charts.closeness(evaluation)],
+        "parts": [shown.add(panel) for panel in parts],
+        "small": small,
+    }
+
+
+def _scores(scores: Sequence[Scores], flipped: Ids, shown: _Shown) -> dict[str, Any] | None:
+    if not scores:
+        return None
+    drawn = [(score.name, charts.histogram(score, flipped)) for score in scores]
+    return {
+        "panels": [shown.add(panel) for _, panel in drawn if panel is not None],
+        "empty": [name for name, panel in drawn if panel is None],
+        "legend": charts.legend(flipped, scores),
+    }
+
+
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # `tojson` escapes <, > and &, so no text can close the script; NaN would not be JSON and must fail here.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    return environment.from_string(files("unmem.report").joinpath("page.html.jinja").read_text(encoding="utf-8"))
+
+
+@cache
+def _libraries() -> Any:
+    """Vega, Vega-Lite and Vega-Embed as one script, safe inside a script element."""
+    import vl_convert
+    from markupsafe import Markup
+
+    # The stub of vl-convert lacks the default of `snippet`.
+    bundle: str = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue]
+    return Markup(re.sub("</(?=script)", r"<\\/", bundle, flags=re.IGNORECASE))

@@ -1,0 +1,276 @@
+"""The command line as a user meets it: exit codes, sentences on stderr, and what is left on disk."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+import unmem as um
+from unmem.cli.app import main
+
+QUICK = ["--arch", "mlp", "--epochs", "8", "--limit", "300"]
+LONGER = ["--arch", "mlp", "--epochs", "20", "--limit", "300"]
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    code = stopped.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def data() -> um.Splits:
+    return um.load("digits", limit=300)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train") / "original"
+    assert run("train", *QUICK, "--out", folder) == 0
+    return folder
+
+
+@pytest.fixture
+def request_file(tmp_path: Path, data: um.Splits) -> Path:
+    path = tmp_path / "forget.txt"
+    path.write_text("# asked to be deleted\n\n" + "\n".join(data.train.ids[:24]) + "\n")
+    return path
+
+
+def test_train_leaves_a_model_that_can_be_used_and_what_made_it(trained: Path) -> None:
+    found = result(trained)
+    assert next(iter(found)) == "schema"
+    assert found["schema"] == 1
+    assert found["command"] == "train"
+    assert found["data"]["name"] == "digits"
+    assert found["data"]["sizes"]["train"] == 300
+    assert found["original"]["accuracy"]["train"] > 0.5
+    assert yaml.safe_load((trained / "config.yaml").read_text())["epochs"] == 8
+    assert load_file(trained / "original.safetensors")["1.weight"].shape == (256, 64)
+    assert sorted(path.name for path in trained.iterdir()) == ["config.yaml", "original.safetensors", "result.json"]
+
+
+def test_score_writes_a_column_per_score_and_the_planted_labels(tmp_path: Path) -> None:
+    out = tmp_path / "scores"
+    assert run("score", *LONGER, "--flip", "0.1", "--method", "confidence,accuracy", "--out", out) == 0
+    table = pq.read_table(out / "scores.parquet")
+    assert table.column_names == ["id", "label", "confidence", "accuracy"]
+    planted = um.load("digits", limit=300, flip=0.1).flipped
+    assert (out / "flipped.txt").read_text().split() == list(planted)
+    scores = um.load_scores(out / "scores.parquet", "confidence")
+    entry = result(out)["scores"]["confidence"]
+    assert entry["auroc_flipped"] == pytest.approx(scores.auroc(planted), abs=1e-12)
+    assert entry["auroc_flipped"] > 0.8
+    assert (out / "report.html").stat().st_size > 10_000
+
+
+def test_forget_without_reference_says_why_numbers_are_missing(
+    trained: Path, request_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "forgot"
+    model = trained / "original.safetensors"
+    arguments = ["--limit", "300", "--model", model, "--forget", request_file, "--method", "neggrad+"]
+    assert run("forget", *arguments, "--max-drop", "1", "--out", out) == 0
+    outcome = result(out)["methods"]["neggrad+"]
+    assert outcome["tow"] is None
+    assert "retrained" in outcome["reason"]
+    assert result(out)["controls"]["retrain_vs_retrain"]["tow"] is None
+    before, after = load_file(out / "original.safetensors"), load_file(out / "unlearned.safetensors")
+    assert all(np.array_equal(before[key], value) for key, value in load_file(model).items())
+    assert any(not np.array_equal(before[key], after[key]) for key in before)
+
+
+def test_forget_the_top_of_a_score_by_rum_against_retraining(tmp_path: Path) -> None:
+    out = tmp_path / "forgot"
+    options = ["--top", "confidence:30", "--method", "rum", "--steps", "nothing,fine-tune,neggrad+"]
+    options += ["--set", "fine-tune.epochs=2", "neggrad+.alpha=0.9", "--reference", "retrain", "--max-drop", "1"]
+    assert run("forget", *QUICK, *options, "--out", out) == 0
+    found = result(out)
+    assert found["unlearner"]["steps"][1]["epochs"] == 2
+    assert found["unlearner"]["steps"][2]["alpha"] == 0.9
+    assert 0 < found["methods"]["rum"]["tow"] <= 1
+    assert [part["n"] for part in found["methods"]["rum"]["parts"].values()] == [10, 10, 10]
+    assert found["controls"]["do_nothing"]["accuracy"]["forget"] >= found["reference"]["accuracy"]["forget"]
+    assert 0 < found["controls"]["retrain_vs_retrain"]["tow"] <= 1
+
+
+def test_scores_of_an_earlier_run_refine_a_later_request(tmp_path: Path, request_file: Path) -> None:
+    scored = tmp_path / "scored"
+    assert run("score", *QUICK, "--out", scored) == 0
+    known = ["--model", scored / "original.safetensors", "--scores", scored / "scores.parquet"]
+    steps = ["--steps", "nothing,nothing", "--forget", request_file]
+    assert run("forget", "--limit", "300", *known, *steps, "--out", tmp_path / "forgot") == 0
+    assert run("forget", "--limit", "299", *known, *steps, "--out", tmp_path / "other") == 2
+
+
+def test_a_fall_in_utility_ends_with_4_and_keeps_both_models(
+    trained: Path, request_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "broken"
+    options = ["--limit", "300", "--model", trained / "original.safetensors", "--forget", request_file]
+    ruin = ["--method", "neggrad+", "--set", "alpha=0.4", "lr=0.05"]
+    assert run("forget", *options, *ruin, "--out", out) == 4
+    assert "--max-drop" in capsys.readouterr().out
+    assert (out / "original.safetensors").is_file()
+    assert (out / "unlearned.safetensors").is_file()
+    assert result(out)["guard"]["fell"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["forget", "--forget", "{unknown}"], 2, ["'no-such-id'", "not an id"]),
+        (["forget", "--forget", "{test}"], 2, ["test set", "never trained on"]),
+        (["forget", "--forget", "{everything}"], 2, ["whole training set"]),
+        (["forget", "--forget", "{twice}"], 2, ["more than once"]),
+        (["forget", "--forget", "{empty}"], 3, ["empty"]),
+        (["forget", "--top", "confidence:0"], 3, ["asks for no example"]),
+        (["forget", "--forget", "{missing}"], 2, ["no such file"]),
+        (["forget"], 2, ["--forget FILE", "--top SCORE:N"]),
+        (["forget", "--top", "confidense:5"], 2, ["did you mean 'confidence'?"]),
+        (["forget", "--top", "confidence"], 2, ["SCORE:N"]),
+        (["forget", "--top", "confidence:5", "--method", "scrubb"], 2, ["no such method"]),
+        (["forget", "--top", "confidence:5", "--steps", "nothin"], 2, ["did you mean 'nothing'?"]),
+        (["forget", "--top", "confidence:5", "--set", "fine-tune.lrr=1"], 2, ["did you mean 'lr'?"]),
+        (["forget", "--top", "confidence:5", "--set", "fine-tune.lr=x"], 2, ["must be a number"]),
+        (["forget", "--top", "confidence:5", "--set", "lr"], 2, ["FIELD=VALUE"]),
+        (["forget", "--forget", "{twice}", "--model", "{pickle}", "--method", "fine-tune"], 2, ["more than once"]),
+        (["score", "--method", "accuracy,feldmann"], 2, ["'feldmann'"]),
+        (["score", "--model", "{pickle}"], 2, ["while the original trains", "leave --model out"]),
+        (["train", "--data", "digit"], 2, ["did you mean 'digits'?"]),
+        (["train", "--data", "{missing}.npz"], 2, ["no such file"]),
+        (["train", "--data", "fashion-mnist", "--folder", "{nowhere}"], 2, ["nowhere", "dataset-fashion-mnist"]),
+        (["train", "--limit", "5000"], 2, ["limit 5000", "1,258"]),
+        (["train", "--arch", "resnet81"], 2, ["did you mean 'resnet18'?"]),
+        (["train", "--device", "warp"], 2, ["device 'warp'"]),
+        (["train", "--lr", "-1"], 2, ["lr -1.0"]),
+        (["train", "--lr", "1e9", *QUICK], 2, ["not a finite number", "lower rate"]),
+        (["train", "--limt", "5"], 2, ["Did you mean --limit?"]),
+        (["train", "--epochs", "many"], 2, ["--epochs"]),
+        (["trian"], 2, ['Did you mean "train"?']),
+    ],
+)
+def test_a_wrong_input_is_one_sentence_and_leaves_nothing_behind(
+    arguments: list[str],
+    code: int,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = um.load("digits")
+    files = {
+        "unknown": [*whole.train.ids[:3], "no-such-id"],
+        "test": whole.test.ids[:2],
+        "everything": whole.train.ids,
+        "twice": [whole.train.ids[0]] * 2,
+        "empty": ["# nobody asked"],
+    }
+    for name, ids in files.items():
+        (tmp_path / name).write_text("\n".join(ids))
+    (tmp_path / "pickle").write_bytes(b"\x80\x04N.")
+    paths = {name: str(tmp_path / name) for name in (*files, "pickle", "missing", "nowhere")}
+    before = sorted(tmp_path.iterdir())
+    out = tmp_path / "deep" / "out"
+    assert run(*(text.format(**paths) for text in arguments), "--out", out) == code
+    captured = capsys.readouterr()
+    assert captured.err.startswith("unmem: ")
+    assert captured.err.count("\n") == 1
+    for word in words:
+        assert word in captured.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_labels_beyond_the_outputs_of_the_model_say_both_numbers(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 255, size=(60, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "twelve.npz", x_train=images, y_train=np.arange(60) % 12)
+    options = ["--data", tmp_path / "twelve.npz", "--model", trained / "original.safetensors", "--method", "fine-tune"]
+    (tmp_path / "ids.txt").write_text(str(um.load(str(tmp_path / "twelve.npz")).train.ids[0]))
+    assert run("forget", *options, "--forget", tmp_path / "ids.txt", "--out", tmp_path / "out") == 2
+    message = capsys.readouterr().err
+    assert "10 outputs" in message
+    assert "labels go up to 11" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_other_data_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = trained / "original.safetensors"
+    options = ["--model", model, "--top", "confidence:9", "--scores", tmp_path / "none", "--method", "fine-tune"]
+    assert run("forget", *options, "--out", tmp_path / "out") == 2
+    assert "no such file" in capsys.readouterr().err
+    (tmp_path / "ids.txt").write_text(um.load("digits").train.ids[0])
+    ask = ["--forget", tmp_path / "ids.txt", "--method", "fine-tune", "--out", tmp_path / "out"]
+    assert run("forget", "--model", model, *ask) == 2
+    assert "trained on other examples" in capsys.readouterr().err
+
+
+def test_a_model_at_chance_on_its_training_data_is_refused(
+    tmp_path: Path, request_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", "--arch", "mlp", "--epochs", "0", "--limit", "300", "--out", tmp_path / "raw") == 0
+    options = ["--limit", "300", "--model", tmp_path / "raw" / "original.safetensors", "--method", "fine-tune"]
+    assert run("forget", *options, "--forget", request_file, "--out", tmp_path / "out") == 2
+    assert "no more than chance" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_replaced_only_by_force(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = trained / "my notes.txt"
+    mine.write_text("keep")
+    before = (trained / "result.json").read_bytes()
+    assert run("train", *QUICK, "--seed", "1", "--out", trained) == 2
+    assert "--force" in capsys.readouterr().err
+    assert (trained / "result.json").read_bytes() == before
+    assert run("train", *QUICK, "--out", trained, "--force") == 0
+    assert mine.read_text() == "keep"
+    mine.unlink()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert run("train", *QUICK, "--out", tmp_path / "file" / "run") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_half_written(stop: signal.Signals, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "unmem", "train", "--epochs", "100000", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not out.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(3)
+    process.send_signal(stop)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert message.strip() == "unmem: interrupted; nothing was written."
+    assert not out.exists()
+
+
+def test_help_is_quick_and_each_command_shows_an_example() -> None:
+    for command in ("demo", "train", "score", "forget"):
+        page = subprocess.run([sys.executable, "-m", "unmem", command, "--help"], capture_output=True, text=True)
+        assert page.returncode == 0
+        assert f"Example: unmem {command}" in page.stdout
+    heavy = "import sys, unmem.cli.app as app; app.build(); print({'torch', 'numpy', 'sklearn'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", heavy], text=True).strip() == "set()"

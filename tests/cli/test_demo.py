@@ -1,0 +1,87 @@
+"""The demo: what a newcomer sees first, and what the README says of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import unmem as um
+from unmem import models
+from unmem.cli.app import main
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def demo(folder: Path) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as stopped:
+        main(["demo", "--seed", "0", "--out", str(folder)])
+    assert stopped.value.code == 0
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "run"
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> dict[str, Any]:
+    return demo(folder)
+
+
+def without_times(value: Any) -> Any:
+    """The result without what a clock measured: seconds, and cost, which is a ratio of seconds."""
+    if isinstance(value, dict):
+        return {key: without_times(entry) for key, entry in value.items() if key not in ("seconds", "cost")}
+    return value
+
+
+def test_a_memorization_based_method_beats_doing_nothing_by_more_than_the_spread(result: dict[str, Any]) -> None:
+    control = result["controls"]
+    best = max(result["methods"][name]["tow"] for name in ("rum", "rum-f"))
+    assert best - control["do_nothing"]["tow"] > 1 - control["retrain_vs_retrain"]["tow"]
+
+
+def test_the_scores_find_the_flipped_labels(result: dict[str, Any]) -> None:
+    assert min(entry["auroc_flipped"] for entry in result["scores"].values()) > 0.9
+
+
+def test_the_run_folder_is_whole(folder: Path, result: dict[str, Any]) -> None:
+    files = "config.yaml flipped.txt original.safetensors report.html result.json scores.parquet unlearned.safetensors"
+    assert sorted(path.name for path in folder.iterdir()) == files.split()
+    assert len((folder / "flipped.txt").read_text().split()) == result["data"]["flipped"] == 63
+
+
+def test_the_unlearned_model_is_that_of_the_best_memorization_based_method(
+    folder: Path, result: dict[str, Any]
+) -> None:
+    best = max(("rum-f", "rum"), key=lambda name: result["methods"][name]["tow"])
+    assert result["unlearned"] == best
+    data = um.load("digits", flip=0.05)
+    model, card = models.load(folder / "unlearned.safetensors", arch=None, input_shape=(1, 8, 8), n_classes=10)
+    assert card.data == data.train.fingerprint
+    hits = um.predict(model, data.test).argmax(1) == data.test.labels
+    assert float(hits.float().mean()) == pytest.approx(result["methods"][best]["accuracy"]["test"], abs=1e-6)
+
+
+def test_the_same_seed_gives_the_same_numbers_twice(result: dict[str, Any], tmp_path: Path) -> None:
+    assert without_times(demo(tmp_path / "again")) == without_times(result)
+
+
+def test_the_readme_program_gives_the_numbers_of_the_demo(
+    result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)[0]
+    assert len([line for line in program.splitlines() if line.strip()]) <= 25
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "README", "exec"), {})
+    printed = capsys.readouterr().out
+    keys = {"fine-tune": "fine-tune", "NegGrad+": "neggrad+", "RUM^F": "rum-f", "RUM": "rum"}
+    for name, key in keys.items():
+        assert f"{name:<12} ToW {result['methods'][key]['tow']:.3f}" in printed
+    assert f"do nothing   ToW {result['controls']['do_nothing']['tow']:.3f}" in printed
+    assert (tmp_path / "report.html").is_file()
