@@ -54,7 +54,7 @@ def demo(
     from unmem.cli.console import console
     from unmem.cli.session import Session
     from unmem.cli.table import outcome_table
-    from unmem.memorization import EVENTS, LearningEvents
+    from unmem.memorization import PAPER_EVENTS, LearningEvents
     from unmem.store import RunFolder, free_folder
     from unmem.unlearning import Problem, settings_of
 
@@ -66,7 +66,7 @@ def demo(
         session = Session.open("demo", settings(data, recipe), data)
         events = LearningEvents()
         original = session.original(recipe, seed=seed, observers=[events])
-        scores = [events.scores(name) for name in EVENTS]
+        scores = [events.scores(name) for name in PAPER_EVENTS]
         described = session.describe_events(events, scores, original)
         _print_scores(described)
 

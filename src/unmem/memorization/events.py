@@ -1,15 +1,16 @@
-"""Learning events: what the training run shows of each example, averaged over epochs (Jiang et al. 2021).
+"""Learning events: what the training run shows of each example (Jiang et al. 2021, and near relatives).
 
-Zhao & Triantafillou (arXiv 2410.16516) use them as proxies of memorization: an example that is learned late and with
-little confidence is one that the model has to memorize. They come from the training forward pass, that is in train
-mode and before the step, and cost a few vector operations a batch.
+Zhao & Triantafillou (arXiv 2410.16516) use the first four as proxies of memorization: an example that is learned late and
+with little confidence is one that the model has to memorize. They come from the training forward pass, in train mode
+and before the step, and are averaged over the epochs.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +19,33 @@ from unmem.data import Examples
 from unmem.errors import UserError, nearest
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
-from unmem.training import Observer, Step
+from unmem.training import Observer, Step, predict
 
-# name -> score of one visit, from log-probabilities [B, C] and labels [B]; larger = more memorized.
-EVENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+# name -> score of one visit, from log-probabilities [B, C] and labels [B]; averaged over visits. Larger = more memorized.
+_AVERAGED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    # Jiang et al. 2021, as proxies in arXiv 2410.16516
     "confidence": lambda logp, y: 1 - _of_label(logp, y).exp(),
     "max-confidence": lambda logp, _: 1 - logp.amax(1).exp(),
     "entropy": lambda logp, _: -(logp.exp() * logp).sum(1),
     "accuracy": lambda logp, y: (logp.argmax(1) != y).float(),
+    # ‖p − onehot(y)‖₂: Paul et al. 2021
+    "el2n": lambda logp, y: (logp.exp().square().sum(1) - 2 * _of_label(logp, y).exp() + 1).clamp_min(0).sqrt(),
+    # minus the area under the margin: Pleiss et al. 2020
+    "aum": lambda logp, y: _best_other(logp, y) - _of_label(logp, y),
+    "loss": lambda logp, y: -_of_label(logp, y),
 }
+# Of all visits together: times an example went from right to wrong (Toneva et al. 2019), and the last confidence minus
+# the average one, which leaves out what the model never fitted.
+EVENTS = (*_AVERAGED, "forgetting", "late-gain")
+
+PAPER_EVENTS = ("confidence", "max-confidence", "entropy", "accuracy")
+
+# Visits wait until there are this many, since a few operations on many rows cost less than many on few.
+_FLUSH = 32_768
 
 
 class LearningEvents(Observer):
-    """Watches one training and gives a score per training example for each event in `EVENTS`.
+    """Watches one training and gives a score per training example for each name in `EVENTS`.
 
     seconds: what watching took so far, for all events together (on a GPU: to queue the work).
     """
@@ -38,32 +53,88 @@ class LearningEvents(Observer):
     seconds: float = 0.0
 
     def on_start(self, examples: Examples, recipe: Recipe) -> None:
-        self._ids = examples.ids
-        self._settings = {"recipe": asdict(recipe), "data": examples.fingerprint}
-        self._epochs = 0
-        self.seconds = 0.0
-        self._sums = torch.zeros(len(EVENTS), len(examples), device=examples.device)
+        self._begin(examples, {"recipe": asdict(recipe), "pass": "training"})
 
     def on_step(self, step: Step) -> None:
         began = time.perf_counter()
-        logp = step.logits.float().log_softmax(1)
-        visit = torch.stack([event(logp, step.batch.labels) for event in EVENTS.values()])
-        self._sums[:, step.batch.index] += visit
+        self._visit(step.batch.index, step.logits, step.batch.labels)
         self.seconds += time.perf_counter() - began
 
     def on_epoch(self, epoch: int, model: nn.Module) -> None:
+        began = time.perf_counter()
+        self._flush()
         self._epochs += 1
+        self.seconds += time.perf_counter() - began
+
+    @classmethod
+    def from_checkpoints(cls, checkpoints: Iterable[nn.Module], examples: Examples) -> LearningEvents:
+        """The same events after the fact, from models saved during one training, in their order.
+
+        Taken in evaluation mode from each checkpoint, so close to but not the same as those seen while training.
+        """
+        events = cls()
+        events._begin(examples, {"pass": "checkpoints"})
+        for epoch, model in enumerate(checkpoints):
+            everything = torch.arange(len(examples), device=examples.device)
+            events._visit(everything, predict(model, examples), examples.labels)
+            events.on_epoch(epoch, model)
+        return events
 
     def scores(self, name: str) -> Scores:
-        """The score called `name`, averaged over the epochs watched; larger = more memorized."""
+        """The score called `name`; larger = more memorized."""
         if name not in EVENTS:
             raise UserError("score", name, "not a learning event", nearest(name, list(EVENTS)))
         if not hasattr(self, "_sums") or self._epochs == 0:
             raise UserError("score", name, "no epoch was watched", "pass these events to train(observers=[...])")
-        values = self._sums[list(EVENTS).index(name)] / self._epochs
-        settings = {**self._settings, "epochs_watched": self._epochs, "pass": "training"}
-        return Scores(name, self._ids, values.double().cpu().numpy(), settings=settings)
+        settings = {**self._settings, "epochs_watched": self._epochs}
+        return Scores(name, self._ids, self._values(name).double().cpu().numpy(), settings=settings)
+
+    def _begin(self, examples: Examples, settings: dict[str, Any]) -> None:
+        n, device = len(examples), examples.device
+        self._ids = examples.ids
+        self._settings = settings | {"data": examples.fingerprint}
+        self._epochs = 0
+        self.seconds = 0.0
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._rows = 0
+        self._sums = torch.zeros(len(_AVERAGED), n, device=device)
+        self._wrong = torch.ones(n, device=device)  # at the last visit
+        self._forgotten = torch.zeros(n, device=device)
+        self._last_confidence = torch.zeros(n, device=device)
+
+    def _visit(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self._waiting.append((index, logits, labels))
+        self._rows += len(index)
+        if self._rows >= _FLUSH:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Score the waiting visits. An example is visited once an epoch, so `index` holds no position twice."""
+        if not self._waiting:
+            return
+        index, logits, labels = (torch.cat(column) for column in zip(*self._waiting, strict=True))
+        self._waiting, self._rows = [], 0
+        logp = logits.float().log_softmax(1)
+        self._sums[:, index] += torch.stack([event(logp, labels) for event in _AVERAGED.values()])
+        wrong = (logp.argmax(1) != labels).float()
+        self._forgotten[index] += (wrong > self._wrong[index]).float()
+        self._wrong[index] = wrong
+        self._last_confidence[index] = _of_label(logp, labels).exp()
+
+    def _values(self, name: str) -> Tensor:
+        if name == "forgetting":
+            # Never learned counts as forgotten more often than any that was (Toneva et al. 2019, section 3).
+            never = self._sums[list(_AVERAGED).index("accuracy")] == self._epochs
+            return torch.where(never, float(self._epochs), self._forgotten)
+        if name == "late-gain":
+            unsure = self._sums[list(_AVERAGED).index("confidence")] / self._epochs
+            return self._last_confidence - (1 - unsure)
+        return self._sums[list(_AVERAGED).index(name)] / self._epochs
 
 
 def _of_label(logp: Tensor, labels: Tensor) -> Tensor:
     return logp.gather(1, labels[:, None])[:, 0]
+
+
+def _best_other(logp: Tensor, labels: Tensor) -> Tensor:
+    return logp.scatter(1, labels[:, None], float("-inf")).amax(1)

@@ -32,7 +32,7 @@ COLOURS = {
     "method": "#0b5c99",
     "planted": "#d55e00",
     "other": "#b3bac6",
-    "band": "#d3e6dc",
+    "band": "#a9d6bf",
 }
 FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 # Given to every chart by the page, so that it is in the file once.
@@ -171,10 +171,10 @@ def _dots(
         layers.append(span.mark_rect(color=COLOURS["band"]).encode(x=x("low"), x2="high"))
     if target is not None:
         line = alt.Chart(alt.Data(values=[{"target": target}]))
-        layers.append(line.mark_rule(color=COLOURS["ink"], strokeWidth=2).encode(x=x("target")))
+        layers.append(line.mark_rule(color=COLOURS["ink"], strokeWidth=1.5).encode(x=x("target")))
     layers += _row_marks(alt, values, target, label, x("value"))
     chart: Any = alt.layer(*layers, description=what).resolve_axis(y="independent")
-    return _plain(chart.properties(width="container", height=alt.Step(28)))
+    return _plain(chart.properties(height=28 * len(values)))
 
 
 def _row_marks(alt: Any, values: Mapping[str, float | None], target: float | None, label: str, x: Any) -> list[Any]:
@@ -188,9 +188,9 @@ def _row_marks(alt: Any, values: Mapping[str, float | None], target: float | Non
     known = [{"row": name, "value": v, "target": target} for name, v in values.items() if v is not None]
     base = alt.Chart(alt.Data(values=known))
     distances = base.mark_rule(color=COLOURS["muted"], opacity=0.55).encode(x=x, x2="target", y=y())
-    dots = base.mark_point(filled=True, size=90, opacity=1).encode(
+    dots = base.mark_point(filled=True, size=100, opacity=1).encode(
         x=x,
-        y=y(labelLimit=150, orient="left"),
+        y=y(labelLimit=150, labelPadding=12, orient="left"),
         shape=alt.when(control).then(alt.value("diamond")).otherwise(alt.value("circle")),
         color=alt.when(control).then(alt.value(COLOURS["muted"])).otherwise(alt.value(COLOURS["method"])),
     )
@@ -252,10 +252,10 @@ def _rectangles(bars: Sequence[Mapping[str, Any]], name: str) -> Spec:
             alt.Tooltip("range:N", title=name),
         ],
     )
-    return _plain(encoded.properties(width="container", height=170))
+    return _plain(encoded.properties(height=170))
 
 
 def _plain(chart: Any) -> Spec:
-    """The specification without what the page gives once for all charts, and without the address of the schema."""
-    spec: Spec = chart.to_dict()
+    """As wide as its place, without what the page gives once for all charts and without the address of the schema."""
+    spec: Spec = chart.properties(width="container").to_dict()
     return {key: value for key, value in spec.items() if key not in ("$schema", "config")}

@@ -8,26 +8,17 @@ from dataclasses import dataclass, field
 from unmem.evaluation import Evaluation, Outcome
 from unmem.evaluation.outcome import NO_REFERENCE, ONE_REFERENCE
 
-# Heading on a wide page, label on a phone, and what it means, in the order of the columns.
-COLUMNS = (
-    ("forget", "forget set", "Accuracy on the examples to forget. Retrained models never saw them."),
-    ("retain", "retain set", "Accuracy on the training examples that were kept."),
-    ("test", "test set", "Accuracy on test examples; no model here was trained on them."),
-    (
-        "called unseen (MIA)",
-        "called unseen (MIA)",
-        "Share of the forget set that a membership inference attack takes for never seen.",
-    ),
-    (
-        "ToW",
-        "ToW",
-        "Closeness to retraining by the three accuracies: the product of 1 − |difference| on each. "
-        "1 = same as retraining.",
-    ),
-    ("ToW-MIA", "ToW-MIA", "The same, with the attack in place of the accuracy on the forget set."),
-    ("seconds", "seconds", "Time to make the model."),
-    ("cost", "cost", "That time in trainings of the original model; 1 = as long as training it."),
-)
+# Heading of each column, and what it means in one plain line.
+COLUMNS = {
+    "forget set": "Accuracy on the examples to forget. Retrained models never saw them.",
+    "retain set": "Accuracy on the training examples that were kept.",
+    "test set": "Accuracy on test examples; no model here was trained on them.",
+    "called unseen (MIA)": "Share of the forget set that a membership inference attack takes for never seen.",
+    "ToW": "Closeness to retraining by the three accuracies: the product of 1 − |difference|. 1 = same as retraining.",
+    "ToW-MIA": "The same, with the attack in place of the accuracy on the forget set.",
+    "seconds": "Time to make the model.",
+    "cost": "That time in trainings of the original model; 1 = as long as training it.",
+}
 NO_OWN_TOW = "the reference itself: the others are compared with it"
 NO_SECONDS = "time was not recorded"
 NO_COST = "needs the time that training the original took"
@@ -71,7 +62,12 @@ def rows(evaluation: Evaluation, explained: Mapping[str, str], notes: Notes) -> 
     """Reference, control, methods, control. Reasons for missing numbers are added to `notes`."""
     n = evaluation.n_reference
     table = [
-        Row("Retrained", _reference_line(n), "reference", _cells(evaluation.reference, notes, tow=NO_OWN_TOW)),
+        Row(
+            "Retrained",
+            _reference_line(n),
+            "reference",
+            _cells(evaluation.reference, notes, tow=NO_OWN_TOW if n else NO_REFERENCE),
+        ),
         Row(
             "retrain against retrain",
             "control: what an honest retrain scores",
@@ -93,7 +89,6 @@ def _reference_line(n: int) -> str:
 
 def _cells(outcome: Outcome | None, notes: Notes, *, tow: str = NO_REFERENCE, only_tow: bool = False) -> list[Cell]:
     """tow: why ToW is missing, unless the outcome knows. only_tow: leave out what would repeat the reference."""
-    labels = [label for _, label, _ in COLUMNS]
     if outcome is None:
         numbers = [None] * len(COLUMNS)
         reasons = [NO_REFERENCE] * 4 + [tow] * 2 + [NO_REFERENCE] * 2
@@ -110,7 +105,7 @@ def _cells(outcome: Outcome | None, notes: Notes, *, tow: str = NO_REFERENCE, on
         reasons = [""] * 4 + [no_tow] * 2 + [NO_SECONDS, no_cost]
     return [
         Cell(label, "") if only_tow and not label.startswith("ToW") else _cell(label, number, reason, notes)
-        for label, number, reason in zip(labels, numbers, reasons, strict=True)
+        for label, number, reason in zip(COLUMNS, numbers, reasons, strict=True)
     ]
 
 
