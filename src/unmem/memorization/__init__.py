@@ -1,6 +1,36 @@
 """How memorized each example is: the scores, larger = more memorized."""
 
+from unmem.memorization.agreement import Agreement, Interval, agreement
+from unmem.memorization.combine import rank_average
+from unmem.memorization.crossfit import CrossFit, crossfit
+from unmem.memorization.curvature import CurvatureTrace, curvature
 from unmem.memorization.events import EVENTS, PAPER_EVENTS, LearningEvents
+from unmem.memorization.feldman import feldman, influence, reliability
+from unmem.memorization.holdout import holdout_retraining
+from unmem.memorization.by_name import FROM_MODEL, SCORES, Scorer, score
 from unmem.memorization.scores import Scores, load_scores, save_scores
 
-__all__ = ["EVENTS", "PAPER_EVENTS", "LearningEvents", "Scores", "load_scores", "save_scores"]
+__all__ = [
+    "EVENTS",
+    "FROM_MODEL",
+    "PAPER_EVENTS",
+    "SCORES",
+    "Agreement",
+    "CrossFit",
+    "CurvatureTrace",
+    "Interval",
+    "LearningEvents",
+    "Scorer",
+    "Scores",
+    "agreement",
+    "crossfit",
+    "curvature",
+    "feldman",
+    "holdout_retraining",
+    "influence",
+    "load_scores",
+    "rank_average",
+    "reliability",
+    "save_scores",
+    "score",
+]

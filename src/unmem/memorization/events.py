@@ -1,7 +1,7 @@
 """Learning events: what the training run shows of each example (Jiang et al. 2021, and near relatives).
 
-Zhao & Triantafillou (arXiv 2410.16516) use the first four as proxies of memorization: an example that is learned late and
-with little confidence is one that the model has to memorize. They come from the training forward pass, in train mode
+Zhao & Triantafillou (arXiv 2410.16516) use the first four as proxies of memorization: an example learned late and with
+little confidence is one that the model has to memorize. They come from the training forward pass, in train mode
 and before the step, and are averaged over the epochs.
 """
 
@@ -21,7 +21,7 @@ from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
 from unmem.training import Observer, Step, predict
 
-# name -> score of one visit, from log-probabilities [B, C] and labels [B]; averaged over visits. Larger = more memorized.
+# name -> score of one visit, from log-probabilities [B, C] and labels [B], to be averaged; larger = more memorized.
 _AVERAGED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     # Jiang et al. 2021, as proxies in arXiv 2410.16516
     "confidence": lambda logp, y: 1 - _of_label(logp, y).exp(),

@@ -1,0 +1,99 @@
+"""How well one score stands in for another: ranks, the ability to find memorized examples, and who is on top."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unmem.errors import UserError
+from unmem.memorization.scores import Scores, auroc
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with a 95% percentile interval from resampling the examples."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A score against a reference, both larger = more memorized.
+
+    spearman: rank correlation; dominated by the many examples near 0. auroc, average_precision: finding those whose
+    reference is above `threshold`; average precision starts from their share. overlap: share of the reference's top
+    tenth that is in the score's top tenth. n: examples with both values. None where no example, or each, is above.
+    """
+
+    n: int
+    threshold: float
+    spearman: Interval
+    overlap: Interval
+    auroc: Interval | None
+    average_precision: Interval | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def agreement(
+    scores: Scores, reference: Scores, *, threshold: float = 0.25, resamples: int = 200, seed: int = 0
+) -> Agreement:
+    """Compare on the examples that both have a value for. `threshold` is on the reference's own scale."""
+    where = np.isin(scores.ids, reference.ids)
+    first = scores.values[where]
+    second = reference.of(scores.ids[where])
+    both = ~(np.isnan(first) | np.isnan(second))
+    x, y = first[both], second[both]
+    if len(x) < 10:
+        raise UserError("scores", scores.name, f"shares {len(x)} values with {reference.name}", "compare more examples")
+    random = np.random.default_rng(seed)
+    draws = [random.integers(0, len(x), len(x)) for _ in range(resamples)]
+    marked = y > threshold
+    mixed = bool(marked.any() and not marked.all())
+    return Agreement(
+        n=len(x),
+        threshold=threshold,
+        spearman=_interval(_spearman, x, y, draws),
+        overlap=_interval(_overlap, x, y, draws),
+        auroc=_interval(auroc, x, marked, draws) if mixed else None,
+        average_precision=_interval(_average_precision, x, marked, draws) if mixed else None,
+    )
+
+
+def _interval(measure: Any, x: Floats, y: NDArray[Any], draws: list[NDArray[np.int64]]) -> Interval:
+    resampled = np.array([measure(x[draw], y[draw]) for draw in draws])
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return Interval(float(measure(x, y)), float(low), float(high))
+
+
+def _spearman(x: Floats, y: Floats) -> float:
+    from scipy.stats import rankdata
+
+    a, b = (np.asarray(rankdata(values)) - (len(values) + 1) / 2 for values in (x, y))
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else float("nan")
+
+
+def _overlap(x: Floats, y: Floats) -> float:
+    n = max(1, len(x) // 10)
+    top = [set(np.argsort(-values, kind="stable")[:n].tolist()) for values in (x, y)]
+    return len(top[0] & top[1]) / n
+
+
+def _average_precision(x: Floats, marked: NDArray[np.bool_]) -> float:
+    if not marked.any():
+        return float("nan")
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(marked, x))

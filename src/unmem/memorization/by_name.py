@@ -1,0 +1,191 @@
+"""Any score by name, by the best means the situation allows: a training run, a finished model, or only the data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from unmem.data import Splits
+from unmem.ensembles import Ensemble, Mask, complementary_masks, leave_out_masks, train_members
+from unmem.errors import UserError, nearest
+from unmem.memorization.combine import rank_average
+from unmem.memorization.crossfit import CrossFit, crossfit
+from unmem.memorization.curvature import CurvatureTrace, curvature
+from unmem.memorization.events import EVENTS, LearningEvents
+from unmem.memorization.feldman import feldman
+from unmem.memorization.holdout import holdout_retraining
+from unmem.memorization.scores import Scores
+from unmem.recipe import Recipe
+from unmem.training import Observer, train
+
+# Scores that a finished model or the data alone can give.
+FROM_MODEL = ("holdout", "curvature", "crossfit", "crossfit-gap", "ensemble", "feldman", "feldman-confidence")
+SCORES = (*EVENTS, *FROM_MODEL)
+
+# About this many passes of averaged curvature in a training, evenly spread.
+CURVATURE_PASSES = 5
+
+
+def score(
+    name: str,
+    data: Splits,
+    *,
+    recipe: Recipe | None = None,
+    model: nn.Module | None = None,
+    checkpoints: Iterable[nn.Module] = (),
+    members: int | None = None,
+    folds: int = 2,
+    folder: Path | None = None,
+    executor: Executor | None = None,
+) -> Scores:
+    """One memorization score of every training example; larger = more memorized.
+
+    name: one of `SCORES`, or several joined by "+" for the average of their ranks. model: the finished original;
+    without it, one is trained by `recipe` where a score needs it. The other arguments are those of `Scorer`.
+    """
+    scorer = Scorer(
+        data,
+        recipe=recipe or Recipe(),
+        model=model,
+        checkpoints=list(checkpoints),
+        members=members,
+        folds=folds,
+        folder=folder,
+        executor=executor,
+    )
+    scorer.check(name)
+    return scorer.get(name)
+
+
+@dataclass(eq=False)
+class Scorer:
+    """Scores of one training set that share their work: one training for all learning events, one cross-fit for both
+    its scores, one set of members for both exact scores.
+
+    model: the finished original; None trains it here. checkpoints: models saved during its training, in order, for
+    learning events after the fact. members: of "feldman" (100 by default, each on 70%) and "ensemble" (20, halves).
+    folds: of the cross-fit. folder: where members are kept for later runs. executor: where they are trained.
+    seconds: by score, what it took beyond the training of the original. watch: observers of each training here.
+    on_member: called with (done, total) as members finish.
+    """
+
+    data: Splits
+    recipe: Recipe
+    model: nn.Module | None = None
+    checkpoints: Sequence[nn.Module] = ()
+    members: int | None = None
+    folds: int = 2
+    folder: Path | None = None
+    executor: Executor | None = None
+    watch: Sequence[Observer] = ()
+    on_member: Callable[[int, int], None] | None = None
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+    def __post_init__(self) -> None:
+        self.events = LearningEvents()
+        self._curvature = CurvatureTrace(every=max(1, self.recipe.epochs // CURVATURE_PASSES))
+        self._trained_here = self.model is None
+        self._watched = False
+        self._with_curvature = False
+        self._crossfit: CrossFit | None = None
+        self._feldman: Ensemble | None = None
+
+    def check(self, *names: str) -> None:
+        """Refuse, before any compute, scores that do not exist or that this situation cannot give; plan the others."""
+        for name in [part for joined in names for part in joined.split("+")]:
+            if name not in SCORES:
+                raise UserError("score", name, "no such score", nearest(name, list(SCORES)))
+            if name in EVENTS and not self._trained_here and not self.checkpoints:
+                raise UserError(
+                    "score",
+                    name,
+                    "a learning event is seen only while the original trains, and this one is already trained",
+                    f"choose {', '.join(FROM_MODEL)}, give checkpoints saved during its training, or train it here",
+                )
+            self._with_curvature |= name == "curvature" and self._trained_here
+
+    def original(self) -> nn.Module:
+        """The finished original, trained here on first use under the learning events if none was given."""
+        if self.model is None:
+            observers = [self.events, *([self._curvature] if self._with_curvature else []), *self.watch]
+            self.model = train(self.recipe, self.data.train, observers=observers)
+            self._watched = True
+        return self.model
+
+    def get(self, name: str) -> Scores:
+        """The score, computed now or with what earlier ones left; `seconds[name]` then says what it took."""
+        if "+" in name:
+            parts = name.split("+")
+            found = rank_average([self.get(part) for part in parts], name=name)
+            self.seconds[name] = sum(self.seconds[part] for part in parts)
+            return found
+        if name in EVENTS:
+            return self._event(name)
+        if name == "curvature" and self._trained_here:
+            self.original()
+            self.seconds[name] = self._curvature.seconds
+            return self._curvature.scores()
+        if name in ("holdout", "curvature", "crossfit-gap"):
+            self.original()
+        began = time.perf_counter()
+        found = self._computed(name)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        return found
+
+    def _event(self, name: str) -> Scores:
+        if self._trained_here:
+            self.original()
+        elif not self._watched:
+            self.events = LearningEvents.from_checkpoints(self.checkpoints, self.data.train)
+            self._watched = True
+        self.seconds[name] = self.events.seconds
+        return self.events.scores(name)
+
+    def _computed(self, name: str) -> Scores:
+        train_set = self.data.train
+        if name == "holdout":
+            return holdout_retraining(self.original(), self.data, recipe=self.recipe, seed=self.recipe.seed)
+        if name == "curvature":
+            return curvature(self.original(), train_set)
+        if name == "crossfit":
+            return self._crossfitted().scores()
+        if name == "crossfit-gap":
+            return self._crossfitted().gap(self.original(), train_set)
+        if name == "ensemble":
+            count = self.members or 20
+            kept = complementary_masks(len(train_set), count + count % 2, seed=self.recipe.seed)
+            return feldman(self._trained(kept), measure="confidence", name=name)
+        if self._feldman is None:
+            kept = leave_out_masks(len(train_set), self.members or 100, keep=0.7, seed=self.recipe.seed)
+            self._feldman = self._trained(kept)
+        return feldman(self._feldman, measure="correct" if name == "feldman" else "confidence")
+
+    def _crossfitted(self) -> CrossFit:
+        if self._crossfit is None:
+            self._crossfit = crossfit(
+                self.recipe,
+                self.data.train,
+                folds=self.folds,
+                seed=self.recipe.seed + 1,
+                folder=self.folder,
+                executor=self.executor,
+                on_member=self.on_member,
+            )
+        return self._crossfit
+
+    def _trained(self, kept: Mask) -> Ensemble:
+        return train_members(
+            self.recipe,
+            self.data.train,
+            kept,
+            seed=self.recipe.seed + 1000,
+            unseen=self.data.holdout,
+            folder=self.folder,
+            executor=self.executor,
+            on_member=self.on_member,
+        )

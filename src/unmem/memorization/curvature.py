@@ -1,0 +1,151 @@
+"""Loss curvature around an example's input: memorized examples sit on sharp peaks of the loss (Garg et al. 2024).
+
+    ‖∇ₓℓ(x + h z) − ∇ₓℓ(x)‖₂   with z = sign(∇ₓℓ(x)) / ‖sign(∇ₓℓ(x))‖₂
+
+is what arXiv 2410.16516 uses: one signed direction, unsquared, averaged over the epochs of training. Garg et al.
+average the square over Rademacher directions, a Hutchinson estimate of the squared Frobenius norm of the input Hessian.
+Inputs are as the model sees them, so h is in those units. Larger = more memorized.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unmem.data import Examples
+from unmem.errors import UserError
+from unmem.memorization.scores import Scores
+from unmem.recipe import Recipe
+from unmem.training import Observer, evaluating
+
+Directions = Literal["sign", "rademacher"]
+
+
+def curvature(
+    model: nn.Module,
+    examples: Examples,
+    *,
+    directions: Directions = "sign",
+    h: float | None = None,
+    repeats: int | None = None,
+    seed: int = 0,
+    batch_size: int = 512,
+) -> Scores:
+    """Curvature under a finished model: two input gradients per example for "sign", 1 + `repeats` for "rademacher".
+
+    h: length of the step; by default 0.01 for "sign" and 0.001 for "rademacher", as in the sources. repeats: Rademacher
+    directions, 10 by default. Evaluation mode, in full precision: the difference of two gradients is small.
+    """
+    step, count = _settings(directions, h, repeats)
+    values = input_curvature(
+        model, examples, directions=directions, h=step, repeats=count, seed=seed, batch_size=batch_size
+    )
+    settings = {"directions": directions, "h": step, "repeats": count, "seed": seed, "data": examples.fingerprint}
+    return Scores("curvature", examples.ids, values.double().cpu().numpy(), settings=settings)
+
+
+class CurvatureTrace(Observer):
+    """Curvature averaged over the epochs of the training that it watches. seconds: what that took so far.
+
+    every: take it after every so many epochs, and always after the last. One pass costs about 1.3 epochs of training,
+        so `every=1` more than doubles a training; the average changes slowly with fewer epochs (benchmarks/scores.py).
+    """
+
+    seconds: float = 0.0
+
+    def __init__(self, *, every: int = 1, directions: Directions = "sign", h: float | None = None) -> None:
+        if every < 1:
+            raise UserError("every", every, "must be at least 1", "give 1 for every epoch")
+        self._every = every
+        self._directions: Directions = directions
+        self._h, self._repeats = _settings(directions, h, None)
+
+    def on_start(self, examples: Examples, recipe: Recipe) -> None:
+        self._examples, self._recipe = examples, recipe
+        self._sum = torch.zeros(len(examples), device=examples.device)
+        self._passes = 0
+        self.seconds = 0.0
+
+    def on_epoch(self, epoch: int, model: nn.Module) -> None:
+        last = epoch + 1 == self._recipe.epochs
+        if last or (epoch + 1) % self._every == 0:
+            began = time.perf_counter()
+            self._sum += input_curvature(
+                model, self._examples, directions=self._directions, h=self._h, repeats=self._repeats, seed=epoch
+            )
+            self._passes += 1
+            self.seconds += time.perf_counter() - began
+
+    def scores(self) -> Scores:
+        if not hasattr(self, "_passes") or self._passes == 0:
+            raise UserError("score", "curvature", "no epoch was watched", "pass this to train(observers=[...])")
+        settings = {
+            "recipe": asdict(self._recipe),
+            "directions": self._directions,
+            "h": self._h,
+            "every": self._every,
+            "passes": self._passes,
+            "data": self._examples.fingerprint,
+        }
+        values = self._sum / self._passes
+        return Scores("curvature", self._examples.ids, values.double().cpu().numpy(), settings=settings)
+
+
+def input_curvature(
+    model: nn.Module,
+    examples: Examples,
+    *,
+    directions: Directions,
+    h: float,
+    repeats: int,
+    seed: int,
+    batch_size: int = 512,
+) -> Tensor:
+    """[N] float32, one value an example, in the order of `examples`; the model is left as it was."""
+    random = torch.Generator().manual_seed(seed)
+    index = torch.arange(len(examples), device=examples.device)
+    with evaluating(model):
+        return torch.cat(
+            [
+                _batch_curvature(model, *examples.batch(part), directions, h, repeats, random)
+                for part in index.split(batch_size)
+            ]
+        )
+
+
+def _batch_curvature(
+    model: nn.Module, x: Tensor, y: Tensor, directions: Directions, h: float, repeats: int, random: torch.Generator
+) -> Tensor:
+    base = input_gradient(model, x, y)
+    if directions == "sign":
+        sign = base.sign()
+        # An input without any gradient has no direction; it stays where it is and its curvature is 0.
+        length = sign.flatten(1).norm(dim=1).clamp_min(1).reshape(-1, *[1] * (x.ndim - 1))
+        return (input_gradient(model, x + h * sign / length, y) - base).flatten(1).norm(dim=1)
+    total = torch.zeros(len(x), device=x.device)
+    for _ in range(repeats):
+        v = (torch.randint(0, 2, x.shape, generator=random) * 2 - 1).to(x)
+        total += ((input_gradient(model, x + h * v, y) - base) / h).flatten(1).square().sum(1)
+    return total / repeats
+
+
+def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """∇ₓ of each example's own cross-entropy, of the shape of x; no parameter's gradient is touched."""
+    x = x.detach().requires_grad_()
+    # In evaluation mode the examples do not see each other, so the gradient of the sum is each one's own.
+    loss = F.cross_entropy(model(x), y, reduction="sum")
+    return torch.autograd.grad(loss, x)[0]
+
+
+def _settings(directions: Directions, h: float | None, repeats: int | None) -> tuple[float, int]:
+    sign = directions == "sign"
+    step = (0.01 if sign else 0.001) if h is None else h
+    count = 1 if sign else (10 if repeats is None else repeats)
+    if not step > 0 or count < 1:
+        raise UserError("h" if not step > 0 else "repeats", step, "must be positive", "leave it out for the default")
+    return step, count
