@@ -34,6 +34,10 @@ class Stage(Observer):
     def on_step(self, step: Step) -> None:
         self._progress.advance(self._task)
 
+    def on_member(self, done: int, total: int) -> None:
+        """Members of an ensemble move the bar instead of the steps of their trainings."""
+        self._progress.update(self._task, completed=done, total=total)
+
     def stop(self) -> None:
         self.seconds = time.perf_counter() - self._began
 

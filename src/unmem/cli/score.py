@@ -2,57 +2,168 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, settings
+
+if TYPE_CHECKING:
+    from unmem.cli.session import Original, Session
+    from unmem.memorization import Scorer, Scores
+
+_SCORES = Group("Scores", sort_key=0)
+_FROM_RUN = "confidence,max-confidence,entropy,accuracy"
+
+
+@Parameter(name="*", group=_SCORES)
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """Which scores, and by how much work."""
+
+    method: str | None = None
+    """Scores, separated by commas; a + joins two by the average of their ranks. Seen while the original trains:
+    confidence, max-confidence, entropy, accuracy, el2n, forgetting, aum, loss, late-gain. From a finished model or the
+    data: holdout, curvature, crossfit, crossfit-gap, ensemble, feldman, feldman-confidence. Default: the first four if
+    the original is trained here, else holdout and curvature."""
+    against: str | None = None
+    "Compare every score with this one, such as feldman."
+    threshold: float = 0.25
+    "With --against: an example counts as memorized if that score is above this."
+    members: int | None = None
+    "Models to train for feldman (default 100) and ensemble (default 20)."
+    folds: int = 2
+    "Folds of the cross-fit: 2 costs one training, 5 four."
+    checkpoints: Annotated[tuple[Path, ...], Parameter(negative=(), consume_multiple=True)] = ()
+    "Models saved during the training of --model, in order: learning events after the fact."
+    work: Path | None = None
+    "Folder for the members of feldman, ensemble and cross-fit, so that a stopped run goes on where it was."
 
 
 def score(
     *,
     output: OutputOptions,
-    method: Annotated[str, Parameter(group="Scores")] = "confidence,max-confidence,entropy,accuracy",
+    scores: ScoreOptions = ScoreOptions(),
     data: DataOptions = DataOptions(),
     model: ModelOptions = ModelOptions(),
 ) -> None:
     """Score how memorized each training example is; larger = more memorized.
 
     Writes scores.parquet (id, label, a column per score), original.safetensors and report.html to the run folder.
-
-    Parameters
-    ----------
-    method
-        Scores, separated by commas. All four are learning events, which need the training run.
     """
     from unmem.cli.console import console
-    from unmem.cli.request import ScoreSource
     from unmem.cli.session import Session
-    from unmem.memorization import LearningEvents
+    from unmem.memorization import Scorer
     from unmem.report import Report
     from unmem.store import RunFolder
 
-    names = list(dict.fromkeys(name.strip() for name in method.split(",") if name.strip()))
-    events = LearningEvents()
-    source = ScoreSource(None, trained_here=model.model is None, events=events)
-    for name in names:
-        source.check(name, option="--method")
+    names = _names(scores, trained_here=model.model is None)
+    _check_before_data(names, scores, trained_here=model.model is None)
     with RunFolder(output.out, force=output.force) as folder:
-        session = Session.open("score", settings(data, model) | {"method": names}, data)
-        original = session.original(model, seed=data.seed, observers=[events])
-        scores = [events.scores(name) for name in names]
-        described = session.describe_events(events, scores, original)
+        asked = settings(data, model, scores) | {"method": names}
+        session = Session.open("score", asked, data)
+        read = session.read_original(model, seed=data.seed) if model.model is not None else None
+        recipe = read.recipe if read else session.recipe(model, seed=data.seed)
+        scorer = Scorer(
+            session.data,
+            recipe=recipe,
+            model=read.model if read else None,
+            checkpoints=[session.read_original(model, seed=data.seed, path=path).model for path in scores.checkpoints],
+            members=scores.members,
+            folds=scores.folds,
+            folder=scores.work,
+        )
+        scorer.check(*names)
+        original = read or session.train_original(scorer)
+        found = [_scored(scorer, name) for name in names]
+        described = {s.name: _described(s, scorer, session, original) for s in found}
+        if scores.against is not None:
+            _compare(found, scores.against, scores.threshold, described)
         report = Report(
             title=f"How memorized are {len(session.data.train):,} examples of {session.data.name}?",
-            scores=scores,
+            scores=found,
             flipped=session.data.flipped,
+            against=scores.against,
+            gallery=session.data.train,
             facts=session.facts(original.recipe),
         )
         session.save_models(folder, original)
-        session.save_scores(folder, scores)
+        session.save_scores(folder, found)
         folder.text("report.html", report.html())
         session.finish(folder, {"original": session.describe(original), "scores": described})
-    for name, entry in described.items():
-        if "auroc_flipped" in entry:
-            console.print(f"  {name:<16}finds the flipped labels with AUROC {entry['auroc_flipped']:.3f}")
+    console.print(_table(described))
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
+
+
+def _names(options: ScoreOptions, *, trained_here: bool) -> list[str]:
+    """The scores asked for, each once; the one to compare with is one of them."""
+    text = options.method or (_FROM_RUN if trained_here or options.checkpoints else "holdout,curvature")
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return list(dict.fromkeys([*names, *([options.against] if options.against else [])]))
+
+
+def _check_before_data(names: list[str], options: ScoreOptions, *, trained_here: bool) -> None:
+    """Names need neither data nor model to be refused."""
+    from unmem.errors import UserError
+    from unmem.memorization import check_names
+
+    check_names(names, field="--method", watched=trained_here or bool(options.checkpoints))
+    if options.checkpoints and trained_here:
+        raise UserError("--checkpoints", None, "they belong to a finished model", "pass that model with --model")
+
+
+def _scored(scorer: Scorer, name: str) -> Scores:
+    from unmem.cli.console import stage
+
+    with stage(f"Scored by {name}") as bar:
+        scorer.watch, scorer.on_member = [bar], bar.on_member
+        return scorer.get(name)
+
+
+def _described(scores: Scores, scorer: Scorer, session: Session, original: Original) -> dict[str, Any]:
+    """The entry of one score in `result.json`."""
+    seconds = scorer.seconds[scores.name]
+    entry: dict[str, Any] = {"seconds": seconds, "settings": scores.settings}
+    if original.seconds:
+        entry["cost"] = seconds / original.seconds
+    else:
+        entry |= {"cost": None, "reason": "the original was not trained here, so its training time is not known"}
+    if len(session.data.flipped):
+        entry["auroc_flipped"] = scores.auroc(session.data.flipped)
+    return entry
+
+
+def _compare(found: list[Scores], against: str, threshold: float, described: dict[str, dict[str, Any]]) -> None:
+    from unmem.memorization import agreement
+
+    reference = next(s for s in found if s.name == against)
+    for s in found:
+        if s is not reference:
+            described[s.name]["agreement"] = {"against": against} | agreement(
+                s, reference, threshold=threshold
+            ).to_dict()
+
+
+def _table(described: dict[str, dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    table.add_column("score")
+    flipped = any("auroc_flipped" in entry for entry in described.values())
+    compared = any("agreement" in entry for entry in described.values())
+    columns = ["seconds", "cost", *(["finds flipped"] if flipped else [])]
+    columns += ["Spearman", "AUROC", "top tenth"] if compared else []
+    for title in columns:
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, entry in described.items():
+        cells = [f"{entry['seconds']:.1f}", "" if entry["cost"] is None else f"{entry['cost']:.2f}"]
+        if flipped:
+            cells.append(f"{entry['auroc_flipped']:.3f}")
+        if compared:
+            found = entry.get("agreement", {})
+            values = [found.get(key) for key in ("spearman", "auroc", "overlap")]
+            cells += ["" if value is None else f"{value['value']:.3f}" for value in values]
+        table.add_row(name, *cells)
+    return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ import yaml
 from torch import nn
 
 from unmem import __version__, models
-from unmem.cli.console import stage, warn
+from unmem.cli.console import Stage, stage, warn
 from unmem.cli.options import DataOptions, ModelOptions, RecipeOptions
 from unmem.data import Splits, load, pick_device
 from unmem.errors import UserError
 from unmem.evaluation import accuracy
-from unmem.memorization import LearningEvents, Scores, save_scores
+from unmem.memorization import LearningEvents, Scorer, Scores, save_scores
 from unmem.models import Card
 from unmem.recipe import Recipe
 from unmem.store import RunFolder
@@ -66,33 +66,53 @@ class Session:
 
     def original(self, options: RecipeOptions, *, seed: int, observers: Sequence[Observer] = ()) -> Original:
         """The original: from `options.model` if it names a file, else trained by the recipe under `observers`."""
-        path = options.model if isinstance(options, ModelOptions) else None
-        if path is not None:
-            return self._read_original(path, options, seed)
-        shape = self.data.train.input_shape
-        recipe = options.recipe(arch=options.arch or ("small_cnn" if len(shape) == 3 else "mlp"), seed=seed)
-        _warm_up(recipe, self.data)
-        with stage(f"Trained the original ({recipe.model}, {recipe.epochs} epochs)") as bar:
-            model = train(recipe, self.data.train, observers=[*observers, bar])
-        return Original(model, recipe, bar.seconds)
+        if isinstance(options, ModelOptions) and options.model is not None:
+            return self.read_original(options, seed=seed)
+        recipe = self.recipe(options, seed=seed)
+        return self._timed(recipe, lambda bar: train(recipe, self.data.train, observers=[*observers, bar]))
 
-    def _read_original(self, path: Path, options: RecipeOptions, seed: int) -> Original:
-        train_set = self.data.train
+    def train_original(self, scorer: Scorer) -> Original:
+        """The original trained by a scorer, under the observers that its scores need."""
+
+        def trained(bar: Stage) -> nn.Module:
+            scorer.watch = [bar]
+            return scorer.original()
+
+        original = self._timed(scorer.recipe, trained)
+        # What the scores took while watching is theirs, not the training's.
+        return replace(original, seconds=(original.seconds or 0.0) - scorer.watched_seconds)
+
+    def recipe(self, options: RecipeOptions, *, seed: int) -> Recipe:
+        images = len(self.data.train.input_shape) == 3
+        return options.recipe(arch=options.arch or ("small_cnn" if images else "mlp"), seed=seed)
+
+    def read_original(self, options: ModelOptions, *, seed: int, path: Path | None = None) -> Original:
+        """The model in `path`, by default `options.model`, checked against the data."""
+        file, train_set = path or options.model, self.data.train
+        if file is None:
+            raise ValueError("no model file was named")
         model, card = models.load(
-            path, arch=options.arch, input_shape=train_set.input_shape, n_classes=train_set.n_classes
+            file, arch=options.arch, input_shape=train_set.input_shape, n_classes=train_set.n_classes
         )
         model = model.to(train_set.device).eval()
         if card.data is not None and card.data != train_set.fingerprint:
             raise UserError(
                 "--model",
-                str(path),
+                str(file),
                 "it was trained on other examples than these",
                 "pass the same --data, --limit, --flip and --seed as when it was trained",
             )
-        _more_than_chance(model, self.data, path)
+        if path is None:  # an early checkpoint may well know nothing yet
+            _more_than_chance(model, self.data, file)
         recipe = options.recipe(arch=card.arch, seed=seed)
         _warm_up(recipe, self.data)
         return Original(model, recipe, None)
+
+    def _timed(self, recipe: Recipe, training: Callable[[Stage], nn.Module]) -> Original:
+        _warm_up(recipe, self.data)
+        with stage(f"Trained the original ({recipe.model}, {recipe.epochs} epochs)") as bar:
+            model = training(bar)
+        return Original(model, recipe, bar.seconds)
 
     def save_models(self, folder: RunFolder, original: Original, unlearned: nn.Module | None = None) -> None:
         train_set = self.data.train

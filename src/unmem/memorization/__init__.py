@@ -1,13 +1,13 @@
 """How memorized each example is: the scores, larger = more memorized."""
 
 from unmem.memorization.agreement import Agreement, Interval, agreement
+from unmem.memorization.by_name import FROM_MODEL, SCORES, Scorer, check_names, score
 from unmem.memorization.combine import rank_average
 from unmem.memorization.crossfit import CrossFit, crossfit
 from unmem.memorization.curvature import CurvatureTrace, curvature
 from unmem.memorization.events import EVENTS, PAPER_EVENTS, LearningEvents
 from unmem.memorization.feldman import feldman, influence, reliability
 from unmem.memorization.holdout import holdout_retraining
-from unmem.memorization.by_name import FROM_MODEL, SCORES, Scorer, score
 from unmem.memorization.scores import Scores, load_scores, save_scores
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Scorer",
     "Scores",
     "agreement",
+    "check_names",
     "crossfit",
     "curvature",
     "feldman",

@@ -62,6 +62,20 @@ def score(
     return scorer.get(name)
 
 
+def check_names(names: Iterable[str], *, field: str = "score", watched: bool) -> None:
+    """Refuse unknown scores and, unless the training is `watched`, learning events; "+" joins names."""
+    for name in [part for joined in names for part in joined.split("+")]:
+        if name not in SCORES:
+            raise UserError(field, name, "no such score", nearest(name, list(SCORES)))
+        if name in EVENTS and not watched:
+            raise UserError(
+                field,
+                name,
+                "a learning event is seen only while the original trains, and this one is already trained",
+                f"choose {', '.join(FROM_MODEL)}, give checkpoints saved during its training, or train it here",
+            )
+
+
 @dataclass(eq=False)
 class Scorer:
     """Scores of one training set that share their work: one training for all learning events, one cross-fit for both
@@ -97,17 +111,13 @@ class Scorer:
 
     def check(self, *names: str) -> None:
         """Refuse, before any compute, scores that do not exist or that this situation cannot give; plan the others."""
-        for name in [part for joined in names for part in joined.split("+")]:
-            if name not in SCORES:
-                raise UserError("score", name, "no such score", nearest(name, list(SCORES)))
-            if name in EVENTS and not self._trained_here and not self.checkpoints:
-                raise UserError(
-                    "score",
-                    name,
-                    "a learning event is seen only while the original trains, and this one is already trained",
-                    f"choose {', '.join(FROM_MODEL)}, give checkpoints saved during its training, or train it here",
-                )
-            self._with_curvature |= name == "curvature" and self._trained_here
+        check_names(names, watched=self._trained_here or len(self.checkpoints) > 0)
+        self._with_curvature |= self._trained_here and any("curvature" in name.split("+") for name in names)
+
+    @property
+    def watched_seconds(self) -> float:
+        """What observing scores took during the training of the original, out of its whole time."""
+        return self.events.seconds + self._curvature.seconds
 
     def original(self) -> nn.Module:
         """The finished original, trained here on first use under the learning events if none was given."""

@@ -59,6 +59,10 @@ class Scores:
         """Ids of the n most memorized examples, most memorized first; examples without a value never count."""
         return self._ranked(n)[::-1][:n]
 
+    def bottom(self, n: int) -> Ids:
+        """Ids of the n least memorized examples, least memorized first."""
+        return self._ranked(n)[:n]
+
     def parts(self, k: int, *, among: Iterable[object] | None = None) -> list[Ids]:
         """The examples (or those `among` them) in k parts of equal size but for one, least memorized part first."""
         chosen = self.ids if among is None else as_ids(among)

@@ -56,6 +56,7 @@ CONFIG: Spec = {
     "axisX": {"labelColor": COLOURS["muted"], "labelPadding": 6},
 }
 USUAL_BINS, MOST_BINS = 32, 45
+MOST_DOTS = 1_500
 DO_NOTHING = "do nothing"
 OTHER, PLANTED = "other", "planted wrong label"
 
@@ -114,6 +115,33 @@ def histogram(scores: Scores, flipped: Ids) -> Panel | None:
     if len(values) < len(scores):
         notes.append(f"{len(scores) - len(values):,} without a value")
     return Panel(scores.name, " · ".join(notes), _rectangles(bars, scores.name))
+
+
+def scatter(first: Scores, second: Scores, flipped: Ids) -> Panel:
+    """One score against another, a dot an example; a fixed sample of `MOST_DOTS` of the others where there are more."""
+    import altair as alt
+
+    values = second.of(first.ids)
+    planted = np.isin(first.ids, flipped)
+    known = np.flatnonzero(np.isfinite(first.values) & np.isfinite(values))
+    others = known[~planted[known]]
+    if len(others) > MOST_DOTS:
+        others = np.sort(np.random.default_rng(0).choice(others, MOST_DOTS, replace=False))
+    dots = [
+        {"x": float(f"{first.values[i]:.4g}"), "y": float(f"{values[i]:.4g}"), "kind": kind}
+        for kind, rows in ((OTHER, others), (PLANTED, known[planted[known]]))
+        for i in rows.tolist()
+    ]
+    colour = alt.Scale(domain=[OTHER, PLANTED], range=[COLOURS["method"], COLOURS["planted"]])
+    scale = alt.Scale(nice=False, zero=False)
+    chart = alt.Chart(alt.Data(values=dots), description=f"{second.name} against {first.name}")
+    encoded: Any = chart.mark_circle(size=14, opacity=0.45).encode(
+        x=alt.X("x:Q", scale=scale, axis=alt.Axis(title=f"{first.name} →", titleAnchor="end", tickCount=5)),
+        y=alt.Y("y:Q", scale=scale, axis=alt.Axis(title=f"{second.name} →", titleAnchor="end", tickCount=5)),
+        color=alt.Color("kind:N", scale=colour, legend=None),
+    )
+    sample = "" if len(others) < MOST_DOTS else f"{MOST_DOTS:,} of {len(known):,} examples"
+    return Panel(f"{second.name} against {first.name}", sample, _plain(encoded.properties(height=220)))
 
 
 def legend(flipped: Ids, scores: Sequence[Scores]) -> list[tuple[str, str]]:

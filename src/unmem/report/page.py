@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from unmem.data import Ids
+from unmem.data import Examples, Ids
 from unmem.evaluation import Evaluation
 from unmem.memorization import Scores
 from unmem.report import charts, reading, table
+from unmem.report.gallery import gallery
 from unmem.store import write_text
 
 
@@ -25,7 +26,7 @@ def _no_ids() -> Ids:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
-    """What one run found. Shows aggregates alone: no ids, inputs or labels of examples."""
+    """What one run found. Shows aggregates alone, and inputs only of the examples passed as `gallery`."""
 
     title: str
     """Such as "Forgetting 90 of 1,258 examples"."""
@@ -37,6 +38,10 @@ class Report:
     """Memorization scores, a histogram each."""
     flipped: Ids = field(default_factory=_no_ids)
     """Ids of planted wrong labels: counted apart in the histograms."""
+    against: str | None = None
+    """Name of the score that the others are drawn against."""
+    gallery: Examples | None = None
+    """Examples whose pictures may be shown, the most and least memorized by the first score. Never forgotten ones."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     """Method name to a plain line that explains it."""
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -51,6 +56,9 @@ class Report:
             facts=self.facts,
             evaluation=None if self.evaluation is None else _evaluation(self.evaluation, self.labels, shown),
             scores=_scores(self.scores, self.flipped, shown),
+            pairs=_pairs(self.scores, self.against, self.flipped, shown),
+            gallery=gallery(self.scores[0], self.gallery, self.flipped) if self.gallery and self.scores else {},
+            gallery_score=self.scores[0].name if self.scores else "",
             specs=shown.specs,
             config=charts.CONFIG,
             colours=charts.COLOURS,
@@ -102,6 +110,14 @@ def _scores(scores: Sequence[Scores], flipped: Ids, shown: _Shown) -> dict[str, 
         "empty": [name for name, panel in drawn if panel is None],
         "legend": charts.legend(flipped, scores),
     }
+
+
+def _pairs(scores: Sequence[Scores], against: str | None, flipped: Ids, shown: _Shown) -> list[dict[str, str]]:
+    """Every other score against the one named, or against the first; nothing to draw for fewer than two."""
+    if len(scores) < 2:
+        return []
+    base = next((s for s in scores if s.name == against), scores[0])
+    return [shown.add(charts.scatter(base, other, flipped)) for other in scores if other is not base]
 
 
 def _template() -> Any:
