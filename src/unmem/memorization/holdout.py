@@ -23,6 +23,8 @@ from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
 from unmem.training import Observer, Step, fit, predict, steps_per_epoch
 
+PIECE = 65_536
+
 
 def holdout_retraining(
     model: nn.Module,
@@ -48,9 +50,10 @@ def holdout_retraining(
     sample = stratified_sample(unseen, min(len(unseen), max(1, round(share * len(data.train)))), seed=seed)
     tuned = replace(recipe or Recipe(), lr=lr, epochs=epochs, schedule="constant")
     stopping = EarlyStop(patience)
-    before = predict(model, data.train)
     changed = fit(copy.deepcopy(model), sample, tuned, seed=seed, observers=[stopping])
-    values = symmetric_kl(before, predict(changed, data.train))
+    # In pieces, since the logits of all classes may need more memory than the examples.
+    pieces = np.array_split(np.arange(len(data.train)), -(-len(data.train) // PIECE))
+    values = torch.cat([_change(model, changed, data.train.at(piece)) for piece in pieces])
     settings: dict[str, Any] = {
         "lr": lr,
         "epochs": stopping.epochs,
@@ -60,6 +63,10 @@ def holdout_retraining(
         "data": data.train.fingerprint,
     }
     return Scores("holdout", data.train.ids, values.cpu().numpy(), settings=settings)
+
+
+def _change(model: nn.Module, changed: nn.Module, examples: Examples) -> torch.Tensor:
+    return symmetric_kl(predict(model, examples), predict(changed, examples))
 
 
 def symmetric_kl(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

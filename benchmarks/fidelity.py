@@ -1,0 +1,277 @@
+"""How faithful each memorization score is to the exact one, and what it costs.
+
+    .venv/bin/python benchmarks/fidelity.py            # the published figures; about an hour on two cores
+    .venv/bin/python benchmarks/fidelity.py --tiny     # the same in two minutes, too small to publish
+
+Fashion-MNIST, 5,000 training examples, small_cnn. Two regimes: `fitted` (20 epochs, fits its training set) and
+`under-fitted` (4 epochs, does not), because scores that estimate difficulty part from memorization in the second. The
+reference are 120 members on random 70% of the data; every other score is taken for three originals of other seeds. A
+stopped run goes on where it was. Writes benchmarks/results/fidelity.json, docs/fidelity.svg and the tables of
+docs/fidelity.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import time
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import t as student
+
+import unmem as um
+from unmem.ensembles import Ensemble, leave_out_masks, train_members
+from unmem.memorization import Scorer, agreement, curvature, feldman, rank_average, reliability
+from unmem.memorization.scores import Scores
+from unmem.store import write_text
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "fidelity.json"
+REFERENCES = ("feldman", "feldman-confidence")
+SINGLE = (
+    *("confidence", "max-confidence", "entropy", "accuracy", "el2n", "forgetting", "aum", "loss", "late-gain"),
+    *("curvature", "curvature (final)", "holdout", "crossfit", "crossfit-gap", "crossfit K=5", "ensemble"),
+)
+COMBINED = (
+    ("confidence", "crossfit"),
+    ("confidence", "crossfit K=5"),
+    ("aum", "crossfit", "crossfit K=5"),
+    ("aum", "late-gain", "crossfit", "crossfit K=5"),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    examples: int
+    members: int
+    halves: int
+    seeds: tuple[int, ...]
+    epochs: dict[str, int]
+
+
+FULL = Plan(5000, 120, 20, (0, 1, 2), {"fitted": 20, "under-fitted": 4})
+TINY = Plan(600, 12, 6, (0, 1, 2), {"fitted": 8, "under-fitted": 2})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="a quick run that publishes nothing")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "fidelity", help="where a run can be resumed")
+    options = parser.parse_args()
+    plan = TINY if options.tiny else FULL
+    work = options.work / ("tiny" if options.tiny else "full")
+    data = um.load("fashion-mnist", limit=plan.examples)
+    regimes = {name: run(name, epochs, plan, data, work / name) for name, epochs in plan.epochs.items()}
+    result = {
+        "schema": 1,
+        "data": {"name": data.name, "train": len(data.train), "fingerprint": data.train.fingerprint},
+        "plan": asdict(plan),
+        "hardware": {"machine": platform.machine(), "cores": multiprocessing.cpu_count()},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "unmem": um.__version__},
+        "regimes": regimes,
+    }
+    for name, regime in regimes.items():
+        print(f"\n{name}\n{table(regime)}")
+    if not options.tiny:
+        write_text(RESULTS, json.dumps(result, indent=1) + "\n")
+        publish(result)
+
+
+def run(name: str, epochs: int, plan: Plan, data: um.Splits, work: Path) -> dict[str, Any]:
+    recipe = um.Recipe(model="small_cnn", epochs=epochs, precision="bf16")
+    work.mkdir(parents=True, exist_ok=True)
+    # Two processes of one thread each train small models faster than one process of two threads.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        members = reference_members(recipe, plan, data, work, pool, name)
+    references = {measure: feldman(members, measure=measure) for measure in ("correct", "confidence")}
+    mem = references["correct"].values
+    by_seed = [of_seed(seed, recipe, plan, data, references, work, name) for seed in plan.seeds]
+    return {
+        "recipe": asdict(recipe),
+        "training_accuracy": float(np.mean([one["training_accuracy"] for one in by_seed])),
+        "training_seconds": [one["training_seconds"] for one in by_seed],
+        "reliability": {
+            f"feldman{'' if measure == 'correct' else '-confidence'}": reliability(members, measure=measure)
+            for measure in ("correct", "confidence")
+        },
+        "share_below_0.05": float((mem < 0.05).mean()),
+        "share_above_0.25": float((mem > 0.25).mean()),
+        "members_seconds": float(np.sum(members.seconds)),
+        "scores": {score: over_seeds([one["scores"][score] for one in by_seed]) for score in by_seed[0]["scores"]},
+    }
+
+
+def reference_members(
+    recipe: um.Recipe, plan: Plan, data: um.Splits, work: Path, pool: Executor, name: str
+) -> Ensemble:
+    began = time.perf_counter()
+
+    def told(done: int, total: int) -> None:
+        print(f"\r{name}: member {done} of {total}, {time.perf_counter() - began:.0f} s", end="", flush=True)
+
+    kept = leave_out_masks(len(data.train), plan.members, keep=0.7, seed=0)
+    members = train_members(
+        recipe,
+        data.train,
+        kept,
+        seed=1000,
+        unseen=data.holdout,
+        folder=work / "members",
+        executor=pool,
+        on_member=told,
+    )
+    print()
+    return members
+
+
+def of_seed(
+    seed: int,
+    recipe: um.Recipe,
+    plan: Plan,
+    data: um.Splits,
+    references: dict[str, Scores],
+    work: Path,
+    name: str,
+) -> dict[str, Any]:
+    """Every score for one original, against the reference; read from its file if this seed was finished before."""
+    path = work / f"seed-{seed}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    found, seconds, training = scores_of_seed(replace(recipe, seed=seed), plan, data)
+    result: dict[str, Any] = {"training_seconds": training["seconds"], "training_accuracy": training["accuracy"]}
+    result["scores"] = {
+        score.name: {
+            "cost": seconds[score.name] / training["seconds"],
+            "agreement": {
+                reference.name: agreement(score, reference, resamples=100).to_dict()
+                for reference in references.values()
+            },
+        }
+        for score in found
+    }
+    write_text(path, json.dumps(result))
+    print(f"{name}: scores of seed {seed} done")
+    return result
+
+
+def scores_of_seed(
+    recipe: um.Recipe, plan: Plan, data: um.Splits
+) -> tuple[list[Scores], dict[str, float], dict[str, float]]:
+    scorer = Scorer(data, recipe=recipe, members=plan.halves)
+    scorer.check("curvature")
+    began = time.perf_counter()
+    model = scorer.original()
+    trained = time.perf_counter() - began - scorer.watched_seconds
+    hits = um.predict(model, data.train).argmax(1) == data.train.labels
+    found = {name: scorer.get(name) for name in SINGLE if name not in ("curvature (final)", "crossfit K=5")}
+    seconds = dict(scorer.seconds)
+    began = time.perf_counter()
+    found["curvature (final)"] = renamed(curvature(model, data.train), "curvature (final)")
+    seconds["curvature (final)"] = time.perf_counter() - began
+    five = Scorer(data, recipe=recipe, model=model, folds=5)
+    found["crossfit K=5"] = renamed(five.get("crossfit"), "crossfit K=5")
+    seconds["crossfit K=5"] = five.seconds["crossfit"]
+    for parts in COMBINED:
+        name = " + ".join(parts)
+        found[name] = rank_average([found[part] for part in parts], name=name)
+        seconds[name] = sum(seconds[part] for part in parts)
+    return list(found.values()), seconds, {"seconds": trained, "accuracy": float(hits.float().mean())}
+
+
+def renamed(scores: Scores, name: str) -> Scores:
+    return replace(scores, name=name)
+
+
+def over_seeds(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and 95% t-interval over the originals, of each measure against each reference."""
+    measures = ("spearman", "auroc", "average_precision", "overlap")
+    return {
+        "cost": float(np.mean([entry["cost"] for entry in entries])),
+        **{
+            reference: {
+                measure: interval([entry["agreement"][reference][measure]["value"] for entry in entries])
+                for measure in measures
+            }
+            for reference in REFERENCES
+        },
+    }
+
+
+def interval(values: list[float]) -> dict[str, float]:
+    n, mean = len(values), float(np.mean(values))
+    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
+
+
+def table(regime: dict[str, Any]) -> str:
+    """Markdown: scores from the most to the least faithful by AUROC, with the ceiling above them."""
+
+    def cell(entry: dict[str, float]) -> str:
+        return f"{entry['mean']:.3f} ± {entry['high'] - entry['mean']:.3f}"
+
+    ranked = sorted(regime["scores"].items(), key=lambda item: -item[1]["feldman"]["auroc"]["mean"])
+    lines = [
+        "| score | Spearman | with confidence version | AUROC, mem > 0.25 | top tenth | cost |",
+        "|---|---|---|---|---|---|",
+        f"| *reliability of the reference* | {regime['reliability']['feldman']:.3f} "
+        f"| {regime['reliability']['feldman-confidence']:.3f} | | | |",
+    ]
+    for name, entry in ranked:
+        exact, soft = entry["feldman"], entry["feldman-confidence"]
+        lines.append(
+            f"| {name} | {cell(exact['spearman'])} | {cell(soft['spearman'])} | {cell(exact['auroc'])} "
+            f"| {cell(exact['overlap'])} | {entry['cost']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def publish(result: dict[str, Any]) -> None:
+    """The tables between the markers of docs/fidelity.md, and the picture beside them."""
+    page = ROOT / "docs" / "fidelity.md"
+    text = page.read_text()
+    for name, regime in result["regimes"].items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{table(regime)}\n{end}{rest.split(end)[1]}"
+    write_text(page, text)
+    write_text(ROOT / "docs" / "fidelity.svg", picture(result))
+
+
+def picture(result: dict[str, Any]) -> str:
+    """Fidelity against cost, a panel a regime."""
+    import altair as alt
+    import vl_convert
+
+    rows = [
+        {
+            "score": score,
+            "regime": f"{name}: training accuracy {regime['training_accuracy']:.1%}",
+            "cost": max(entry["cost"], 0.005),
+            **{key: entry["feldman"]["auroc"][key] for key in ("mean", "low", "high")},
+        }
+        for name, regime in result["regimes"].items()
+        for score, entry in regime["scores"].items()
+        if "+" not in score or "crossfit" in score
+    ]
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("cost:Q", scale=alt.Scale(type="log"), title="cost in trainings of the original (log scale)"),
+    )
+    axis = alt.Y("mean:Q", scale=alt.Scale(zero=False), title="AUROC for mem > 0.25")
+    bars = base.mark_rule(color="#9aa3b2").encode(y=alt.Y("low:Q", title=""), y2="high:Q")
+    dots = base.mark_circle(size=60, color="#0b5c99", opacity=1).encode(y=axis)
+    names = base.mark_text(align="left", dx=7, fontSize=10, color="#1d2433").encode(y="mean:Q", text="score:N")
+    panel = alt.layer(bars, dots, names).properties(width=520, height=420)
+    chart = panel.facet(row=alt.Row("regime:N", title=None, header=alt.Header(labelFontSize=14, labelAnchor="start")))
+    return vl_convert.vegalite_to_svg(chart.resolve_scale(y="independent").to_dict())
+
+
+if __name__ == "__main__":
+    main()
