@@ -197,7 +197,7 @@ def over_seeds(entries: list[dict[str, Any]]) -> dict[str, Any]:
         "cost": float(np.mean([entry["cost"] for entry in entries])),
         **{
             reference: {
-                measure: interval([entry["agreement"][reference][measure]["value"] for entry in entries])
+                measure: interval([value(entry["agreement"][reference], measure) for entry in entries])
                 for measure in measures
             }
             for reference in REFERENCES
@@ -205,19 +205,26 @@ def over_seeds(entries: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def interval(values: list[float]) -> dict[str, float]:
+def value(agreement: dict[str, Any], measure: str) -> float | None:
+    """None where no example is above the threshold, or each is."""
+    return None if agreement[measure] is None else agreement[measure]["value"]
+
+
+def interval(values: list[float | None]) -> dict[str, float] | None:
+    if None in values:
+        return None
     n, mean = len(values), float(np.mean(values))
     half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
     return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
 
 
 def table(regime: dict[str, Any]) -> str:
-    """Markdown: scores from the most to the least faithful by AUROC, with the ceiling above them."""
+    """Markdown: scores from the most to the least faithful by Spearman, with the ceiling above them."""
 
-    def cell(entry: dict[str, float]) -> str:
-        return f"{entry['mean']:.3f} ± {entry['high'] - entry['mean']:.3f}"
+    def cell(entry: dict[str, float] | None) -> str:
+        return "–" if entry is None else f"{entry['mean']:.3f} ± {entry['high'] - entry['mean']:.3f}"
 
-    ranked = sorted(regime["scores"].items(), key=lambda item: -item[1]["feldman"]["auroc"]["mean"])
+    ranked = sorted(regime["scores"].items(), key=lambda item: -item[1]["feldman"]["spearman"]["mean"])
     lines = [
         "| score | Spearman | with confidence version | AUROC, mem > 0.25 | top tenth | cost |",
         "|---|---|---|---|---|---|",
@@ -259,7 +266,7 @@ def picture(result: dict[str, Any]) -> str:
         }
         for name, regime in result["regimes"].items()
         for score, entry in regime["scores"].items()
-        if "+" not in score or "crossfit" in score
+        if entry["feldman"]["auroc"] is not None
     ]
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("cost:Q", scale=alt.Scale(type="log"), title="cost in trainings of the original (log scale)"),

@@ -21,7 +21,7 @@ from unmem.data import Examples
 from unmem.errors import UserError
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
-from unmem.training import Observer, evaluating
+from unmem.training import Observer, evaluating, evaluation_batch
 
 Directions = Literal["sign", "rademacher"]
 
@@ -34,7 +34,7 @@ def curvature(
     h: float | None = None,
     repeats: int | None = None,
     seed: int = 0,
-    batch_size: int = 512,
+    batch_size: int | None = None,
 ) -> Scores:
     """Curvature under a finished model: two input gradients per example for "sign", 1 + `repeats` for "rademacher".
 
@@ -104,7 +104,7 @@ def input_curvature(
     h: float,
     repeats: int,
     seed: int,
-    batch_size: int = 512,
+    batch_size: int | None = None,
 ) -> Tensor:
     """[N] float32, one value an example, in the order of `examples`; the model is left as it was."""
     random = torch.Generator().manual_seed(seed)
@@ -113,7 +113,7 @@ def input_curvature(
         return torch.cat(
             [
                 _batch_curvature(model, *examples.batch(part), directions, h, repeats, random)
-                for part in index.split(batch_size)
+                for part in index.split(batch_size or evaluation_batch(examples))
             ]
         )
 
