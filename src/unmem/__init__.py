@@ -9,9 +9,26 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from unmem.data import Examples, Splits, flip_labels, load, stratified_split
+    from unmem.ensembles import Ensemble, complementary_masks, leave_out_masks, train_members
     from unmem.errors import UserError
     from unmem.evaluation import Evaluation, Outcome, evaluate, tug_of_war
-    from unmem.memorization import LearningEvents, Scores, load_scores, save_scores
+    from unmem.memorization import (
+        CrossFit,
+        CurvatureTrace,
+        LearningEvents,
+        Scores,
+        agreement,
+        crossfit,
+        curvature,
+        feldman,
+        holdout_retraining,
+        influence,
+        load_scores,
+        rank_average,
+        reliability,
+        save_scores,
+        score,
+    )
     from unmem.recipe import Recipe
     from unmem.report import Report
     from unmem.training import Observer, fit, predict, train
@@ -20,9 +37,13 @@ if TYPE_CHECKING:
 # Public name -> the room it lives in. Imported on first use, so that `unmem --help` need not load PyTorch.
 _ROOMS = {
     "unmem.data": ("Examples", "Splits", "flip_labels", "load", "stratified_split"),
+    "unmem.ensembles": ("Ensemble", "complementary_masks", "leave_out_masks", "train_members"),
     "unmem.errors": ("UserError",),
     "unmem.evaluation": ("Evaluation", "Outcome", "evaluate", "tug_of_war"),
-    "unmem.memorization": ("LearningEvents", "Scores", "load_scores", "save_scores"),
+    "unmem.memorization": (
+        *("CrossFit", "CurvatureTrace", "LearningEvents", "Scores", "agreement", "crossfit", "curvature", "feldman"),
+        *("holdout_retraining", "influence", "load_scores", "rank_average", "reliability", "save_scores", "score"),
+    ),
     "unmem.recipe": ("Recipe",),
     "unmem.report": ("Report",),
     "unmem.training": ("Observer", "fit", "predict", "train"),
@@ -36,15 +57,30 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "flip_labels",
     "load",
     "stratified_split",
+    "Ensemble",
+    "complementary_masks",
+    "leave_out_masks",
+    "train_members",
     "UserError",
     "Evaluation",
     "Outcome",
     "evaluate",
     "tug_of_war",
+    "CrossFit",
+    "CurvatureTrace",
     "LearningEvents",
     "Scores",
+    "agreement",
+    "crossfit",
+    "curvature",
+    "feldman",
+    "holdout_retraining",
+    "influence",
     "load_scores",
+    "rank_average",
+    "reliability",
     "save_scores",
+    "score",
     "Recipe",
     "Report",
     "Observer",

@@ -29,8 +29,14 @@ class DivergedError(UserError):
     """A training produced a loss that is not a finite number."""
 
 
+class Phrase(str):
+    """A value that describes rather than quotes, such as "of shape (3, 2)": shown without quotation marks."""
+
+    __slots__ = ()
+
+
 def _short(value: object, limit: int = 80) -> str:
-    text = repr(value) if isinstance(value, str) else str(value)
+    text = repr(value) if isinstance(value, str) and not isinstance(value, Phrase) else str(value)
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 

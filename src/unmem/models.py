@@ -131,7 +131,7 @@ def load(path: Path, *, arch: str | None, input_shape: tuple[int, ...], n_classe
     name = arch or (card.arch if card else None)
     if name is None:
         raise UserError("--arch", None, f"{path} does not say which network it is", f"pass one of {', '.join(MODELS)}")
-    outputs = card.n_classes if card else _outputs(state)
+    outputs = card.n_classes if card else _outputs(state, build(name, input_shape, n_classes, seed=0))
     if n_classes > outputs:
         raise UserError(
             "--model",
@@ -160,8 +160,13 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], Card | None]:
         ) from error
     if "unmem" not in metadata:
         return state, None
-    fields: dict[str, Any] = json.loads(metadata["unmem"])
-    return state, Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], fields.get("data"))
+    try:
+        fields: dict[str, Any] = json.loads(metadata["unmem"])
+        return state, Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], fields.get("data"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            "--model", str(path), "its description of the network cannot be read", "save the model again with unmem"
+        ) from error
 
 
 def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
@@ -187,10 +192,10 @@ def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path, name: st
     model.load_state_dict(state)
 
 
-def _outputs(state: dict[str, Tensor]) -> int:
-    """The size of the last layer: every network here ends with a linear layer, whose bias is stored last."""
-    vectors = [value for value in state.values() if value.ndim == 1 and value.is_floating_point()]
-    return len(vectors[-1]) if vectors else 0
+def _outputs(state: dict[str, Tensor], like: nn.Module) -> int:
+    """How many outputs the state has, by the bias of the last layer, which every network here stores last."""
+    name, bias = list(like.state_dict().items())[-1]
+    return len(state[name]) if name in state and state[name].ndim == 1 else len(bias)
 
 
 def _image_channels(name: str, input_shape: tuple[int, ...], *, at_least: int) -> int:

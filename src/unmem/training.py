@@ -107,6 +107,7 @@ def fit(
             stops = [observer.on_epoch(epoch, model) for observer in observers]
             if any(stops):
                 break
+    optimizer.zero_grad()  # a finished model should not carry the gradients of its last step
     return model.eval()
 
 

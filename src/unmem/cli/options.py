@@ -91,4 +91,11 @@ def settings(*options: Any) -> dict[str, Any]:
     """All options in one flat dictionary, as kept in `config.yaml` and `result.json`; the folder itself is left out."""
     merged = {key: value for option in options for key, value in asdict(option).items()}
     kept = {key: value for key, value in merged.items() if key not in ("out", "force")}
-    return {key: str(value) if isinstance(value, Path) else value for key, value in kept.items()}
+    return {key: _plain(value) for key, value in kept.items()}
+
+
+def _plain(value: Any) -> Any:
+    """The value as YAML and JSON have it."""
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]  # pyright: ignore[reportUnknownVariableType] (of anything)
+    return str(value) if isinstance(value, Path) else value

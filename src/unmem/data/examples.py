@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unmem.errors import UserError
+from unmem.errors import Phrase, UserError
 
 Ids = NDArray[np.str_]
 Positions = NDArray[np.int64]
@@ -165,13 +165,16 @@ def _class_labels(labels: Any, n_classes: int | None) -> Tensor:
     if y.ndim != 1:
         raise UserError(
             "labels",
-            f"of shape {tuple(y.shape)}",
+            Phrase(f"of shape {tuple(y.shape)}"),
             "one class index per example is needed, not one-hot or multi-label",
             "turn them into indices, such as labels.argmax(1)",
         )
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise UserError(
-            "labels", f"of type {y.dtype}", "class indices are whole numbers", "convert regression targets to classes"
+            "labels",
+            Phrase(f"of type {y.dtype}"),
+            "class indices are whole numbers",
+            "convert regression targets to classes",
         )
     if len(y) == 0:
         raise UserError("labels", None, "there are no examples", "give at least one")
@@ -192,7 +195,7 @@ def _same_length(x: Tensor, y: Tensor, ids: Ids) -> None:
     if not len(x) == len(y) == len(ids):
         raise UserError(
             "examples",
-            f"{len(x)} inputs, {len(y)} labels, {len(ids)} ids",
+            Phrase(f"{len(x)} inputs, {len(y)} labels, {len(ids)} ids"),
             "each example needs one of each",
             "make the three equally long",
         )
@@ -210,7 +213,7 @@ def _finite(x: Tensor, ids: Ids) -> None:
         names: Ids = ids[bad.cpu().numpy()]
         raise UserError(
             "inputs",
-            f"of id {str(names[0])!r}",
+            Phrase(f"of id {str(names[0])!r}"),
             f"not finite numbers ({len(names):,} such examples)",
             "repair or leave out these examples",
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unmem.data.examples import Examples, Scaling
 from unmem.data.splits import Splits, flip_labels, stratified_sample, stratified_split
-from unmem.errors import UserError, nearest
+from unmem.errors import Phrase, UserError, nearest
 
 # A data set keeps one split whatever the seed of a run is: a model trained under one seed must never meet its own
 # training examples in the holdout or test set of a run under another.
@@ -143,7 +143,7 @@ def _npz_examples(arrays: dict[str, NDArray[Any]], part: str, ids: Any, n_classe
     elif x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
         x = np.ascontiguousarray(np.moveaxis(x, -1, 1))
     if x.dtype.kind not in "uif":
-        raise UserError(f"x_{part}", f"of type {x.dtype}", "inputs are numbers", "encode them as numbers")
+        raise UserError(f"x_{part}", Phrase(f"of type {x.dtype}"), "inputs are numbers", "encode them as numbers")
     if x.dtype == np.uint8:
         return Examples.of(x, y, ids=ids, n_classes=n_classes, scaling=Scaling(2 / 255, -1.0))
     return Examples.of(x.astype(np.float32), y, ids=ids, n_classes=n_classes)

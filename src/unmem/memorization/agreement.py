@@ -43,7 +43,10 @@ class Agreement:
     average_precision: Interval | None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values, with a reason beside what is missing."""
+        if self.auroc is not None:
+            return asdict(self)
+        return asdict(self) | {"reason": f"no example, or each, has a reference above {self.threshold}"}
 
 
 def agreement(

@@ -108,6 +108,7 @@ class Scorer:
         self._with_curvature = False
         self._crossfit: CrossFit | None = None
         self._feldman: Ensemble | None = None
+        self._shared: dict[str, float] = {}
 
     def check(self, *names: str) -> None:
         """Refuse, before any compute, scores that do not exist or that this situation cannot give; plan the others."""
@@ -142,10 +143,21 @@ class Scorer:
             return self._curvature.scores()
         if name in ("holdout", "curvature", "crossfit-gap"):
             self.original()
+        shared = self._shared_work(name)
         began = time.perf_counter()
         found = self._computed(name)
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        self.seconds[name] = shared + time.perf_counter() - began
         return found
+
+    def _shared_work(self, name: str) -> float:
+        """Do the trainings that a score shares with another; gives their seconds, which count for each of the two."""
+        work = {"crossfit": self._crossfitted, "feldman": self._members}.get(name.split("-")[0])
+        if work is None:
+            return 0.0
+        key = name.split("-")[0]
+        began = time.perf_counter()
+        work()
+        return self._shared.setdefault(key, time.perf_counter() - began)
 
     def _event(self, name: str) -> Scores:
         if self._trained_here:
@@ -170,10 +182,13 @@ class Scorer:
             count = self.members or 20
             kept = complementary_masks(len(train_set), count + count % 2, seed=self.recipe.seed)
             return feldman(self._trained(kept), measure="confidence", name=name)
+        return feldman(self._members(), measure="correct" if name == "feldman" else "confidence")
+
+    def _members(self) -> Ensemble:
         if self._feldman is None:
-            kept = leave_out_masks(len(train_set), self.members or 100, keep=0.7, seed=self.recipe.seed)
+            kept = leave_out_masks(len(self.data.train), self.members or 100, keep=0.7, seed=self.recipe.seed)
             self._feldman = self._trained(kept)
-        return feldman(self._feldman, measure="correct" if name == "feldman" else "confidence")
+        return self._feldman
 
     def _crossfitted(self) -> CrossFit:
         if self._crossfit is None:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from unmem.data import Examples, Splits, stratified_sample
-from unmem.errors import UserError
+from unmem.errors import Phrase, UserError
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
 from unmem.training import Observer, Step, fit, predict, steps_per_epoch
@@ -110,4 +110,6 @@ def _check_unseen(unseen: Examples, data: Splits) -> None:
     ):
         shared = int(np.isin(unseen.ids, examples.ids).sum())
         if shared:
-            raise UserError("holdout", f"{shared} ids", f"of the {part}: {why}", "give examples that are in neither")
+            raise UserError(
+                "holdout", Phrase(f"{shared} ids"), f"of the {part}: {why}", "give examples that are in neither"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,27 +65,34 @@ class Scores:
 
     def parts(self, k: int, *, among: Iterable[object] | None = None) -> list[Ids]:
         """The examples (or those `among` them) in k parts of equal size but for one, least memorized part first."""
-        chosen = self.ids if among is None else as_ids(among)
-        values = self.of(chosen)
-        if np.isnan(values).any():
-            raise UserError(
-                "scores", self.name, "some of these examples have no value (NaN)", "use a score defined for all of them"
-            )
+        chosen, values = self._defined(among)
         if not 1 <= k <= len(chosen):
             raise UserError("parts", k, f"cannot cut {len(chosen)} examples in {k} parts", "ask for fewer parts")
         return list(np.array_split(chosen[np.argsort(values, kind="stable")], k))
 
-    def groups(self, n: int) -> dict[str, Ids]:
-        """The papers' forget sets: the n least memorized, the n nearest to the median, the n most memorized.
+    def cut(self, thresholds: Sequence[float], *, among: Iterable[object] | None = None) -> list[Ids]:
+        """The examples (or those `among` them) in one part more than there are thresholds, least memorized first.
 
-        The three are disjoint. Source: arXiv 2410.16516, whose code takes the median for proxies.
+        An example at a threshold belongs to the part above it. A part may be empty.
+        """
+        if sorted(set(thresholds)) != list(thresholds):
+            raise UserError("thresholds", thresholds, "must rise from one to the next", "sort them and name each once")
+        chosen, values = self._defined(among)
+        part = np.searchsorted(np.asarray(thresholds), values, side="right")
+        return [chosen[part == k] for k in range(len(thresholds) + 1)]
+
+    def groups(self, n: int, *, middle: float | None = None) -> dict[str, Ids]:
+        """The papers' forget sets: the n least memorized, the n nearest to the middle, the n most memorized.
+
+        The three are disjoint. middle: the median by default, which suits proxies on any scale; 0.5 for exact
+        memorization, as in the code of arXiv 2410.16516.
         """
         ranked = self._ranked(3 * n)
         low, rest, high = ranked[:n], ranked[n : len(ranked) - n], ranked[len(ranked) - n :]
-        defined = self.values[~np.isnan(self.values)]
-        distance = np.abs(self.of(rest) - np.median(defined))
-        middle = rest[np.sort(np.argsort(distance, kind="stable")[:n])]
-        return {"low": low, "medium": middle, "high": high}
+        centre = float(np.nanmedian(self.values)) if middle is None else middle
+        distance = np.abs(self.of(rest) - centre)
+        nearest_first = np.argsort(distance, kind="stable")[:n]
+        return {"low": low, "medium": rest[np.sort(nearest_first)], "high": high}
 
     def auroc(self, positives: Iterable[object]) -> float:
         """How well a large value marks `positives`: the chance that one of them outranks another example.
@@ -94,6 +101,16 @@ class Scores:
         """
         defined = ~np.isnan(self.values)
         return auroc(self.values[defined], np.isin(self.ids, as_ids(positives))[defined])
+
+    def _defined(self, among: Iterable[object] | None) -> tuple[Ids, Values]:
+        """The ids chosen and their values, all of which must be there."""
+        chosen = self.ids if among is None else as_ids(among)
+        values = self.of(chosen)
+        if np.isnan(values).any():
+            raise UserError(
+                "scores", self.name, "some of these examples have no value (NaN)", "use a score defined for all of them"
+            )
+        return chosen, values
 
     def _ranked(self, at_least: int) -> Ids:
         """Ids with a value, least memorized first; ties in the order of the examples."""

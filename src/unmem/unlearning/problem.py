@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from unmem.data import Examples, Ids, Splits, as_ids
-from unmem.errors import NothingToDoError, UserError
+from unmem.errors import NothingToDoError, Phrase, UserError
 from unmem.recipe import Recipe
 from unmem.training import predict
 
@@ -84,7 +84,7 @@ def check_request(ids: Ids, data: Splits) -> None:
     if len(ids) == len(data.train):
         raise UserError(
             "forget",
-            f"{len(ids):,} ids",
+            Phrase(f"{len(ids):,} ids"),
             "the forget set is the whole training set, nothing would be left to learn from",
             "delete the model instead",
         )
@@ -95,7 +95,7 @@ def _check_outputs(model: nn.Module, train: Examples) -> None:
     if logits.ndim != 2 or logits.shape[1] < train.n_classes:
         raise UserError(
             "model",
-            f"with outputs of shape {tuple(logits.shape[1:])}",
+            Phrase(f"with outputs of shape {tuple(logits.shape[1:])}"),
             f"labels go up to {train.n_classes - 1}, which needs {train.n_classes} outputs",
             "use the model that was trained on these labels",
         )

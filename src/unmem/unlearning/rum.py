@@ -56,13 +56,15 @@ class RUM:
         for k, (part, unlearner) in enumerate(zip(parts, self.steps, strict=True)):
             others = parts[:k] if self.pending == "retain" else parts[:k] + parts[k + 1 :]
             step = problem.part(part, without=_join(others))
-            # Each step has a seed of its own: with one for all, every step would draw the same batches.
+            # Each step after the first has a seed of its own: with one for all, each would draw the same batches.
             model = unlearner(model, step, seed=_step_seed(seed, k), observers=observers)
         return model
 
     def refine(self, problem: Problem) -> list[Ids]:
         """The parts of the forget set, in the order in which they are unlearned."""
         parts = self.scores.parts(len(self.steps), among=problem.forget.ids)
+        # Within a part the order of the request: a part that is all of it is then the very same problem.
+        parts = [problem.forget.ids[np.isin(problem.forget.ids, part)] for part in parts]
         return parts if self.order == "low-to-high" else parts[::-1]
 
     def settings(self) -> dict[str, Any]:
@@ -79,4 +81,4 @@ def _join(parts: list[Ids]) -> Ids:
 
 
 def _step_seed(seed: int, k: int) -> int:
-    return int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
+    return seed if k == 0 else int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
