@@ -10,13 +10,13 @@ demo: $(READY)
 	$(BIN)/unmem demo
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 slow: $(READY)
 	$(BIN)/pytest -m slow

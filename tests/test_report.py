@@ -197,7 +197,7 @@ def test_scores_alone_and_their_gaps() -> None:
     holes = np.where(np.arange(N) < 100, np.nan, np.linspace(0, 1, N))
     odd = [scores("constant", np.zeros(N)), scores("holes", holes), scores("empty", np.full(N, np.nan))]
     text = page(scores=odd)
-    assert len(specs(text)) == 2
+    assert len(specs(text)) == 3, "two histograms, and one pair of scores that share values"
     assert "100 without a value" in text
     assert "The score empty has no value for any example." in text
     assert "AUROC" not in text

@@ -57,7 +57,7 @@ class Examples:
         Raises `UserError` for labels that are not one class index per example, inputs that are not finite numbers,
         and ids that repeat or do not match the inputs in number.
         """
-        x = torch.as_tensor(inputs)
+        x = _tensor(inputs)
         y = _class_labels(labels, n_classes)
         names = as_ids(range(len(x)) if ids is None else ids)
         _same_length(x, y, names)
@@ -116,7 +116,8 @@ class Examples:
         return self.at(np.flatnonzero(keep))
 
     def at(self, positions: NDArray[Any]) -> Examples:
-        """The examples at these (unique) positions."""
+        """The examples at these (unique) positions, or where a boolean mask holds."""
+        positions = np.flatnonzero(positions) if positions.dtype == bool else positions
         index = torch.as_tensor(positions, dtype=torch.int64, device=self.device)
         return replace(self, inputs=self.inputs[index], labels=self.labels[index], ids=self.ids[positions])
 
@@ -157,11 +158,25 @@ def _id(value: object, field: str) -> str:
         return str(value)
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return str(int(value))
-    raise UserError(field, value, f"{type(value).__name__} is not an id", "give text or whole numbers")
+    what = Phrase(repr(value))
+    raise UserError(field, what, f"{type(value).__name__} is not an id", "give text or whole numbers")
+
+
+def _tensor(values: Any) -> Tensor:
+    """A tensor of an array of any numeric type; those that PyTorch can hold but hardly compute with become int64."""
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    if array.dtype.kind in "iu" and array.dtype.name not in ("uint8", "int8", "int16", "int32"):
+        return torch.from_numpy(array.astype(np.int64))
+    return torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)))
 
 
 def _class_labels(labels: Any, n_classes: int | None) -> Tensor:
-    y = torch.as_tensor(labels)
+    kind = "t" if isinstance(labels, Tensor) else np.asarray(labels).dtype.kind
+    if kind in "USOV":
+        raise UserError("labels", None, "text is no class index", "number the classes 0, 1, …")
+    y = _tensor(labels)
     if y.ndim != 1:
         raise UserError(
             "labels",
@@ -176,6 +191,7 @@ def _class_labels(labels: Any, n_classes: int | None) -> Tensor:
             "class indices are whole numbers",
             "convert regression targets to classes",
         )
+    y = y.to(torch.int64)
     if len(y) == 0:
         raise UserError("labels", None, "there are no examples", "give at least one")
     low, high = int(y.min()), int(y.max())
@@ -188,7 +204,7 @@ def _class_labels(labels: Any, n_classes: int | None) -> Tensor:
             f"beyond the {n_classes} classes (0 to {n_classes - 1})",
             "raise n_classes or correct the labels",
         )
-    return y.to(torch.int64)
+    return y
 
 
 def _same_length(x: Tensor, y: Tensor, ids: Ids) -> None:

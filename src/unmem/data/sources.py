@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unmem.data.examples import Examples, Scaling
+from unmem.data.examples import Examples, Ids, Scaling
 from unmem.data.splits import Splits, flip_labels, stratified_sample, stratified_split
 from unmem.errors import Phrase, UserError, nearest
 
@@ -105,7 +107,7 @@ def npz(path: str | Path) -> Splits:
     name = Path(path).name
     if "x_test" not in arrays:
         return _split(name, train)
-    test = _npz_examples(arrays, "test", _test_ids(len(arrays["x_test"])), n_classes)
+    test = _npz_examples(arrays, "test", _test_ids(len(arrays["x_test"]), taken=train.ids), n_classes)
     if test.input_shape != train.input_shape:
         raise UserError("x_test", test.input_shape, f"x_train has shape {train.input_shape}", "make the shapes equal")
     return _with_holdout(name, train, test)
@@ -115,9 +117,9 @@ def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise UserError("data", str(path), "no such file", "check the path")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             "data", str(path), f"cannot be read as .npz ({error})", "save it with numpy.savez, without object arrays"
         ) from error
@@ -153,14 +155,11 @@ def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
     """One IDX file of unsigned bytes, plain or gzipped. Format: 0, 0, 8, rank, big-endian sizes, then the bytes."""
     for path, opener in ((folder / name, open), (folder / f"{name}.gz", gzip.open)):
         if path.is_file():
-            with opener(path, "rb") as file:
-                raw = file.read()
-            rank = raw[3] if raw[:3] == b"\0\0\x08" else 0
-            shape = tuple(int(size) for size in np.frombuffer(raw[4 : 4 + 4 * rank], dtype=">u4"))
-            body = np.frombuffer(raw[4 + 4 * rank :], dtype=np.uint8)
-            if rank == 0 or body.size != np.prod(shape):
-                raise UserError("folder", str(path), "not a whole IDX file of bytes", "fetch the file again")
-            return body.reshape(shape).copy()
+            try:
+                with opener(path, "rb") as file:
+                    return _idx_array(file.read())
+            except (ValueError, EOFError, OSError, zlib.error) as error:
+                raise UserError("folder", str(path), "not a whole IDX file of bytes", "fetch the file again") from error
     raise UserError(
         "folder",
         str(folder),
@@ -168,6 +167,16 @@ def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
         f"name the folder with the four Fashion-MNIST files, or put them in {DEBIAN_FASHION_MNIST} by "
         "'apt-get install dataset-fashion-mnist'",
     )
+
+
+def _idx_array(raw: bytes) -> NDArray[np.uint8]:
+    if raw[:3] != b"\0\0\x08" or len(raw) < 4:
+        raise ValueError("not the header of an IDX file of bytes")
+    rank = raw[3]
+    shape = tuple(int(size) for size in np.frombuffer(raw[4 : 4 + 4 * rank], dtype=">u4"))
+    if len(shape) != rank or rank == 0:
+        raise ValueError("the sizes are cut off")
+    return np.frombuffer(raw[4 + 4 * rank :], dtype=np.uint8).reshape(shape).copy()
 
 
 def _split(name: str, examples: Examples) -> Splits:
@@ -180,8 +189,12 @@ def _with_holdout(name: str, train: Examples, test: Examples) -> Splits:
     return Splits(name, train, holdout, rest)
 
 
-def _test_ids(n: int) -> list[str]:
-    return [f"test-{i}" for i in range(n)]
+def _test_ids(n: int, *, taken: Ids | None = None) -> list[str]:
+    """Ids of test examples, which have none of their own: "test-0", …, unless a training example has such an id."""
+    prefix = "test-"
+    while taken is not None and any(name.startswith(prefix) for name in taken):
+        prefix += "-"
+    return [f"{prefix}{i}" for i in range(n)]
 
 
 def pick_device(name: str) -> str:

@@ -117,13 +117,18 @@ def histogram(scores: Scores, flipped: Ids) -> Panel | None:
     return Panel(scores.name, " · ".join(notes), _rectangles(bars, scores.name))
 
 
-def scatter(first: Scores, second: Scores, flipped: Ids) -> Panel:
-    """One score against another, a dot an example; a fixed sample of `MOST_DOTS` of the others where there are more."""
+def scatter(first: Scores, second: Scores, flipped: Ids) -> Panel | None:
+    """One score against another, a dot an example; a fixed sample of `MOST_DOTS` of the others where there are more.
+
+    None if no example has both values.
+    """
     import altair as alt
 
     values = second.of(first.ids)
     planted = np.isin(first.ids, flipped)
     known = np.flatnonzero(np.isfinite(first.values) & np.isfinite(values))
+    if not len(known):
+        return None
     others = known[~planted[known]]
     if len(others) > MOST_DOTS:
         others = np.sort(np.random.default_rng(0).choice(others, MOST_DOTS, replace=False))

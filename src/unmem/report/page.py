@@ -117,7 +117,8 @@ def _pairs(scores: Sequence[Scores], against: str | None, flipped: Ids, shown: _
     if len(scores) < 2:
         return []
     base = next((s for s in scores if s.name == against), scores[0])
-    return [shown.add(charts.scatter(base, other, flipped)) for other in scores if other is not base]
+    panels = [charts.scatter(base, other, flipped) for other in scores if other is not base]
+    return [shown.add(panel) for panel in panels if panel is not None]
 
 
 def _template() -> Any:

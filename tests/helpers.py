@@ -1,0 +1,47 @@
+"""Small tools that several rooms' tests share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unmem.data import Examples, Splits
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    return copy.deepcopy(dict(model.state_dict()))
+
+
+def same_state(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return list(first) == list(second) and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def points(n: int, *, classes: int = 3, features: int = 4, seed: int = 0, prefix: str = "") -> Examples:
+    """n Gaussian points with labels that depend on them; ids are out of order on purpose."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(n, features)).astype(np.float32)
+    labels = np.argmax(x @ random.normal(size=(features, classes)), axis=1)
+    labels[:classes] = np.arange(classes)
+    return Examples.of(x, labels, ids=[f"{prefix}{i}" for i in random.permutation(n)], n_classes=classes)
+
+
+def point_splits(n: int = 60, *, classes: int = 3, features: int = 4) -> Splits:
+    parts = (points(n, classes=classes, features=features, seed=i, prefix=p) for i, p in enumerate(("", "h", "t")))
+    return Splits("points", *parts)
+
+
+def shuffled(examples: Examples, seed: int = 0) -> Examples:
+    return examples.at(np.random.default_rng(seed).permutation(len(examples)))
+
+
+def logits_model(scale: Sequence[Sequence[float]]) -> nn.Module:
+    """A linear model without bias: logits = x @ scale.T, so that a test can dictate every output."""
+    weight = torch.tensor(scale, dtype=torch.float32)
+    model = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    with torch.no_grad():
+        model.weight.copy_(weight)
+    return model

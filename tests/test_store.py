@@ -1,0 +1,217 @@
+"""Files are whole or not there, whatever happens in between; a run folder is a whole run or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from unmem.errors import UserError
+from unmem.store import RUN_FILES, RunFolder, atomic_path, free_folder, write_text
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+# --- one file --------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "old")
+    write_text(tmp_path / "a", "new é")
+    assert contents(tmp_path) == {"a": "new é"}
+
+
+def test_a_writer_that_fails_half_way_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "old")
+    with pytest.raises(RuntimeError, match="half-way"), atomic_path(tmp_path / "a") as temporary:
+        temporary.write_text("ne")
+        raise RuntimeError("half-way")
+    assert contents(tmp_path) == {"a": "old"}
+
+
+def test_the_old_file_stays_until_the_new_one_is_done(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "old")
+    with atomic_path(tmp_path / "a") as temporary:
+        temporary.write_text("new")
+        assert (tmp_path / "a").read_text() == "old"
+        assert temporary.parent == tmp_path
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_a_file_has_the_mode_that_the_user_asks_for(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a", "")
+    finally:
+        assert os.umask(before) == 0o027
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+# --- a run folder ----------------------------------------------------------------------------------------------------
+
+
+def fill(path: Path, *, force: bool = False, mark: str = "new") -> None:
+    with RunFolder(path, force=force) as folder:
+        folder.json("result.json", {"mark": mark})
+        folder.text("config.yaml", mark)
+
+
+def test_a_run_is_published_when_the_block_ends_well(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b"
+    with RunFolder(out) as folder:
+        folder.json("result.json", {"one": 1})
+        folder.file("flipped.txt", lambda path: path.write_text("7"))
+        assert not (out / "result.json").exists()
+        assert not (out / "flipped.txt").exists()
+    assert contents(out) == {"result.json": '{\n  "one": 1\n}\n', "flipped.txt": "7"}
+
+
+def test_numbers_that_are_not_numbers_do_not_become_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"), RunFolder(tmp_path / "out") as folder:
+        folder.json("result.json", {"tow": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_force_would_not_replace_cannot_be_added(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="RUN_FILES"), RunFolder(tmp_path / "out") as folder:
+        folder.text("notes.txt", "")
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+def test_a_folder_that_holds_any_file_of_a_run_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("kept")
+    with pytest.raises(UserError, match="--force") as refused:
+        fill(tmp_path)
+    assert str(tmp_path) in str(refused.value)
+    assert name in str(refused.value)
+    assert contents(tmp_path) == {name: "kept"}
+
+
+def test_a_folder_of_other_files_is_taken_and_they_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    fill(tmp_path)
+    assert contents(tmp_path).keys() == {"notes.txt", "result.json", "config.yaml"}
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_force_replaces_the_run_and_keeps_foreign_files(tmp_path: Path) -> None:
+    fill(tmp_path, mark="old")
+    (tmp_path / "report.html").write_text("of the old run")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "result.json").write_text("also mine")
+    fill(tmp_path, force=True)
+    assert json.loads((tmp_path / "result.json").read_text()) == {"mark": "new"}
+    assert {path.name for path in tmp_path.iterdir()} == {"result.json", "config.yaml", "notes.txt", "sub"}
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "sub" / "result.json").read_text() == "also mine"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_error_in_the_block_leaves_the_folder_as_it_was(tmp_path: Path, error: type[BaseException]) -> None:
+    fill(tmp_path, mark="old")
+    (tmp_path / "notes.txt").write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(error), RunFolder(tmp_path, force=True) as folder:
+        folder.text("result.json", "half")
+        raise error
+    assert contents(tmp_path) == before
+
+
+def test_an_error_in_the_block_removes_the_folders_that_were_made(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(RuntimeError), RunFolder(tmp_path / "there" / "a" / "b") as folder:
+        folder.text("config.yaml", "half")
+        raise RuntimeError
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
+def test_an_error_does_not_remove_what_others_put_in_the_new_folder(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), RunFolder(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "other").write_text("theirs")
+        raise RuntimeError
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a" / "other"]
+
+
+@pytest.mark.parametrize("inside", ["", "sub", "sub/deeper"])
+def test_a_folder_that_cannot_be_written_is_refused_by_name(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "file").write_text("a regular file")
+    out = tmp_path / "file" / inside
+    with pytest.raises(UserError, match="cannot be written") as refused:
+        fill(out)
+    assert refused.value.field == "--out"
+    assert str(out) in str(refused.value)
+    assert contents(tmp_path) == {"file": "a regular file"}
+
+
+# A run that is killed at the k-th file operation of its publishing, by a hook on the interpreter's own audit events.
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from unmem.store import RunFolder
+
+    out, k, events = Path(sys.argv[1]), int(sys.argv[2]), ("os.remove", "os.rename")
+    seen = 0
+
+    def hook(event, _):
+        global seen
+        seen += event in events
+        if event in events and seen == k:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with RunFolder(out, force=True) as folder:
+        for name in ("result.json", "config.yaml", "report.html"):
+            folder.text(name, '"new"')
+        if k == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(hook)
+"""
+
+
+def killed_at(out: Path, k: int) -> int:
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), str(out), str(k)], check=False).returncode
+
+
+def test_a_run_that_is_killed_before_publishing_leaves_no_result(tmp_path: Path) -> None:
+    assert killed_at(tmp_path / "out", 0) == -9
+    assert not any((tmp_path / "out" / name).exists() for name in RUN_FILES)
+
+
+def test_a_run_that_is_killed_while_publishing_never_leaves_a_result_beside_files_of_another(tmp_path: Path) -> None:
+    outcomes = []
+    for k in range(20):
+        out = tmp_path / str(k)
+        for name in ("result.json", "config.yaml", "scores.parquet"):
+            write_text(out / name, '"old"') if out.exists() else (out.mkdir(), write_text(out / name, '"old"'))
+        code = killed_at(out, k)
+        found = {name: (out / name).read_text() for name in RUN_FILES if (out / name).exists()}
+        outcomes.append(found)
+        if "result.json" in found:
+            assert len(set(found.values())) == 1
+            assert len(found) == 3
+        if code == 0:
+            break
+    assert outcomes[0]["result.json"] == '"old"'
+    assert outcomes[-1]["result.json"] == '"new"'
+    assert any("result.json" not in found for found in outcomes)
+    assert len(outcomes) > len(RUN_FILES)
+
+
+def test_a_folder_left_by_a_killed_run_can_be_used_again(tmp_path: Path) -> None:
+    killed_at(tmp_path, 0)
+    fill(tmp_path)
+    assert (tmp_path / "result.json").exists()
+
+
+def test_free_folder_gives_the_first_name_that_is_not_taken(tmp_path: Path) -> None:
+    assert free_folder(tmp_path, "run") == tmp_path / "run"
+    for name in ("run", "run-2"):
+        (tmp_path / name).mkdir()
+    assert free_folder(tmp_path, "run") == tmp_path / "run-3"

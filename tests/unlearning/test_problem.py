@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+import unmem as um
+from unmem.errors import NothingToDoError
+
+
+def test_retain_is_what_is_not_forgotten(problem: um.Problem, digits: um.Splits) -> None:
+    assert set(problem.forget.ids) | set(problem.retain.ids) == set(digits.train.ids)
+    assert not set(problem.forget.ids) & set(problem.retain.ids)
+    assert (len(problem.forget), len(problem.retain)) == (40, 160)
+
+
+def test_wrong_requests_are_refused_before_any_work(model: nn.Module, digits: um.Splits) -> None:
+    def ask(ids: object) -> um.Problem:
+        return um.Problem(model, digits, ids)  # type: ignore[arg-type]
+
+    with pytest.raises(NothingToDoError) as empty:
+        ask([])
+    assert empty.value.exit_code == 3
+    for ids, words in (
+        (digits.train.ids, "whole training set"),
+        ([digits.test.ids[0]], "of the test set, which the model was never trained on"),
+        ([digits.holdout.ids[0]], "of the holdout set"),
+        (["nobody"], "'nobody': not an id of these 200 examples"),
+        ([-1], "'-1'"),
+        ([digits.train.ids[0]] * 2, "more than once"),
+        ([0.5], "float is not an id"),
+    ):
+        with pytest.raises(um.UserError, match=words):
+            ask(ids)
+
+
+def test_a_model_with_too_few_outputs_is_refused(digits: um.Splits) -> None:
+    small = nn.Sequential(nn.Flatten(), nn.Linear(64, 9))
+    with pytest.raises(um.UserError, match=r"outputs of shape \(9,\): labels go up to 9, which needs 10"):
+        um.Problem(small, digits, digits.train.ids[:3])
+
+
+def test_what_a_user_should_know_is_flagged(model: nn.Module, digits: um.Splits) -> None:
+    def flags(ids: object, of: nn.Module = model) -> str:
+        return " | ".join(um.Problem(of, digits, ids).flags())  # type: ignore[arg-type]
+
+    train = digits.train
+    assert flags(train.ids[:30]) == ""
+    assert "fewer than 20" in flags(train.ids[:19])
+    assert "75% of the training data" in flags(train.ids[:150])
+    assert "no example of class 3" in flags(train.ids[(train.labels == 3).numpy()])
+    frozen = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    frozen[1].weight.requires_grad_(False)
+    assert "frozen" in flags(train.ids[:30], frozen)
