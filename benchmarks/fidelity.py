@@ -91,9 +91,10 @@ def run(name: str, epochs: int, plan: Plan, data: um.Splits, work: Path) -> dict
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         members = reference_members(recipe, plan, data, work, pool, name)
-    references = {measure: feldman(members, measure=measure) for measure in ("correct", "confidence")}
+        references = {measure: feldman(members, measure=measure) for measure in ("correct", "confidence")}
+        jobs = [pool.submit(of_seed, seed, recipe, plan, data, references, work, name) for seed in plan.seeds]
+        by_seed = [job.result() for job in jobs]
     mem = references["correct"].values
-    by_seed = [of_seed(seed, recipe, plan, data, references, work, name) for seed in plan.seeds]
     return {
         "recipe": asdict(recipe),
         "training_accuracy": float(np.mean([one["training_accuracy"] for one in by_seed])),

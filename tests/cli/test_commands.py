@@ -152,7 +152,7 @@ def test_a_fall_in_utility_ends_with_4_and_keeps_both_models(
         (["forget", "--top", "confidence:5", "--set", "lr"], 2, ["FIELD=VALUE"]),
         (["forget", "--forget", "{twice}", "--model", "{pickle}", "--method", "fine-tune"], 2, ["more than once"]),
         (["score", "--method", "accuracy,feldmann"], 2, ["'feldmann'"]),
-        (["score", "--model", "{pickle}"], 2, ["while the original trains", "leave --model out"]),
+        (["score", "--model", "{pickle}", "--method", "aum"], 2, ["while the original trains", "choose holdout"]),
         (["train", "--data", "digit"], 2, ["did you mean 'digits'?"]),
         (["train", "--data", "{missing}.npz"], 2, ["no such file"]),
         (["train", "--data", "fashion-mnist", "--folder", "{nowhere}"], 2, ["nowhere", "dataset-fashion-mnist"]),

@@ -67,7 +67,7 @@ def demo(
         events = LearningEvents()
         original = session.original(recipe, seed=seed, observers=[events])
         scores = [events.scores(name) for name in PAPER_EVENTS]
-        described = session.describe_events(events, scores, original)
+        described = {s.name: session.describe_score(s, events.seconds, original) for s in scores}
         _print_scores(described)
 
         groups = scores[0].groups(PER_GROUP)

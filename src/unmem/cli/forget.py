@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from unmem.cli.session import Original, Session
     from unmem.data import Ids
     from unmem.evaluation import Evaluation
-    from unmem.memorization import Scores
+    from unmem.memorization import Scorer, Scores
     from unmem.store import RunFolder
-    from unmem.unlearning import Problem, Unlearner
+    from unmem.unlearning import Problem
 
 _REQUEST = Group("Request", sort_key=0)
 UTILITY_FELL = 4
@@ -33,7 +33,7 @@ class RequestOptions:
     forget: Path | None = None
     "Text file with the ids to forget, one a line."
     top: str | None = None
-    "Instead of a file: SCORE:N, the N most memorized examples by a score."
+    "Instead of a file: SCORE:N, the N most memorized examples by a score, such as confidence:50 or crossfit:50."
     method: str = "rum"
     "retrain, fine-tune, neggrad+ or rum."
     steps: str = "nothing,fine-tune,neggrad+"
@@ -41,7 +41,7 @@ class RequestOptions:
     score: str = "confidence"
     "For rum: the score that refines the request into parts."
     scores: Path | None = None
-    "A scores.parquet of unmem score; without it, scores are learning events of the training in this run."
+    "A scores.parquet of unmem score; without it, scores are made in this run, as unmem score does."
     set: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
     "Fields of methods: FIELD=VALUE, or METHOD.FIELD=VALUE for a step of rum. May be given again."
     reference: Literal["none", "retrain"] = "none"
@@ -68,20 +68,27 @@ def forget(
     from unmem.cli.request import ScoreSource
     from unmem.cli.session import Session
     from unmem.cli.table import outcome_table
-    from unmem.memorization import LearningEvents
+    from unmem.memorization import Scorer
     from unmem.store import RunFolder
-    from unmem.unlearning import Problem
+    from unmem.unlearning import Problem, settings_of
 
     steps = [name.strip() for name in request.steps.split(",") if name.strip()]
     unlearner_for = methods.plan(request.method, steps, request.set)
-    events = LearningEvents()
-    source = ScoreSource(request.scores, trained_here=model.model is None, events=events)
+    source = ScoreSource(request.scores, trained_here=model.model is None)
     needed = _scores_needed(request, source)
     with RunFolder(output.out, force=output.force) as folder:
         session = Session.open("forget", settings(data, model, request) | {"steps": steps}, data)
         ids = _ids_from_file(request, session)
-        original = session.original(model, seed=data.seed, observers=[events])
-        scores = {name: source.get(name, session.data.train) for name in needed}
+        read = session.read_original(model, seed=data.seed) if model.model is not None else None
+        scorer = Scorer(
+            session.data,
+            recipe=read.recipe if read else session.recipe(model, seed=data.seed),
+            model=read.model if read else None,
+        )
+        if request.scores is None:
+            scorer.check(*needed)
+        original = read or session.train_original(scorer)
+        scores = {name: _scored(source, name, scorer) for name in needed}
         if ids is None:
             ids = _most_memorized(request, scores)
         problem = Problem(original.model, session.data, ids, recipe=original.recipe)
@@ -92,7 +99,22 @@ def forget(
             unlearned = unlearner(original.model, problem, seed=data.seed, observers=[bar])
         evaluation = _evaluate(request, problem, unlearned, bar.seconds, original, list(scores.values()), data.seed)
         guard = _guard(session, original.model, unlearned, request.max_drop)
-        _write(folder, session, original, problem, unlearner, unlearned, evaluation, list(scores.values()), guard)
+        found = list(scores.values())
+        made = {
+            s.name: session.describe_score(s, scorer.seconds[s.name], original)
+            for s in found
+            if s.name in scorer.seconds
+        }
+        result: dict[str, Any] = {
+            "original": session.describe(original),
+            "unlearner": settings_of(unlearner),
+            "forget": {"n": len(problem.forget), "flags": problem.flags()},
+            "guard": guard,
+            "scores": made,
+        }
+        session.save_models(folder, original, unlearned)
+        _report(folder, session, original, problem, evaluation, found)
+        session.finish(folder, result | evaluation.to_dict())
     console.print(outcome_table(evaluation, {}))
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
     if guard["fell"]:
@@ -135,6 +157,14 @@ def _ids_from_file(request: RequestOptions, session: Session) -> Ids | None:
     ids = read_ids(request.forget)
     check_request(ids, session.data)
     return ids
+
+
+def _scored(source: ScoreSource, name: str, scorer: Scorer) -> Scores:
+    from unmem.cli.console import stage
+
+    with stage(f"Scored by {name}") as bar:
+        scorer.watch, scorer.on_member = [bar], bar.on_member
+        return source.get(name, scorer)
 
 
 def _most_memorized(request: RequestOptions, scores: dict[str, Scores]) -> Ids:
@@ -184,21 +214,17 @@ def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: floa
     return {"holdout_before": had, "holdout_after": has, "max_drop": max_drop, "fell": had - has > max_drop}
 
 
-def _write(
+def _report(
     folder: RunFolder,
     session: Session,
     original: Original,
     problem: Problem,
-    unlearner: Unlearner,
-    unlearned: nn.Module,
     evaluation: Evaluation,
     scores: list[Scores],
-    guard: dict[str, Any],
 ) -> None:
+    """The page and the scores behind it."""
     from unmem.report import Report
-    from unmem.unlearning import settings_of
 
-    session.save_models(folder, original, unlearned)
     if scores:
         session.save_scores(folder, scores)
     report = Report(
@@ -210,10 +236,3 @@ def _write(
         facts=session.facts(original.recipe),
     )
     folder.text("report.html", report.html())
-    result: dict[str, Any] = {
-        "original": session.describe(original),
-        "unlearner": settings_of(unlearner),
-        "forget": {"n": len(problem.forget), "flags": problem.flags()},
-        "guard": guard,
-    }
-    session.finish(folder, result | evaluation.to_dict())

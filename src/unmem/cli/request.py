@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmem.data import Examples, Ids, as_ids
-from unmem.errors import UserError, nearest
-from unmem.memorization import EVENTS, LearningEvents, Scores, load_scores
+from unmem.data import Ids, as_ids
+from unmem.errors import UserError
+from unmem.memorization import Scorer, Scores, check_names, load_scores
 
 
 def read_ids(path: Path) -> Ids:
@@ -33,34 +33,26 @@ def parse_top(text: str) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class ScoreSource:
-    """Where scores come from: a file that `unmem score` wrote, or the learning events of a training in this run.
+    """Where scores come from: a file that `unmem score` wrote, or work done in this run.
 
     trained_here: whether the original is trained in this run, so that its learning events can be watched.
     """
 
     file: Path | None
     trained_here: bool
-    events: LearningEvents
 
     def check(self, name: str, *, option: str) -> None:
         """Refuse, before any work, a score that this run cannot have; say which it can."""
         if self.file is not None:
             load_scores(self.file, name)
-        elif name not in EVENTS:
-            raise UserError(option, name, "no such score", nearest(name, list(EVENTS)))
-        elif not self.trained_here:
-            raise UserError(
-                option,
-                name,
-                "a learning event is seen only while the original trains, and --model is already trained",
-                "pass --scores FILE from the run that trained it, or leave --model out to train here",
-            )
+        else:
+            check_names([name], field=option, watched=self.trained_here)
 
-    def get(self, name: str, train: Examples) -> Scores:
-        """The score, made sure to be of these training examples."""
+    def get(self, name: str, scorer: Scorer) -> Scores:
+        """The score, made sure to be of the training examples at hand."""
         if self.file is None:
-            return self.events.scores(name)
-        scores = load_scores(self.file, name)
+            return scorer.get(name)
+        scores, train = load_scores(self.file, name), scorer.data.train
         if scores.settings.get("data", train.fingerprint) != train.fingerprint:
             raise UserError(
                 "--scores",

@@ -11,7 +11,6 @@ from cyclopts import Group, Parameter
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, settings
 
 if TYPE_CHECKING:
-    from unmem.cli.session import Original, Session
     from unmem.memorization import Scorer, Scores
 
 _SCORES = Group("Scores", sort_key=0)
@@ -78,7 +77,7 @@ def score(
         scorer.check(*names)
         original = read or session.train_original(scorer)
         found = [_scored(scorer, name) for name in names]
-        described = {s.name: _described(s, scorer, session, original) for s in found}
+        described = {s.name: session.describe_score(s, scorer.seconds[s.name], original) for s in found}
         if scores.against is not None:
             _compare(found, scores.against, scores.threshold, described)
         report = Report(
@@ -120,19 +119,6 @@ def _scored(scorer: Scorer, name: str) -> Scores:
     with stage(f"Scored by {name}") as bar:
         scorer.watch, scorer.on_member = [bar], bar.on_member
         return scorer.get(name)
-
-
-def _described(scores: Scores, scorer: Scorer, session: Session, original: Original) -> dict[str, Any]:
-    """The entry of one score in `result.json`."""
-    seconds = scorer.seconds[scores.name]
-    entry: dict[str, Any] = {"seconds": seconds, "settings": scores.settings}
-    if original.seconds:
-        entry["cost"] = seconds / original.seconds
-    else:
-        entry |= {"cost": None, "reason": "the original was not trained here, so its training time is not known"}
-    if len(session.data.flipped):
-        entry["auroc_flipped"] = scores.auroc(session.data.flipped)
-    return entry
 
 
 def _compare(found: list[Scores], against: str, threshold: float, described: dict[str, dict[str, Any]]) -> None:

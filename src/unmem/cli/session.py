@@ -19,7 +19,7 @@ from unmem.cli.options import DataOptions, ModelOptions, RecipeOptions
 from unmem.data import Splits, load, pick_device
 from unmem.errors import UserError
 from unmem.evaluation import accuracy
-from unmem.memorization import LearningEvents, Scorer, Scores, save_scores
+from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
 from unmem.recipe import Recipe
 from unmem.store import RunFolder
@@ -65,9 +65,7 @@ class Session:
         return cls(command, settings, data, began)
 
     def original(self, options: RecipeOptions, *, seed: int, observers: Sequence[Observer] = ()) -> Original:
-        """The original: from `options.model` if it names a file, else trained by the recipe under `observers`."""
-        if isinstance(options, ModelOptions) and options.model is not None:
-            return self.read_original(options, seed=seed)
+        """The original, trained by the recipe under `observers`."""
         recipe = self.recipe(options, seed=seed)
         return self._timed(recipe, lambda bar: train(recipe, self.data.train, observers=[*observers, bar]))
 
@@ -133,15 +131,16 @@ class Session:
             "accuracy": self.accuracies(original.model),
         }
 
-    def describe_events(self, events: LearningEvents, scores: list[Scores], original: Original) -> dict[str, Any]:
-        """The section `scores` of `result.json`. All learning events are watched together, so they share their cost."""
-        cost = events.seconds / original.seconds if original.seconds else None
-        found = {s.name: s.auroc(self.data.flipped) for s in scores} if len(self.data.flipped) else {}
-        return {
-            s.name: {"seconds": events.seconds, "cost": cost}
-            | ({"auroc_flipped": found[s.name]} if s.name in found else {})
-            for s in scores
-        }
+    def describe_score(self, scores: Scores, seconds: float, original: Original) -> dict[str, Any]:
+        """The entry of one score in `result.json`; `seconds` is what it took beyond the training of the original."""
+        entry: dict[str, Any] = {"seconds": seconds, "settings": scores.settings}
+        if original.seconds:
+            entry["cost"] = seconds / original.seconds
+        else:
+            entry |= {"cost": None, "reason": "the original was not trained here, so its training time is not known"}
+        if len(self.data.flipped):
+            entry["auroc_flipped"] = scores.auroc(self.data.flipped)
+        return entry
 
     def accuracies(self, model: nn.Module) -> dict[str, float]:
         parts = {"train": self.data.train, "holdout": self.data.holdout, "test": self.data.test}
