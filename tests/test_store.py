@@ -167,7 +167,7 @@ KILLED = """
             os.kill(os.getpid(), signal.SIGKILL)
 
     with RunFolder(out, force=True) as folder:
-        for name in ("result.json", "config.yaml", "report.html"):
+        for name in ("result.json", "config.yaml", "unlearned.safetensors"):
             folder.text(name, '"new"')
         if k == 0:
             os.kill(os.getpid(), signal.SIGKILL)

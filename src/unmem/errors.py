@@ -40,6 +40,18 @@ def _short(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
+def one_of(field: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse a choice that does not exist."""
+    if value not in known:
+        raise UserError(field, value, "no such choice", nearest(str(value), list(known)))
+
+
+def whole_number(field: str, value: object) -> None:
+    """Refuse anything but an integer from 0 to 2⁶³ − 1, or a small negative one that another check names better."""
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**63:
+        raise UserError(field, value, "must be a whole number", "give one such as 10")
+
+
 def nearest(name: str, known: list[str]) -> str:
     """A fix for a misspelt name: the closest known one, or all of them."""
     import difflib

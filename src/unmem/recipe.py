@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from unmem.errors import UserError, nearest
+from unmem.errors import UserError, one_of, whole_number
 
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -32,12 +32,14 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field, value in (("epochs", self.epochs), ("batch_size", self.batch_size), ("seed", self.seed)):
+            whole_number(field, value)
         _at_least("epochs", self.epochs, 0)
         _at_least("batch_size", self.batch_size, 2)
         _at_least("momentum", self.momentum, 0)
         _at_least("weight_decay", self.weight_decay, 0)
-        _one_of("schedule", self.schedule, get_args(Schedule))
-        _one_of("precision", self.precision, get_args(Precision))
+        one_of("schedule", self.schedule, get_args(Schedule))
+        one_of("precision", self.precision, get_args(Precision))
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise UserError("lr", self.lr, "a learning rate is a positive number", "give one such as 0.1")
 
@@ -48,11 +50,6 @@ class Recipe:
         if self.schedule == "linear":
             return self.lr * (1 - progress)
         return self.lr
-
-
-def _one_of(field: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UserError(field, value, "no such choice", nearest(value, list(known)))
 
 
 def _at_least(field: str, value: float, lowest: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -93,11 +94,11 @@ class RunFolder:
         self.text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     def __exit__(self, kind: type[BaseException] | None, *_: TracebackType | BaseException | None) -> None:
-        if kind is None:
-            self._publish()
-        for leftover in self._staging.glob("*"):
-            leftover.unlink()
-        self._staging.rmdir()
+        try:
+            if kind is None:
+                self._publish()
+        finally:
+            shutil.rmtree(self._staging)
         if kind is not None:
             for folder in self._made:  # only those made here, innermost first, and only while empty
                 with contextlib.suppress(OSError):

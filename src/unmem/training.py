@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from unmem import models
 from unmem.data import Examples
-from unmem.errors import DivergedError
+from unmem.errors import DivergedError, UserError
 from unmem.recipe import Recipe
 
 
@@ -83,6 +83,8 @@ def fit(
     if examples.inputs.ndim == 4:  # images: convolutions run faster with the channels last, on CPU and GPU alike
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in its annotations)
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise UserError("model", None, "every parameter is frozen", "leave some with requires_grad")
     optimizer = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     total = recipe.epochs * steps_per_epoch(recipe, examples)
     done = 0

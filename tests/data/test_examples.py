@@ -106,6 +106,7 @@ def test_relabel_changes_labels_only(examples: Examples) -> None:
         (["03"], "'03'", "not an id"),
         ([1.0], "1.0", "float is not an id"),
         ([True], "True", "bool is not an id"),
+        ([None], "None", "NoneType is not an id"),
         ([b"3"], "b'3'", "bytes is not an id"),
         ([float("nan")], "nan", "float is not an id"),
         ("17", "'17'", "one string is not a list"),

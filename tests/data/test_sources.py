@@ -222,7 +222,6 @@ def test_a_pickle_is_refused_and_not_run(file: Path, tmp_path: Path) -> None:
     assert not witness.exists()
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["empty", "truncated", "flipped byte", "not a zip", "a lone array"])
 def test_npz_that_is_damaged_is_refused(file: Path, damage: str) -> None:
     raw = bytearray(Path(write(file)).read_bytes())

@@ -134,7 +134,10 @@ class Examples:
         digest = hashlib.sha256(repr((self.input_shape, self.inputs.dtype, self.n_classes, self.scaling)).encode())
         digest.update("\0".join(self.ids).encode())
         for tensor in (self.labels, self.inputs):
-            digest.update(tensor.cpu().contiguous().numpy().data.cast("B"))
+            raw: Any = (
+                tensor.cpu().contiguous().numpy().reshape(-1).view(np.uint8)
+            )  # Any: numpy's stub hides its buffer
+            digest.update(raw)
         return digest.hexdigest()
 
     @cached_property
@@ -145,8 +148,12 @@ class Examples:
 
 def as_ids(ids: Iterable[object], *, field: str = "ids") -> Ids:
     """Ids as an array of strings; whole numbers are taken by their digits, anything else is refused."""
-    if isinstance(ids, np.ndarray) and ids.dtype.kind == "U":
+    if isinstance(ids, np.ndarray) and ids.dtype.kind == "U" and ids.ndim == 1:
         return ids
+    if isinstance(ids, Tensor):
+        ids = ids.cpu().numpy()
+    if not hasattr(ids, "__iter__") or (isinstance(ids, np.ndarray) and ids.ndim != 1):
+        raise UserError(field, Phrase(repr(ids)), "not a list of ids", "give a list, such as ['17', '99']")
     if isinstance(ids, str):
         raise UserError(field, ids, "one string is not a list of ids", "give a list, such as ['17', '99']")
     names = [_id(value, field) for value in ids]
@@ -166,7 +173,12 @@ def _tensor(values: Any) -> Tensor:
     """A tensor of an array of any numeric type; those that PyTorch can hold but hardly compute with become int64."""
     if isinstance(values, Tensor):
         return values
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise UserError("inputs", None, "they differ in shape", "bring all examples to one shape") from error
+    if array.dtype.kind not in "uifb":
+        raise UserError("inputs", Phrase(f"of type {array.dtype}"), "inputs are real numbers", "encode them as numbers")
     if array.dtype.kind in "iu" and array.dtype.name not in ("uint8", "int8", "int16", "int32"):
         return torch.from_numpy(array.astype(np.int64))
     return torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)))

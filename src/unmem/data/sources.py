@@ -23,7 +23,7 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
 def load(
-    source: str,
+    source: str | Path,
     *,
     folder: str | Path | None = None,
     limit: int | None = None,
@@ -37,7 +37,7 @@ def load(
     limit: keep a stratified sample of this many training examples, drawn with `seed`.
     flip: plant this share of wrong training labels, drawn with `seed`; their ids are `.flipped`.
     """
-    splits = _read(source, folder)
+    splits = _read(str(source), folder)
     if limit is not None:
         splits = Splits(splits.name, stratified_sample(splits.train, limit, seed=seed), splits.holdout, splits.test)
     if flip:

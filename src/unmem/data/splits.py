@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from unmem.data.examples import Examples, Ids, Positions
-from unmem.errors import UserError
+from unmem.errors import UserError, whole_number
 
 
 def _no_ids() -> Ids:
@@ -48,6 +48,7 @@ def stratified_split(examples: Examples, shares: tuple[float, ...], *, seed: int
 
 def stratified_sample(examples: Examples, n: int, *, seed: int) -> Examples:
     """A seeded sample of `n` examples with the class proportions of the whole."""
+    whole_number("limit", n)
     if not 1 <= n <= len(examples):
         raise UserError("limit", n, f"there are {len(examples):,} examples to choose from", "choose 1 to that many")
     return examples.at(np.sort(_stratified_rank(examples, seed)[:n]))
@@ -59,10 +60,15 @@ def flip_labels(splits: Splits, share: float, *, seed: int) -> Splits:
         raise UserError("flip", share, "the share of labels to flip lies between 0 and 0.5", "give one such as 0.05")
     train, random = splits.train, np.random.default_rng(seed)
     count = round(share * len(train))
+    whole_number("seed", seed)
+    if train.n_classes < 2:
+        raise UserError("flip", share, "there is only one class", "use data with two classes or more")
     chosen: Positions = np.sort(random.choice(len(train), size=count, replace=False))
     labels = train.labels.cpu().numpy().copy()
     labels[chosen] = (labels[chosen] + random.integers(1, train.n_classes, size=count)) % train.n_classes
-    return replace(splits, train=train.relabel(torch.from_numpy(labels)), flipped=train.ids[chosen])
+    return replace(
+        splits, train=train.relabel(torch.from_numpy(labels)), flipped=np.union1d(splits.flipped, train.ids[chosen])
+    )
 
 
 def _stratified_rank(examples: Examples, seed: int) -> Positions:

@@ -35,6 +35,8 @@ class Scores:
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.values):
             raise UserError("scores", self.name, f"{len(self.ids)} ids but {len(self.values)} values", "give one each")
+        if len(np.unique(self.ids)) < len(self.ids):
+            raise UserError("scores", self.name, "an id is there more than once", "give each id once")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -42,6 +44,8 @@ class Scores:
     def of(self, ids: Iterable[object]) -> Values:
         """The values of these examples, in the order given. Raises `UserError` for ids without a score."""
         wanted = as_ids(ids)
+        if len(self) == 0:
+            raise UserError("scores", self.name, "there is no value at all", "score some examples first")
         order = np.argsort(self.ids, kind="stable")
         names = self.ids[order]
         found = np.minimum(np.searchsorted(names, wanted), len(names) - 1)
@@ -64,11 +68,14 @@ class Scores:
         return self._ranked(n)[:n]
 
     def parts(self, k: int, *, among: Iterable[object] | None = None) -> list[Ids]:
-        """The examples (or those `among` them) in k parts of equal size but for one, least memorized part first."""
+        """The examples (or those `among` them) in k parts of equal size but for one, least memorized part first.
+
+        Ties are cut by id, so that the order of a request changes nothing.
+        """
         chosen, values = self._defined(among)
         if not 1 <= k <= len(chosen):
             raise UserError("parts", k, f"cannot cut {len(chosen)} examples in {k} parts", "ask for fewer parts")
-        return list(np.array_split(chosen[np.argsort(values, kind="stable")], k))
+        return list(np.array_split(chosen[np.lexsort((chosen, values))], k))
 
     def cut(self, thresholds: Sequence[float], *, among: Iterable[object] | None = None) -> list[Ids]:
         """The examples (or those `among` them) in one part more than there are thresholds, least memorized first.
@@ -143,6 +150,8 @@ def save_scores(scores: list[Scores], labels: NDArray[np.int64], path: Path) -> 
 
     if any(not np.array_equal(s.ids, scores[0].ids) for s in scores):
         raise UserError("scores", [s.name for s in scores], "are not of the same examples", "save them apart")
+    if len(labels) != len(scores[0]):
+        raise UserError("labels", len(labels), f"there are {len(scores[0])} scored examples", "give one label each")
     columns: dict[str, Any] = {"id": scores[0].ids, "label": labels}
     for s in scores:
         columns[s.name] = s.values

@@ -38,6 +38,7 @@ class NegGradPlus(GradientUnlearner):
     alpha: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.alpha is not None and not 0 < self.alpha <= 1:
             raise UserError("alpha", self.alpha, "the weight of the retain set lies in (0, 1]", "give one such as 0.97")
 

@@ -91,7 +91,16 @@ def check_request(ids: Ids, data: Splits) -> None:
 
 
 def _check_outputs(model: nn.Module, train: Examples) -> None:
-    logits = predict(model, train.at(train.positions(train.ids[:2])))
+    try:
+        logits = predict(model, train.at(train.positions(train.ids[:2])))
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            "model",
+            None,
+            f"it cannot take inputs of shape {train.input_shape} ({reason})",
+            "use the model that was trained on these data",
+        ) from error
     if logits.ndim != 2 or logits.shape[1] < train.n_classes:
         raise UserError(
             "model",

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from torch import nn
 
 from unmem.data import Ids
-from unmem.errors import UserError
+from unmem.errors import UserError, one_of
 from unmem.memorization import Scores
 from unmem.training import Observer
 from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import Unlearner, settings_of
+
+Order = Literal["low-to-high", "high-to-low"]
+Pending = Literal["retain", "exclude"]
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,12 @@ class RUM:
     name: ClassVar[str] = "rum"
     scores: Scores
     steps: Sequence[Unlearner]
-    order: Literal["low-to-high", "high-to-low"] = "low-to-high"
-    pending: Literal["retain", "exclude"] = "retain"
+    order: Order = "low-to-high"
+    pending: Pending = "retain"
 
     def __post_init__(self) -> None:
+        one_of("order", self.order, get_args(Order))
+        one_of("pending", self.pending, get_args(Pending))
         if len(self.steps) == 0:
             raise UserError("steps", None, "RUM needs at least one step", "give one unlearner for each part")
 

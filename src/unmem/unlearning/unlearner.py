@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import nn
 
 from unmem.data import Examples
+from unmem.errors import one_of
 from unmem.recipe import Recipe, Schedule
 from unmem.training import Objective, Observer, cross_entropy, evaluating, fit
 from unmem.unlearning.problem import Problem
@@ -37,6 +38,9 @@ def settings_of(unlearner: Unlearner) -> dict[str, Any]:
     return {"name": unlearner.name, **fields}
 
 
+BatchNorm = Literal["recompute", "keep"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class GradientUnlearner:
     """Unlearning by some epochs of SGD. Batch size, momentum, weight decay and precision are the original's.
@@ -51,7 +55,11 @@ class GradientUnlearner:
     epochs: int
     lr: float | None = None
     schedule: Schedule = "cosine"
-    batchnorm: Literal["recompute", "keep"] = "recompute"
+    batchnorm: BatchNorm = "recompute"
+
+    def __post_init__(self) -> None:
+        one_of("batchnorm", self.batchnorm, get_args(BatchNorm))
+        Recipe(epochs=self.epochs, lr=1.0 if self.lr is None else self.lr, schedule=self.schedule)  # refuses bad values
 
     def recipe(self, problem: Problem) -> Recipe:
         lr = self.lr_share * problem.recipe.lr if self.lr is None else self.lr
@@ -96,8 +104,11 @@ def recompute_batchnorm(model: nn.Module, examples: Examples, *, batch_size: int
             layer.train()
             layer.reset_running_stats()
             layer.momentum = None  # a plain average over the batches below
-        chunks = -(-len(examples) // batch_size)  # of equal size, so that each counts the same
-        for index in torch.arange(len(examples), device=examples.device).tensor_split(chunks):
+        # Of equal size, so that each counts the same, and mixed: in data sorted by class each chunk would have a mean
+        # of its own, and the average of their variances would miss the spread between them.
+        chunks = -(-len(examples) // batch_size)
+        mixed = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0)).to(examples.device)
+        for index in mixed.tensor_split(chunks):
             model(examples.batch(index)[0])
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

@@ -1,0 +1,25 @@
+"""Batch-norm statistics are taken anew: nothing of the old ones stays."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from unmem.data import Examples
+from unmem.unlearning import recompute_batchnorm
+
+
+def test_one_batch_gives_exactly_the_mean_and_variance_and_forgets_the_old() -> None:
+    examples = Examples.of(np.random.default_rng(0).normal(3, 2, size=(200, 4)), np.zeros(200, dtype=int))
+    layer = nn.BatchNorm1d(4)
+    layer.train()
+    for _ in range(5):
+        layer(torch.full((8, 4), 100.0) + torch.randn(8, 4, generator=torch.Generator().manual_seed(0)))
+    model = nn.Sequential(nn.Identity(), layer)
+    model[0].eval()
+    modes = [module.training for module in model.modules()]
+    recompute_batchnorm(model, examples)
+    torch.testing.assert_close(layer.running_mean, examples.inputs.mean(0))
+    torch.testing.assert_close(layer.running_var, examples.inputs.var(0))
+    assert [module.training for module in model.modules()] == modes
