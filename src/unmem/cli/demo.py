@@ -51,6 +51,8 @@ def demo(
     force
         Replace the run in that folder, if there is one.
     """
+    import torch
+
     from unmem.cli.console import console
     from unmem.cli.session import Session
     from unmem.cli.table import outcome_table
@@ -58,6 +60,9 @@ def demo(
     from unmem.store import RunFolder, free_folder
     from unmem.unlearning import Problem, settings_of
 
+    # Two threads would save a few seconds on an idle machine, wait for each other on a busy one, and round differently
+    # from one number of cores to the next.
+    torch.set_num_threads(1)
     data, recipe = DataOptions(data="digits", flip=FLIPPED, seed=seed, device="cpu"), RecipeOptions()
     with RunFolder(out or free_folder(Path("runs"), "demo"), force=force) as folder:
         console.print(

@@ -128,6 +128,15 @@ class Examples:
     def to(self, device: torch.device | str) -> Examples:
         return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as plain arrays, to arrive on the CPU.
+
+        PyTorch sends a tensor to another process by moving it into shared memory where it stands, which leaves every
+        NumPy view of it, here or in the caller's hands, pointing at freed memory.
+        """
+        arrays = (self.inputs.cpu().numpy(), self.labels.cpu().numpy())
+        return _arrived, (*arrays, self.ids, self.n_classes, self.scaling)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over ids, labels, inputs and scaling, in their order: what a stored result is checked against."""
@@ -144,6 +153,10 @@ class Examples:
     def _sorted(self) -> tuple[Positions, Ids]:
         order = np.argsort(self.ids, kind="stable")
         return order, self.ids[order]
+
+
+def _arrived(inputs: Any, labels: Any, ids: Ids, n_classes: int, scaling: Scaling) -> Examples:
+    return Examples(torch.from_numpy(inputs), torch.from_numpy(labels), ids, n_classes, scaling)
 
 
 def as_ids(ids: Iterable[object], *, field: str = "ids") -> Ids:
