@@ -258,27 +258,55 @@ def picture(result: dict[str, Any]) -> str:
     import altair as alt
     import vl_convert
 
+    panels = [panel(name, regime) for name, regime in result["regimes"].items()]
+    quiet = alt.vconcat(*panels, spacing=36).configure_axis(gridColor="#e4e7ec", titleFontWeight="normal", domain=False)
+    return vl_convert.vegalite_to_svg(quiet.configure_view(stroke=None).to_dict())
+
+
+def panel(name: str, regime: dict[str, Any]) -> Any:
+    """One regime: a dot a score with its interval, and its name beside it, moved where names would overlap."""
+    import altair as alt
+
     rows = [
         {
             "score": score,
-            "regime": f"{name}: training accuracy {regime['training_accuracy']:.1%}",
-            "cost": max(entry["cost"], 0.005),
+            "cost": max(entry["cost"], CHEAPEST),
             **{key: entry["feldman"]["auroc"][key] for key in ("mean", "low", "high")},
         }
-        for name, regime in result["regimes"].items()
         for score, entry in regime["scores"].items()
         if entry["feldman"]["auroc"] is not None
     ]
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("cost:Q", scale=alt.Scale(type="log"), title="cost in trainings of the original (log scale)"),
+    span = max(row["high"] for row in rows) - min(row["low"] for row in rows)
+    for column in COLUMNS:
+        spread_names([row for row in rows if column[0] <= row["cost"] < column[1]], gap=0.031 * span)
+    title = f"{name}: the models get {regime['training_accuracy']:.1%} of their training examples right"
+    scale = alt.Scale(type="log", domain=[CHEAPEST * 0.8, 700], nice=False)
+    ticks = alt.Axis(values=[CHEAPEST, 0.1, 1, 10], labelExpr=f"datum.value < 0.01 ? '≤ {CHEAPEST}' : datum.label")
+    base = alt.Chart(alt.Data(values=rows))
+    x = alt.X("cost:Q", scale=scale, axis=ticks, title="cost in trainings of the original, log scale")
+    bars = base.mark_rule(color="#9aa3b2").encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q")
+    links = base.mark_rule(color="#c4cad4").encode(x=x, x2="beside:Q", y="mean:Q", y2="place:Q")
+    dots = base.mark_circle(size=55, color="#0b5c99", opacity=1).encode(
+        x=x, y=alt.Y("mean:Q", scale=alt.Scale(zero=False), title="AUROC for finding mem > 0.25")
     )
-    axis = alt.Y("mean:Q", scale=alt.Scale(zero=False), title="AUROC for mem > 0.25")
-    bars = base.mark_rule(color="#9aa3b2").encode(y=alt.Y("low:Q", title=""), y2="high:Q")
-    dots = base.mark_circle(size=60, color="#0b5c99", opacity=1).encode(y=axis)
-    names = base.mark_text(align="left", dx=7, fontSize=10, color="#1d2433").encode(y="mean:Q", text="score:N")
-    panel = alt.layer(bars, dots, names).properties(width=520, height=420)
-    chart = panel.facet(row=alt.Row("regime:N", title=None, header=alt.Header(labelFontSize=14, labelAnchor="start")))
-    return vl_convert.vegalite_to_svg(chart.resolve_scale(y="independent").to_dict())
+    names = base.mark_text(align="left", dx=3, fontSize=11, color="#1d2433").encode(
+        x="beside:Q", y="place:Q", text="score:N"
+    )
+    return alt.layer(links, bars, dots, names).properties(width=720, height=430, title=alt.Title(title, anchor="start"))
+
+
+CHEAPEST = 0.005  # what costs less is drawn here
+COLUMNS = ((0, 0.05), (0.05, 1), (1, 4), (4, 100))  # names of one column must not overlap
+
+
+def spread_names(rows: list[dict[str, Any]], gap: float) -> None:
+    """Give each row a `place` for its name, from the top down, at least `gap` below the one above it."""
+    above = float("inf")
+    for row in sorted(rows, key=lambda row: -row["mean"]):
+        row["place"] = above = min(row["mean"], above - gap)
+    crowded = len(rows) > 4  # then all names stand in line, and else each beside its own dot
+    for row in rows:
+        row["beside"] = 1.25 * max(one["cost"] for one in (rows if crowded else [row]))
 
 
 if __name__ == "__main__":

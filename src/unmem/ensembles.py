@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, as_completed
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from unmem import __version__
 from unmem.data import Examples, Ids
-from unmem.errors import UserError
+from unmem.errors import Phrase, UserError
 from unmem.recipe import Recipe
 from unmem.store import atomic_path
 from unmem.training import predict, train
@@ -104,6 +106,8 @@ def leave_out_masks(n: int, members: int, *, keep: float, seed: int, unit: Seque
             f"with keep {keep} every example would be in {'all' if out <= 0 else 'none'} of them",
             "use more members, or keep a share nearer to one half",
         )
+    if unit is not None and len(unit) != n:
+        raise UserError("unit", len(unit), f"there are {n} examples", "name the unit of each example")
     names, group = np.unique(np.arange(n) if unit is None else np.asarray(unit), return_inverse=True)
     random = np.random.default_rng(seed)
     load = np.zeros(members)
@@ -113,7 +117,21 @@ def leave_out_masks(n: int, members: int, *, keep: float, seed: int, unit: Seque
         chosen = np.lexsort((random.random(members), load))[:out]
         left_out[chosen, one] = True
         load[chosen] += 1
+    _mix(left_out, random)
     return ~left_out[:, group]
+
+
+def _mix(left_out: Mask, random: np.random.Generator) -> None:
+    """Exchange units between pairs of members, in place, keeping every count of units and of members.
+
+    Balancing one after another keeps units that followed each other apart: some would never be left out together.
+    """
+    members = len(left_out)
+    for _ in range(5 * members):
+        a, b = random.choice(members, 2, replace=False)
+        differ = np.flatnonzero(left_out[a] != left_out[b])
+        to_a = random.permutation(len(differ)) < left_out[a, differ].sum()
+        left_out[a, differ], left_out[b, differ] = to_a, ~to_a
 
 
 def complementary_masks(n: int, members: int, *, seed: int) -> Mask:
@@ -155,9 +173,11 @@ def train_members(
     """Train one model for each row of `kept`; member k has seed `seed + k`.
 
     folder: where each finished member is kept; members that are already there, made by the same recipe, data, mask,
-        seed and versions, are read and not trained again. executor: where members run, `None` for here, one after
-        another. on_member: called with (done, total) after each.
+        seed and versions, are read and not trained again, and a damaged file is made anew. executor: where members run,
+        `None` for here, one after another; processes and not threads, which would share one random state. on_member:
+        called with (done, total) after each.
     """
+    _check_masks(kept, examples, executor)
     total = len(kept)
     jobs = [_Job(recipe, seed + k, kept[k], examples, unseen, keep_logits) for k in range(total)]
     paths = [None if folder is None else folder / f"member-{job.key}.npz" for job in jobs]
@@ -171,8 +191,9 @@ def train_members(
             on_member(len(results), total)
 
     for k, path in enumerate(paths):
-        if path is not None and path.exists():
-            arrived(k, _read(path))
+        found = None if path is None else _read(path)
+        if found is not None:
+            arrived(k, found)
     missing = [k for k in range(total) if k not in results]
     if executor is None:
         for k in missing:
@@ -223,9 +244,28 @@ def _run(job: _Job, path: Path | None) -> dict[str, Any]:
     return result
 
 
-def _read(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+def _read(path: Path) -> dict[str, Any] | None:
+    """A finished member; None if it is not there or damaged, and then it is trained again."""
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+    except (FileNotFoundError, EOFError, ValueError, OSError, zipfile.BadZipFile, zlib.error):
+        return None
+    return found if {"train_phi", "seconds"} <= found.keys() else None
+
+
+def _check_masks(kept: Mask, examples: Examples, executor: Executor | None) -> None:
+    if kept.ndim != 2 or len(kept) == 0 or kept.shape[1] != len(examples):
+        raise UserError(
+            "kept",
+            Phrase(f"of shape {kept.shape}"),
+            f"needs a row for each member and a column for each of the {len(examples):,} examples",
+            "make it with leave_out_masks, complementary_masks or fold_masks",
+        )
+    if not kept.any(axis=1).all():
+        raise UserError("kept", None, "a member would be trained on nothing", "keep some examples in each")
+    if isinstance(executor, ThreadPoolExecutor) and executor._max_workers > 1:  # pyright: ignore (no public name)
+        raise UserError("executor", None, "threads would share one random state", "use processes")
 
 
 def _outputs(logits: Tensor, labels: Tensor, name: str) -> dict[str, Any]:

@@ -240,7 +240,6 @@ def test_members_are_found_again_by_the_next_scorer(data: Splits, model: nn.Modu
     np.testing.assert_array_equal(first.values, again.values)
 
 
-@pytest.mark.xfail(reason="a score that check was not told of in time cannot be had", strict=True)
 def test_curvature_can_be_asked_for_after_the_training(data: Splits) -> None:
     scorer = Scorer(data, RECIPE)
     scorer.check("confidence")
@@ -249,7 +248,6 @@ def test_curvature_can_be_asked_for_after_the_training(data: Splits) -> None:
     assert np.isfinite(scorer.get("curvature").values).all()
 
 
-@pytest.mark.xfail(reason="0 members mean 100", strict=True)
 def test_no_members_are_refused(data: Splits, model: nn.Module) -> None:
     with pytest.raises(um.UserError, match="members 0"):
         score("feldman", data, recipe=replace(RECIPE, epochs=0), model=model, members=0)

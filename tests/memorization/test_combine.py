@@ -73,7 +73,6 @@ def test_a_score_of_fewer_examples_is_refused() -> None:
         rank_average([FIRST, um.Scores("short", IDS[:4], FIRST.values[:4])])
 
 
-@pytest.mark.xfail(reason="the examples that only a later score has are left out in silence", strict=True)
 def test_a_score_of_more_examples_is_refused() -> None:
     with pytest.raises(um.UserError):
         rank_average([um.Scores("short", IDS[:4], FIRST.values[:4]), FIRST])

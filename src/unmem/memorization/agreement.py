@@ -32,21 +32,25 @@ class Agreement:
 
     spearman: rank correlation; dominated by the many examples near 0. auroc, average_precision: finding those whose
     reference is above `threshold`; average precision starts from their share. overlap: share of the reference's top
-    tenth that is in the score's top tenth. n: examples with both values. None where no example, or each, is above.
+    tenth that is in the score's top tenth. n: examples with both values. None where there is no such number: nothing
+    or everything above the threshold, or a score that is the same for all.
     """
 
     n: int
     threshold: float
-    spearman: Interval
-    overlap: Interval
+    spearman: Interval | None
+    overlap: Interval | None
     auroc: Interval | None
     average_precision: Interval | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with a reason beside what is missing."""
-        if self.auroc is not None:
-            return asdict(self)
-        return asdict(self) | {"reason": f"no example, or each, has a reference above {self.threshold}"}
+        reasons: list[str] = []
+        if self.auroc is None:
+            reasons.append(f"no example, or each, has a reference above {self.threshold}")
+        if self.spearman is None:
+            reasons.append("one of the two scores is the same for all examples")
+        return asdict(self) | ({"reason": "; ".join(reasons)} if reasons else {})
 
 
 def agreement(
@@ -57,10 +61,12 @@ def agreement(
     first = scores.values[where]
     second = reference.of(scores.ids[where])
     both = ~(np.isnan(first) | np.isnan(second))
-    x, y = first[both], second[both]
+    random = np.random.default_rng(seed)
+    # Many scores have ties: in random order, who is on top among equals is left to chance and not to position.
+    rows = random.permutation(int(both.sum()))
+    x, y = first[both][rows], second[both][rows]
     if len(x) < 10:
         raise UserError("scores", scores.name, f"shares {len(x)} values with {reference.name}", "compare more examples")
-    random = np.random.default_rng(seed)
     draws = [random.integers(0, len(x), len(x)) for _ in range(resamples)]
     marked = y > threshold
     mixed = bool(marked.any() and not marked.all())
@@ -74,10 +80,13 @@ def agreement(
     )
 
 
-def _interval(measure: Any, x: Floats, y: NDArray[Any], draws: list[NDArray[np.int64]]) -> Interval:
+def _interval(measure: Any, x: Floats, y: NDArray[Any], draws: list[NDArray[np.int64]]) -> Interval | None:
+    value = float(measure(x, y))
+    if np.isnan(value):
+        return None
     resampled = np.array([measure(x[draw], y[draw]) for draw in draws])
     low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return Interval(float(measure(x, y)), float(low), float(high))
+    return Interval(value, float(low), float(high))
 
 
 def _spearman(x: Floats, y: Floats) -> float:

@@ -113,7 +113,8 @@ class Scorer:
     def check(self, *names: str) -> None:
         """Refuse, before any compute, scores that do not exist or that this situation cannot give; plan the others."""
         check_names(names, watched=self._trained_here or len(self.checkpoints) > 0)
-        self._with_curvature |= self._trained_here and any("curvature" in name.split("+") for name in names)
+        if self.model is None:
+            self._with_curvature |= any("curvature" in name.split("+") for name in names)
 
     @property
     def watched_seconds(self) -> float:
@@ -138,9 +139,11 @@ class Scorer:
         if name in EVENTS:
             return self._event(name)
         if name == "curvature" and self._trained_here:
+            self._with_curvature |= self.model is None
             self.original()
-            self.seconds[name] = self._curvature.seconds
-            return self._curvature.scores()
+            if self._with_curvature:  # else the training is over: what is left is the finished model's
+                self.seconds[name] = self._curvature.seconds
+                return self._curvature.scores()
         if name in ("holdout", "curvature", "crossfit-gap"):
             self.original()
         shared = self._shared_work(name)
@@ -179,14 +182,15 @@ class Scorer:
         if name == "crossfit-gap":
             return self._crossfitted().gap(self.original(), train_set)
         if name == "ensemble":
-            count = self.members or 20
+            count = 20 if self.members is None else self.members
             kept = complementary_masks(len(train_set), count + count % 2, seed=self.recipe.seed)
             return feldman(self._trained(kept), measure="confidence", name=name)
         return feldman(self._members(), measure="correct" if name == "feldman" else "confidence")
 
     def _members(self) -> Ensemble:
         if self._feldman is None:
-            kept = leave_out_masks(len(self.data.train), self.members or 100, keep=0.7, seed=self.recipe.seed)
+            count = 100 if self.members is None else self.members
+            kept = leave_out_masks(len(self.data.train), count, keep=0.7, seed=self.recipe.seed)
             self._feldman = self._trained(kept)
         return self._feldman
 

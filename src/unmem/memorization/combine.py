@@ -21,6 +21,8 @@ def rank_average(scores: Sequence[Scores], *, name: str | None = None) -> Scores
 
     ids = scores[0].ids
     columns = np.stack([s.of(ids) for s in scores])
+    if any(len(s) != len(ids) for s in scores):
+        raise UserError("scores", [s.name for s in scores], "are not of the same examples", "score the same set")
     defined = ~np.isnan(columns).any(axis=0)
     values = np.full(len(ids), np.nan)
     ranks = np.asarray(rankdata(columns[:, defined], axis=1))

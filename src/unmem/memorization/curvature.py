@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unmem.data import Examples
-from unmem.errors import UserError
+from unmem.errors import UserError, one_of
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
 from unmem.training import Observer, evaluating, evaluation_batch
@@ -52,8 +52,8 @@ def curvature(
 class CurvatureTrace(Observer):
     """Curvature averaged over the epochs of the training that it watches. seconds: what that took so far.
 
-    every: take it after every so many epochs, and always after the last. One pass costs about 1.3 epochs of training,
-        so `every=1` more than doubles a training; the average changes slowly with fewer epochs (benchmarks/scores.py).
+    every: take it after every so many epochs, and always after the last of the recipe. A pass costs one to two epochs of
+        training, so `every=1` more than doubles it; the average changes slowly with fewer (benchmarks/scores.py).
     """
 
     seconds: float = 0.0
@@ -143,9 +143,11 @@ def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _settings(directions: Directions, h: float | None, repeats: int | None) -> tuple[float, int]:
+    one_of("directions", directions, get_args(Directions))
     sign = directions == "sign"
     step = (0.01 if sign else 0.001) if h is None else h
     count = 1 if sign else (10 if repeats is None else repeats)
     if not step > 0 or count < 1:
-        raise UserError("h" if not step > 0 else "repeats", step, "must be positive", "leave it out for the default")
+        field, value = ("repeats", count) if step > 0 else ("h", step)
+        raise UserError(field, value, "must be positive", "leave it out for the default")
     return step, count

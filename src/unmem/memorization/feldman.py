@@ -84,9 +84,7 @@ class _Moments:
 
 
 def _moments(values: NDArray[Any], where: NDArray[np.bool_]) -> _Moments:
-    moments = _Moments(values, where)
-    moments.count[moments.count == 0] = np.nan
-    return moments
+    return _Moments(values, where)
 
 
 def _variance(moments: _Moments, measure: Measure) -> NDArray[np.float64]:

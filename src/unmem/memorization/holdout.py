@@ -88,6 +88,7 @@ class EarlyStop(Observer):
         self._steps = 1
 
     def on_start(self, examples: Examples, recipe: Recipe) -> None:
+        self.__post_init__()  # a new run starts from nothing
         self._steps = steps_per_epoch(recipe, examples)
 
     def on_step(self, step: Step) -> None:
