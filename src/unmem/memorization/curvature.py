@@ -52,8 +52,8 @@ def curvature(
 class CurvatureTrace(Observer):
     """Curvature averaged over the epochs of the training that it watches. seconds: what that took so far.
 
-    every: take it after every so many epochs, and always after the last of the recipe. A pass costs one to two epochs of
-        training, so `every=1` more than doubles it; the average changes slowly with fewer (benchmarks/scores.py).
+    every: take it after every so many epochs, and always after the last of the recipe. A pass costs one to two epochs
+        of training, so `every=1` more than doubles it; the average changes slowly with fewer (benchmarks/scores.py).
     """
 
     seconds: float = 0.0
