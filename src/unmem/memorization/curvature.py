@@ -109,13 +109,12 @@ def input_curvature(
     """[N] float32, one value an example, in the order of `examples`; the model is left as it was."""
     random = torch.Generator().manual_seed(seed)
     index = torch.arange(len(examples), device=examples.device)
+    # Filled in place: many small results kept between large temporaries would scatter over the heap and hold it.
+    values = torch.empty(len(examples), device=examples.device)
     with evaluating(model):
-        return torch.cat(
-            [
-                _batch_curvature(model, *examples.batch(part), directions, h, repeats, random)
-                for part in index.split(batch_size or evaluation_batch(examples))
-            ]
-        )
+        for part in index.split(batch_size or evaluation_batch(examples)):
+            values[part] = _batch_curvature(model, *examples.batch(part), directions, h, repeats, random)
+    return values
 
 
 def _batch_curvature(
