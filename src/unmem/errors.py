@@ -35,7 +35,8 @@ class Phrase(str):
     __slots__ = ()
 
 
-def _short(value: object, limit: int = 80) -> str:
+def _short(value: object, limit: int = 400) -> str:
+    """The value as text, cut only where it is no path or name any more."""
     text = repr(value) if isinstance(value, str) and not isinstance(value, Phrase) else str(value)
     return text if len(text) <= limit else f"{text[:limit]}…"
 

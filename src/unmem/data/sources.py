@@ -120,8 +120,9 @@ def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        reason = "it holds one array without a name" if isinstance(error, TypeError) else error
         raise UserError(
-            "data", str(path), f"cannot be read as .npz ({error})", "save it with numpy.savez, without object arrays"
+            "data", str(path), f"cannot be read as .npz ({reason})", "save it with numpy.savez, without object arrays"
         ) from error
     missing = [name for name in ("x_train", "y_train") if name not in arrays]
     if ("x_test" in arrays) != ("y_test" in arrays):
