@@ -116,13 +116,13 @@ def _forget_and_evaluate(
     unlearned: dict[str, nn.Module] = {}
     seconds: dict[str, float] = {}
     for key, unlearner in methods.items():
-        with stage(f"Forgot by {SHOWN[key]}") as bar:
+        with stage(f"Forget by {SHOWN[key]}") as bar:
             unlearned[key] = unlearner(original.model, problem, seed=seed, observers=[bar])
         seconds[key] = bar.seconds
     retrained: list[nn.Module] = []
     retrain_seconds: list[float] = []
     for k in range(1, RETRAINED + 1):
-        with stage(f"Retrained from scratch without them, {k} of {RETRAINED}") as bar:
+        with stage(f"Retrain from scratch without them, {k} of {RETRAINED}") as bar:
             retrained.append(Retrain()(original.model, problem, seed=seed + k, observers=[bar]))
         retrain_seconds.append(bar.seconds)
     evaluation = evaluate(

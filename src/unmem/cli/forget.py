@@ -95,7 +95,7 @@ def forget(
         for flag in problem.flags():
             warn(flag)
         unlearner = unlearner_for(scores.get(request.score))
-        with stage(f"Forgot {len(problem.forget):,} examples by {request.method}") as bar:
+        with stage(f"Forget {len(problem.forget):,} examples by {request.method}") as bar:
             unlearned = unlearner(original.model, problem, seed=data.seed, observers=[bar])
         evaluation = _evaluate(request, problem, unlearned, bar.seconds, original, list(scores.values()), data.seed)
         guard = _guard(session, original.model, unlearned, request.max_drop)
@@ -162,7 +162,7 @@ def _ids_from_file(request: RequestOptions, session: Session) -> Ids | None:
 def _scored(source: ScoreSource, name: str, scorer: Scorer) -> Scores:
     from unmem.cli.console import stage
 
-    with stage(f"Scored by {name}") as bar:
+    with stage(f"Score by {name}") as bar:
         scorer.watch, scorer.on_member = [bar], bar.on_member
         return source.get(name, scorer)
 
@@ -191,7 +191,7 @@ def _evaluate(
     retrained: list[nn.Module] = []
     retrain_seconds: list[float] = []
     for k in range(1, wanted + 1):
-        with stage(f"Retrained without them, {k} of {wanted}") as bar:
+        with stage(f"Retrain without them, {k} of {wanted}") as bar:
             retrained.append(Retrain()(original.model, problem, seed=seed + k, observers=[bar]))
         retrain_seconds.append(bar.seconds)
     parts: dict[str, Ids] = {}

@@ -116,7 +116,7 @@ def _check_before_data(names: list[str], options: ScoreOptions, *, trained_here:
 def _scored(scorer: Scorer, name: str) -> Scores:
     from unmem.cli.console import stage
 
-    with stage(f"Scored by {name}") as bar:
+    with stage(f"Score by {name}") as bar:
         scorer.watch, scorer.on_member = [bar], bar.on_member
         return scorer.get(name)
 

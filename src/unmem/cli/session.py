@@ -108,7 +108,7 @@ class Session:
 
     def _timed(self, recipe: Recipe, training: Callable[[Stage], nn.Module]) -> Original:
         _warm_up(recipe, self.data)
-        with stage(f"Trained the original ({recipe.model}, {recipe.epochs} epochs)") as bar:
+        with stage(f"Train the original ({recipe.model}, {recipe.epochs} epochs)") as bar:
             model = training(bar)
         return Original(model, recipe, bar.seconds)
 
