@@ -48,4 +48,4 @@ def test_imports_point_down(path: Path) -> None:
 def test_every_public_name_is_there() -> None:
     assert all(getattr(um, name) is not None for name in um.__all__)
     with pytest.raises(AttributeError, match="no attribute 'forgetful'"):
-        um.forgetful  # noqa: B018
+        um.forgetful  # noqa: B018 (looked up for its error)

@@ -65,7 +65,7 @@ def test_resnet18_is_the_published_one_but_for_its_stem() -> None:
     # 11,689,512 published for 1000 classes and a 7×7 stem; here 10 classes and 3×3.
     expected = 11_689_512 - 990 * 513 - 64 * 3 * (49 - 9)
     assert sum(p.numel() for p in model.parameters()) == expected
-    assert model[:3](torch.zeros(1, 3, 32, 32)).shape == (1, 64, 32, 32)  # type: ignore[index]
+    assert model[:3](torch.zeros(1, 3, 32, 32)).shape == (1, 64, 32, 32)
 
 
 def test_an_unknown_network_is_refused_with_the_nearest() -> None:
@@ -109,8 +109,8 @@ def test_saving_over_a_file_that_fails_keeps_the_old_one(file: Path) -> None:
     models.save(built(), Card("mlp", SHAPE, CLASSES), file)
     before = file.read_bytes()
     tied = built()
-    tied[3].weight = tied[3].weight  # type: ignore[index]
-    tied.register_module("again", tied[1])  # type: ignore[index]
+    tied[3].weight = tied[3].weight
+    tied.register_module("again", tied[1])
     with pytest.raises(RuntimeError, match="share memory"):
         models.save(tied, Card("mlp", SHAPE, CLASSES), file)
     assert file.read_bytes() == before

@@ -59,4 +59,4 @@ def test_a_recipe_is_a_value() -> None:
     assert Recipe(lr=0.05) == Recipe(lr=0.05)
     assert len({Recipe(), Recipe(), Recipe(seed=1)}) == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Recipe().lr = 1.0  # type: ignore[misc]
+        Recipe().lr = 1.0

@@ -252,6 +252,6 @@ def test_the_page_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
     report.save(path)
     assert path.read_text(encoding="utf-8") == report.html()
     with pytest.raises(AttributeError):
-        Report(title="broken", scores=[None]).save(path)  # type: ignore[list-item]
+        Report(title="broken", scores=[None]).save(path)
     assert path.read_text(encoding="utf-8") == report.html()
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]

@@ -142,4 +142,4 @@ def test_bf16_trains_too_and_keeps_full_weights(points: Examples) -> None:
 @pytest.mark.parametrize("wrong", [{"lr": 0}, {"lr": math.nan}, {"epochs": -1}, {"batch_size": 1}, {"momentum": -0.1}])
 def test_a_recipe_refuses_what_cannot_be(wrong: dict[str, float]) -> None:
     with pytest.raises(um.UserError, match=next(iter(wrong))):
-        um.Recipe(**wrong)  # type: ignore[arg-type]
+        um.Recipe(**wrong)

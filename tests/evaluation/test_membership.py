@@ -42,7 +42,7 @@ def test_an_attack_on_a_model_that_separates_finds_everyone() -> None:
 @pytest.fixture
 def mixed() -> tuple[Examples, Examples, Examples]:
     random = np.random.default_rng(1)
-    return tuple(examples(n, random.beta(a, 2, k)) for n, a, k in (("f", 3, 60), ("r", 6, 300), ("u", 3, 100)))  # type: ignore[return-value]
+    return tuple(examples(n, random.beta(a, 2, k)) for n, a, k in (("f", 3, 60), ("r", 6, 300), ("u", 3, 100)))
 
 
 def test_the_attack_does_not_depend_on_the_order_of_rows(mixed: tuple[Examples, Examples, Examples]) -> None:

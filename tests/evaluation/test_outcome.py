@@ -67,10 +67,10 @@ def test_one_reference_says_that_two_are_needed(problem: um.Problem, retrained: 
 
 
 def test_parts_and_the_smallest_cell(problem: um.Problem, retrained: list[nn.Module], parts: dict[str, object]) -> None:
-    found = um.evaluate({"x": problem.model}, problem, reference=retrained, parts=parts)  # type: ignore[arg-type]
+    found = um.evaluate({"x": problem.model}, problem, reference=retrained, parts=parts)
     low, high = found.methods["x"].parts["low"], found.methods["x"].parts["high"]
     assert low.n == 25
-    assert low.accuracy == pytest.approx(accuracy(problem.model, problem.forget.take(parts["low"])))  # type: ignore[arg-type]
+    assert low.accuracy == pytest.approx(accuracy(problem.model, problem.forget.take(parts["low"])))
     assert low.tow is not None
     assert (high.n, high.accuracy, high.mia, high.tow) == (9, None, None, None)
 

@@ -16,7 +16,7 @@ NAN = float("nan")
 
 def scored(values: list[float], name: str = "s", **more: object) -> Scores:
     ids = np.array([f"i{k}" for k in range(len(values))])
-    return Scores(name, ids, np.array(values), **more)  # type: ignore[arg-type]
+    return Scores(name, ids, np.array(values), **more)
 
 
 def test_top_and_bottom_leave_out_what_has_no_value() -> None:

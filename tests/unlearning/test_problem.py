@@ -15,7 +15,7 @@ def test_retain_is_what_is_not_forgotten(problem: um.Problem, digits: um.Splits)
 
 def test_wrong_requests_are_refused_before_any_work(model: nn.Module, digits: um.Splits) -> None:
     def ask(ids: object) -> um.Problem:
-        return um.Problem(model, digits, ids)  # type: ignore[arg-type]
+        return um.Problem(model, digits, ids)
 
     with pytest.raises(NothingToDoError) as empty:
         ask([])
@@ -41,7 +41,7 @@ def test_a_model_with_too_few_outputs_is_refused(digits: um.Splits) -> None:
 
 def test_what_a_user_should_know_is_flagged(model: nn.Module, digits: um.Splits) -> None:
     def flags(ids: object, of: nn.Module = model) -> str:
-        return " | ".join(um.Problem(of, digits, ids).flags())  # type: ignore[arg-type]
+        return " | ".join(um.Problem(of, digits, ids).flags())
 
     train = digits.train
     assert flags(train.ids[:30]) == ""

@@ -44,7 +44,7 @@ def test_each_step_gets_its_part_and_the_right_retain_set(
     problem: um.Problem, scores: um.Scores, order: str, pending: str
 ) -> None:
     seen = Recording()
-    um.RUM(scores, [seen] * 3, order=order, pending=pending)(problem.model, problem, seed=1)  # type: ignore[arg-type]
+    um.RUM(scores, [seen] * 3, order=order, pending=pending)(problem.model, problem, seed=1)
     parts = parts_by_hand(scores, problem)
     if order == "high-to-low":
         parts = parts[::-1]

@@ -111,7 +111,6 @@ def _forget_and_evaluate(
     """Every method and the retrained reference; keeps the model of the best memorization-based method."""
     from unmem.cli.console import stage
     from unmem.evaluation import evaluate
-    from unmem.unlearning import Retrain
 
     unlearned: dict[str, nn.Module] = {}
     seconds: dict[str, float] = {}
@@ -119,12 +118,7 @@ def _forget_and_evaluate(
         with stage(f"Forget by {SHOWN[key]}") as bar:
             unlearned[key] = unlearner(original.model, problem, seed=seed, observers=[bar])
         seconds[key] = bar.seconds
-    retrained: list[nn.Module] = []
-    retrain_seconds: list[float] = []
-    for k in range(1, RETRAINED + 1):
-        with stage(f"Retrain from scratch without them, {k} of {RETRAINED}") as bar:
-            retrained.append(Retrain()(original.model, problem, seed=seed + k, observers=[bar]))
-        retrain_seconds.append(bar.seconds)
+    retrained, retrain_seconds = session.retrain(problem, RETRAINED, seed=seed)
     evaluation = evaluate(
         unlearned,
         problem,

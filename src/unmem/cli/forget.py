@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unmem.cli.session import Original, Session
     from unmem.data import Ids
     from unmem.evaluation import Evaluation
-    from unmem.memorization import Scorer, Scores
+    from unmem.memorization import Scores
     from unmem.store import RunFolder
     from unmem.unlearning import Problem
 
@@ -88,7 +88,7 @@ def forget(
         if request.scores is None:
             scorer.check(*needed)
         original = read or session.train_original(scorer)
-        scores = {name: _scored(source, name, scorer) for name in needed}
+        scores = {name: source.get(name, scorer) for name in needed}
         if ids is None:
             ids = _most_memorized(request, scores)
         problem = Problem(original.model, session.data, ids, recipe=original.recipe)
@@ -97,7 +97,9 @@ def forget(
         unlearner = unlearner_for(scores.get(request.score))
         with stage(f"Forget {len(problem.forget):,} examples by {request.method}") as bar:
             unlearned = unlearner(original.model, problem, seed=data.seed, observers=[bar])
-        evaluation = _evaluate(request, problem, unlearned, bar.seconds, original, list(scores.values()), data.seed)
+        evaluation = _evaluate(
+            session, request, problem, unlearned, bar.seconds, original, list(scores.values()), data.seed
+        )
         guard = _guard(session, original.model, unlearned, request.max_drop)
         found = list(scores.values())
         made = {
@@ -159,14 +161,6 @@ def _ids_from_file(request: RequestOptions, session: Session) -> Ids | None:
     return ids
 
 
-def _scored(source: ScoreSource, name: str, scorer: Scorer) -> Scores:
-    from unmem.cli.console import stage
-
-    with stage(f"Score by {name}") as bar:
-        scorer.watch, scorer.on_member = [bar], bar.on_member
-        return source.get(name, scorer)
-
-
 def _most_memorized(request: RequestOptions, scores: dict[str, Scores]) -> Ids:
     from unmem.cli.request import parse_top
 
@@ -175,6 +169,7 @@ def _most_memorized(request: RequestOptions, scores: dict[str, Scores]) -> Ids:
 
 
 def _evaluate(
+    session: Session,
     request: RequestOptions,
     problem: Problem,
     unlearned: nn.Module,
@@ -183,17 +178,10 @@ def _evaluate(
     scores: list[Scores],
     seed: int,
 ) -> Evaluation:
-    from unmem.cli.console import stage
     from unmem.evaluation import evaluate
-    from unmem.unlearning import Retrain
 
     wanted = request.reference_seeds if request.reference == "retrain" else 0
-    retrained: list[nn.Module] = []
-    retrain_seconds: list[float] = []
-    for k in range(1, wanted + 1):
-        with stage(f"Retrain without them, {k} of {wanted}") as bar:
-            retrained.append(Retrain()(original.model, problem, seed=seed + k, observers=[bar]))
-        retrain_seconds.append(bar.seconds)
+    retrained, retrain_seconds = session.retrain(problem, wanted, seed=seed)
     parts: dict[str, Ids] = {}
     if scores and len(problem.forget) >= 3:
         parts.update(zip(("low", "medium", "high"), scores[-1].parts(3, among=problem.forget.ids), strict=True))
@@ -210,7 +198,9 @@ def _evaluate(
 
 def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: float) -> dict[str, Any]:
     """Whether unlearning cost more accuracy on unseen examples than the user allows."""
-    had, has = (session.accuracies(model)["holdout"] for model in (before, after))
+    from unmem.evaluation import accuracy
+
+    had, has = (accuracy(model, session.data.holdout) for model in (before, after))
     return {"holdout_before": had, "holdout_after": has, "max_drop": max_drop, "fell": had - has > max_drop}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from unmem.cli.console import stage
 from unmem.data import Ids, as_ids
 from unmem.errors import UserError
 from unmem.memorization import Scorer, Scores, check_names, load_scores
@@ -31,6 +32,13 @@ def parse_top(text: str) -> tuple[str, int]:
     return name, int(count)
 
 
+def scored(scorer: Scorer, name: str) -> Scores:
+    """The score, with a bar while it is made."""
+    with stage(f"Score by {name}") as bar:
+        scorer.watch, scorer.on_member = [bar], bar.on_member
+        return scorer.get(name)
+
+
 @dataclass(frozen=True)
 class ScoreSource:
     """Where scores come from: a file that `unmem score` wrote, or work done in this run.
@@ -51,7 +59,7 @@ class ScoreSource:
     def get(self, name: str, scorer: Scorer) -> Scores:
         """The score, made sure to be of the training examples at hand."""
         if self.file is None:
-            return scorer.get(name)
+            return scored(scorer, name)
         scores, train = load_scores(self.file, name), scorer.data.train
         if scores.settings.get("data", train.fingerprint) != train.fingerprint:
             raise UserError(

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, settings
 
 if TYPE_CHECKING:
-    from unmem.memorization import Scorer, Scores
+    from unmem.memorization import Scores
 
 _SCORES = Group("Scores", sort_key=0)
 _FROM_RUN = "confidence,max-confidence,entropy,accuracy"
@@ -53,6 +53,7 @@ def score(
     Writes scores.parquet (id, label, a column per score), original.safetensors and report.html to the run folder.
     """
     from unmem.cli.console import console
+    from unmem.cli.request import scored
     from unmem.cli.session import Session
     from unmem.memorization import Scorer
     from unmem.report import Report
@@ -76,7 +77,7 @@ def score(
         )
         scorer.check(*names)
         original = read or session.train_original(scorer)
-        found = [_scored(scorer, name) for name in names]
+        found = [scored(scorer, name) for name in names]
         described = {s.name: session.describe_score(s, scorer.seconds[s.name], original) for s in found}
         if scores.against is not None:
             _compare(found, scores.against, scores.threshold, described)
@@ -111,14 +112,6 @@ def _check_before_data(names: list[str], options: ScoreOptions, *, trained_here:
     check_names(names, field="--method", watched=trained_here or bool(options.checkpoints))
     if options.checkpoints and trained_here:
         raise UserError("--checkpoints", None, "they belong to a finished model", "pass that model with --model")
-
-
-def _scored(scorer: Scorer, name: str) -> Scores:
-    from unmem.cli.console import stage
-
-    with stage(f"Score by {name}") as bar:
-        scorer.watch, scorer.on_member = [bar], bar.on_member
-        return scorer.get(name)
 
 
 def _compare(found: list[Scores], against: str, threshold: float, described: dict[str, dict[str, Any]]) -> None:

@@ -24,6 +24,7 @@ from unmem.models import Card
 from unmem.recipe import Recipe
 from unmem.store import RunFolder
 from unmem.training import Observer, train
+from unmem.unlearning import Problem, Retrain
 
 SCHEMA = 1
 
@@ -100,10 +101,10 @@ class Session:
                 "it was trained on other examples than these",
                 "pass the same --data, --limit, --flip and --seed as when it was trained",
             )
-        if path is None:  # an early checkpoint may well know nothing yet
-            _more_than_chance(model, self.data, file)
         recipe = options.recipe(arch=card.arch, seed=seed)
-        _warm_up(recipe, self.data)
+        if path is None:  # an early checkpoint may well know nothing yet, and nothing starts from it
+            _more_than_chance(model, self.data, file)
+            _warm_up(recipe, self.data)
         return Original(model, recipe, None)
 
     def _timed(self, recipe: Recipe, training: Callable[[Stage], nn.Module]) -> Original:
@@ -111,6 +112,16 @@ class Session:
         with stage(f"Train the original ({recipe.model}, {recipe.epochs} epochs)") as bar:
             model = training(bar)
         return Original(model, recipe, bar.seconds)
+
+    def retrain(self, problem: Problem, count: int, *, seed: int) -> tuple[list[nn.Module], list[float]]:
+        """The reference: `count` models trained without the forget set, from seed + 1 on, and the seconds of each."""
+        models: list[nn.Module] = []
+        seconds: list[float] = []
+        for k in range(1, count + 1):
+            with stage(f"Retrain from scratch without them, {k} of {count}") as bar:
+                models.append(Retrain()(problem.model, problem, seed=seed + k, observers=[bar]))
+            seconds.append(bar.seconds)
+        return models, seconds
 
     def save_models(self, folder: RunFolder, original: Original, unlearned: nn.Module | None = None) -> None:
         train_set = self.data.train

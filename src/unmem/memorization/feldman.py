@@ -27,7 +27,7 @@ def feldman(ensemble: Ensemble, *, measure: Measure = "correct", name: str | Non
         members decide. Both lie in [−1, 1]; larger = more memorized.
     """
     values = ensemble.train.correct if measure == "correct" else ensemble.train.confidence
-    inside, outside = _moments(values, ensemble.kept), _moments(values, ~ensemble.kept)
+    inside, outside = _Moments(values, ensemble.kept), _Moments(values, ~ensemble.kept)
     error = np.sqrt(_variance(inside, measure) / inside.count + _variance(outside, measure) / outside.count)
     settings = ensemble.settings | {"measure": measure, "kept": float(ensemble.kept.mean())}
     chosen = name or ("feldman" if measure == "correct" else "feldman-confidence")
@@ -81,10 +81,6 @@ class _Moments:
             self.mean = (values * where).sum(0, dtype=np.float64) / self.count
             square = (values.astype(np.float32) ** 2 * where).sum(0, dtype=np.float64) / self.count
             self.variance = np.maximum(square - self.mean**2, 0)
-
-
-def _moments(values: NDArray[Any], where: NDArray[np.bool_]) -> _Moments:
-    return _Moments(values, where)
 
 
 def _variance(moments: _Moments, measure: Measure) -> NDArray[np.float64]:
