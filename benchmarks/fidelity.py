@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/fidelity.py --tiny     # the same in two minutes, too small to publish
 
 Fashion-MNIST, 5,000 training examples, small_cnn. Two regimes: `fitted` (20 epochs, fits its training set) and
-`under-fitted` (4 epochs, does not), because scores that estimate difficulty part from memorization in the second. The
+`under-fitted` (8 epochs, does not), because scores that estimate difficulty part from memorization in the second. The
 reference are 120 members on random 70% of the data; every other score is taken for three originals of other seeds. A
 stopped run goes on where it was. Writes benchmarks/results/fidelity.json, docs/fidelity.svg and the tables of
 docs/fidelity.md.
@@ -14,25 +14,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import platform
 import time
-from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from scipy.stats import t as student
+from common import EXAMPLES, ROOT, RUNS, interval, machine, pool, recipe_for, reference_members
 
 import unmem as um
-from unmem.ensembles import Ensemble, leave_out_masks, train_members
 from unmem.memorization import Scorer, agreement, curvature, feldman, rank_average, reliability
 from unmem.memorization.scores import Scores
-from unmem.store import write_text
+from unmem.store import atomic_path, write_text
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "fidelity.json"
 REFERENCES = ("feldman", "feldman-confidence")
 SINGLE = (
@@ -56,25 +50,23 @@ class Plan:
     epochs: dict[str, int]
 
 
-FULL = Plan(5000, 120, 20, (0, 1, 2), {"fitted": 20, "under-fitted": 4})
+FULL = Plan(EXAMPLES, 120, 20, (0, 1, 2), {"fitted": 20, "under-fitted": 8})
 TINY = Plan(600, 12, 6, (0, 1, 2), {"fitted": 8, "under-fitted": 2})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a quick run that publishes nothing")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "fidelity", help="where a run can be resumed")
     options = parser.parse_args()
     plan = TINY if options.tiny else FULL
-    work = options.work / ("tiny" if options.tiny else "full")
+    work = RUNS / ("fidelity-tiny" if options.tiny else "fidelity")
     data = um.load("fashion-mnist", limit=plan.examples)
     regimes = {name: run(name, epochs, plan, data, work / name) for name, epochs in plan.epochs.items()}
     result = {
         "schema": 1,
         "data": {"name": data.name, "train": len(data.train), "fingerprint": data.train.fingerprint},
         "plan": asdict(plan),
-        "hardware": {"machine": platform.machine(), "cores": multiprocessing.cpu_count()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "unmem": um.__version__},
+        **machine(),
         "regimes": regimes,
     }
     for name, regime in regimes.items():
@@ -85,15 +77,13 @@ def main() -> None:
 
 
 def run(name: str, epochs: int, plan: Plan, data: um.Splits, work: Path) -> dict[str, Any]:
-    recipe = um.Recipe(model="small_cnn", epochs=epochs, precision="bf16")
+    recipe = recipe_for(epochs)
     work.mkdir(parents=True, exist_ok=True)
-    # Two processes of one thread each train small models faster than one process of two threads.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        members = reference_members(recipe, plan, data, work, pool, name)
+    with pool() as executor:
+        members = reference_members(recipe, data, plan.members, executor, name=name)
         references = {measure: feldman(members, measure=measure) for measure in ("correct", "confidence")}
-        jobs = [pool.submit(of_seed, seed, recipe, plan, data, references, work, name) for seed in plan.seeds]
-        by_seed = [job.result() for job in jobs]
+        jobs = [executor.submit(of_seed, seed, recipe, plan, data, work) for seed in plan.seeds]
+        by_seed = [with_agreement(job.result(), references, data) for job in jobs]
     mem = references["correct"].values
     return {
         "recipe": asdict(recipe),
@@ -110,85 +100,59 @@ def run(name: str, epochs: int, plan: Plan, data: um.Splits, work: Path) -> dict
     }
 
 
-def reference_members(
-    recipe: um.Recipe, plan: Plan, data: um.Splits, work: Path, pool: Executor, name: str
-) -> Ensemble:
-    began = time.perf_counter()
-
-    def told(done: int, total: int) -> None:
-        print(f"\r{name}: member {done} of {total}, {time.perf_counter() - began:.0f} s", end="", flush=True)
-
-    kept = leave_out_masks(len(data.train), plan.members, keep=0.7, seed=0)
-    members = train_members(
-        recipe,
-        data.train,
-        kept,
-        seed=1000,
-        unseen=data.holdout,
-        folder=work / "members",
-        executor=pool,
-        on_member=told,
-    )
-    print()
-    return members
-
-
-def of_seed(
-    seed: int,
-    recipe: um.Recipe,
-    plan: Plan,
-    data: um.Splits,
-    references: dict[str, Scores],
-    work: Path,
-    name: str,
-) -> dict[str, Any]:
-    """Every score for one original, against the reference; read from its file if this seed was finished before."""
-    path = work / f"seed-{seed}.json"
+def of_seed(seed: int, recipe: um.Recipe, plan: Plan, data: um.Splits, work: Path) -> dict[str, Any]:
+    """Every single score for one original, and its cost; read from its files if this seed was finished before."""
+    path, table = work / f"seed-{seed}.json", work / f"seed-{seed}.npz"
     if path.exists():
-        return json.loads(path.read_text())
-    found, seconds, training = scores_of_seed(replace(recipe, seed=seed), plan, data)
-    result: dict[str, Any] = {"training_seconds": training["seconds"], "training_accuracy": training["accuracy"]}
-    result["scores"] = {
-        score.name: {
-            "cost": seconds[score.name] / training["seconds"],
-            "agreement": {
-                reference.name: agreement(score, reference, resamples=100).to_dict()
-                for reference in references.values()
-            },
-        }
-        for score in found
-    }
-    write_text(path, json.dumps(result))
-    print(f"{name}: scores of seed {seed} done")
-    return result
-
-
-def scores_of_seed(
-    recipe: um.Recipe, plan: Plan, data: um.Splits
-) -> tuple[list[Scores], dict[str, float], dict[str, float]]:
+        return json.loads(path.read_text()) | {"values": dict(np.load(table))}
+    recipe = replace(recipe, seed=seed)
     scorer = Scorer(data, recipe=recipe, members=plan.halves)
     scorer.check("curvature")
     began = time.perf_counter()
     model = scorer.original()
     trained = time.perf_counter() - began - scorer.watched_seconds
-    hits = um.predict(model, data.train).argmax(1) == data.train.labels
+    logits = um.predict(model, data.train)
     found = {name: scorer.get(name) for name in SINGLE if name not in ("curvature (final)", "crossfit K=5")}
     seconds = dict(scorer.seconds)
     began = time.perf_counter()
-    found["curvature (final)"] = renamed(curvature(model, data.train), "curvature (final)")
+    found["curvature (final)"] = curvature(model, data.train)
     seconds["curvature (final)"] = time.perf_counter() - began
     five = Scorer(data, recipe=recipe, model=model, folds=5)
-    found["crossfit K=5"] = renamed(five.get("crossfit"), "crossfit K=5")
+    found["crossfit K=5"] = five.get("crossfit")
     seconds["crossfit K=5"] = five.seconds["crossfit"]
+    values = {name: score.of(data.train.ids) for name, score in found.items()}
+    values["final confidence"] = logits.softmax(1).gather(1, data.train.labels[:, None])[:, 0].numpy()
+    with atomic_path(table) as temporary, temporary.open("wb") as file:
+        np.savez(file, **values)
+    result = {
+        "training_seconds": trained,
+        "training_accuracy": float((logits.argmax(1) == data.train.labels).float().mean()),
+        "costs": {name: seconds[name] / trained for name in found},
+    }
+    write_text(path, json.dumps(result))
+    print(f"scores of seed {seed} done", flush=True)
+    return result | {"values": values}
+
+
+def with_agreement(one: dict[str, Any], references: dict[str, Scores], data: um.Splits) -> dict[str, Any]:
+    """The result of one seed with its agreements, those of the combinations too."""
+    found = {name: Scores(name, data.train.ids, one["values"][name]) for name in one["costs"]}
+    costs = dict(one["costs"])
     for parts in COMBINED:
         name = " + ".join(parts)
         found[name] = rank_average([found[part] for part in parts], name=name)
-        seconds[name] = sum(seconds[part] for part in parts)
-    return list(found.values()), seconds, {"seconds": trained, "accuracy": float(hits.float().mean())}
-
-
-def renamed(scores: Scores, name: str) -> Scores:
-    return replace(scores, name=name)
+        costs[name] = sum(costs[part] for part in parts)
+    scores = {
+        name: {
+            "cost": costs[name],
+            "agreement": {
+                reference.name: agreement(score, reference, resamples=100).to_dict()
+                for reference in references.values()
+            },
+        }
+        for name, score in found.items()
+    }
+    return one | {"scores": scores}
 
 
 def over_seeds(entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -209,14 +173,6 @@ def over_seeds(entries: list[dict[str, Any]]) -> dict[str, Any]:
 def value(agreement: dict[str, Any], measure: str) -> float | None:
     """None where no example is above the threshold, or each is."""
     return None if agreement[measure] is None else agreement[measure]["value"]
-
-
-def interval(values: list[float | None]) -> dict[str, float] | None:
-    if None in values:
-        return None
-    n, mean = len(values), float(np.mean(values))
-    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
 
 
 def table(regime: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class UserError(ValueError):
     """A wrong input: says which field, which value, why, and what to do.
@@ -16,6 +18,7 @@ class UserError(ValueError):
         super().__init__(f"{field}{shown}: {problem}; {fix}" + ("" if fix.endswith("?") else "."))
         self.field = field
         self.value = value
+        self.problem = problem
         self.fix = fix
 
 
@@ -26,7 +29,20 @@ class NothingToDoError(UserError):
 
 
 class DivergedError(UserError):
-    """A training produced a loss that is not a finite number."""
+    """A training produced a loss that is not a finite number.
+
+    last_good: the state dict of the model before the epoch that failed. step: the method, or the step of RUM, at fault.
+    """
+
+    last_good: dict[str, Any] | None = None
+    step: str | None = None
+
+    def during(self, step: str) -> DivergedError:
+        """The same error, naming the step of a longer run in which it arose."""
+        problem = f"{self.problem} of {step if self.step is None else f'{step}, {self.step}'}"
+        named = DivergedError(self.field, self.value, problem, self.fix)
+        named.last_good, named.step = self.last_good, step
+        return named
 
 
 class Phrase(str):

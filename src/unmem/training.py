@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,14 @@ def cross_entropy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     return F.cross_entropy(logits, batch.labels), logits
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One pass over `examples`, minimising `objective`."""
+
+    examples: Examples
+    objective: Objective = cross_entropy
+
+
 def train(
     recipe: Recipe, examples: Examples, *, seed: int | None = None, observers: Sequence[Observer] = ()
 ) -> nn.Module:
@@ -75,42 +84,70 @@ def fit(
     seed: int,
     objective: Objective = cross_entropy,
     observers: Sequence[Observer] = (),
+    project: Callable[[], None] | None = None,
 ) -> nn.Module:
-    """Train `model` in place by `recipe` and return it, in evaluation mode.
+    """Train `model` in place by `recipe` and return it, in evaluation mode; the rest is as in `fit_epochs`."""
+    epochs = [[Pass(examples, objective)]] * recipe.epochs
+    return fit_epochs(model, epochs, recipe, seed=seed, observers=observers, project=project)
 
-    Only parameters that require gradients change. Raises `DivergedError` after an epoch whose loss is not finite.
+
+def fit_epochs(
+    model: nn.Module,
+    epochs: Sequence[Sequence[Pass]],
+    recipe: Recipe,
+    *,
+    seed: int,
+    observers: Sequence[Observer] = (),
+    project: Callable[[], None] | None = None,
+) -> nn.Module:
+    """Train `model` in place, each epoch by its own passes, under one optimiser and one learning-rate schedule.
+
+    project: called after each optimiser step, to put the parameters back where they may be (as SalUn's mask does).
+    Only parameters that require gradients change. Raises `DivergedError` after an epoch whose loss is not finite, with
+    the state that the model had after the epoch before.
     """
-    if examples.inputs.ndim == 4:  # images: convolutions run faster with the channels last, on CPU and GPU alike
+    if epochs and epochs[0][-1].examples.inputs.ndim == 4:  # images: convolutions run faster with the channels last
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in its annotations)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise UserError("model", None, "every parameter is frozen", "leave some with requires_grad")
     optimizer = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-    total = recipe.epochs * steps_per_epoch(recipe, examples)
+    total = sum(steps_per_epoch(recipe, one.examples) for passes in epochs for one in passes)
     done = 0
     for observer in observers:
-        observer.on_start(examples, recipe)
-    with _seeded(seed, examples.device) as order:
-        for epoch in range(recipe.epochs):
+        if epochs:
+            observer.on_start(epochs[0][-1].examples, recipe)
+    device = parameters[0].device
+    with _seeded(seed, device) as order:
+        for epoch, passes in enumerate(epochs):
+            last_good = copy.deepcopy(model.state_dict())
             model.train()
-            losses = torch.zeros((), device=examples.device)
-            for batch in batches(examples, recipe, order):
+            losses = torch.zeros((), device=device)
+            for objective, batch in _steps(passes, recipe, order):
                 optimizer.param_groups[0]["lr"] = recipe.lr_at(done / total)
-                with autocast(recipe, examples.device):
+                with autocast(recipe, device):
                     loss, logits = objective(model, batch)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                if project is not None:
+                    project()
                 losses += loss.detach()
                 done += 1
                 for observer in observers:
                     observer.on_step(Step(epoch, batch, logits.detach(), loss.detach()))
-            _check_finite(losses, epoch, recipe)
+            _check_finite(losses, epoch, recipe, last_good)
             stops = [observer.on_epoch(epoch, model) for observer in observers]
             if any(stops):
                 break
     optimizer.zero_grad()  # a finished model should not carry the gradients of its last step
     return model.eval()
+
+
+def _steps(passes: Sequence[Pass], recipe: Recipe, order: torch.Generator) -> Iterator[tuple[Objective, Batch]]:
+    for one in passes:
+        for batch in batches(one.examples, recipe, order):
+            yield one.objective, batch
 
 
 def steps_per_epoch(recipe: Recipe, examples: Examples) -> int:
@@ -167,8 +204,10 @@ def _seeded(seed: int, device: torch.device) -> Generator[torch.Generator]:
         yield torch.Generator().manual_seed(seed)
 
 
-def _check_finite(losses: Tensor, epoch: int, recipe: Recipe) -> None:
+def _check_finite(losses: Tensor, epoch: int, recipe: Recipe, last_good: dict[str, Tensor]) -> None:
     if not bool(torch.isfinite(losses)):
-        raise DivergedError(
+        error = DivergedError(
             "lr", recipe.lr, f"the training loss was not a finite number in epoch {epoch + 1}", "use a lower rate"
         )
+        error.last_good = last_good
+        raise error

@@ -173,6 +173,16 @@ def as_ids(ids: Iterable[object], *, field: str = "ids") -> Ids:
     return np.array(names, dtype=np.str_) if names else np.empty(0, dtype="<U1")
 
 
+def find_ids(wanted: Ids, among: Ids) -> tuple[Positions, NDArray[np.bool_]]:
+    """Where each wanted id lies among the others, and which are missing there (their position means nothing)."""
+    if len(among) == 0:
+        return np.zeros(len(wanted), dtype=np.int64), np.ones(len(wanted), dtype=bool)
+    order = np.argsort(among, kind="stable")
+    names = among[order]
+    found = np.minimum(np.searchsorted(names, wanted), len(names) - 1)
+    return order[found], names[found] != wanted
+
+
 def _id(value: object, field: str) -> str:
     if isinstance(value, str | np.str_):
         return str(value)

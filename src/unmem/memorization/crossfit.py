@@ -7,21 +7,26 @@ never saw example i. After cleanlab's out-of-sample predictions (Northcutt et al
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import zipfile
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 from torch import nn
 
-from unmem.data import Examples, Ids
-from unmem.ensembles import fold_masks, log_odds, train_members
+from unmem.data import Examples, Ids, as_ids, find_ids
+from unmem.ensembles import Ensemble, fold_masks, log_odds, train_members
+from unmem.errors import UserError
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
+from unmem.store import atomic_path
 from unmem.training import predict
 
 
@@ -38,6 +43,60 @@ class CrossFit:
     phi: NDArray[np.float32]
     seconds: float
     settings: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, ids: Iterable[object]) -> CrossFit:
+        """The predictions of these examples, in the order given. Raises `UserError` for those it does not hold."""
+        wanted = as_ids(ids)
+        found, missing = find_ids(wanted, self.ids)
+        if missing.any():
+            raise UserError(
+                "crossfit",
+                None,
+                f"has no prediction for {int(missing.sum()):,} of the ids, such as {str(wanted[missing][0])!r}",
+                "make a cross-fit of the training set that they are from; it is made anew once they were forgotten",
+            )
+        return self._at(found)
+
+    def without(self, ids: Iterable[object]) -> CrossFit:
+        """All but the predictions of these examples: what may be kept once they are forgotten."""
+        return self._at(np.flatnonzero(~np.isin(self.ids, as_ids(ids))))
+
+    def save(self, path: Path) -> None:
+        """One `.npz` file, whole or not there."""
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                ids=self.ids,
+                log_probs=self.log_probs,
+                margin=self.margin,
+                phi=self.phi,
+                facts=json.dumps({"seconds": self.seconds, "settings": self.settings}),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> CrossFit:
+        """Predictions that `save` wrote."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                facts = json.loads(str(file["facts"]))
+                arrays = {name: file[name] for name in ("ids", "log_probs", "margin", "phi")}
+        except FileNotFoundError as error:
+            raise UserError("--crossfit", str(path), "no such file", "make it with unmem prepare") from error
+        except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise UserError("--crossfit", str(path), "not a cross-fit", "make one with unmem prepare") from error
+        return cls(**arrays, **facts)
+
+    def _at(self, where: NDArray[np.int64]) -> CrossFit:
+        return replace(
+            self,
+            ids=self.ids[where],
+            log_probs=self.log_probs[where],
+            margin=self.margin[where],
+            phi=self.phi[where],
+        )
 
     def scores(self) -> Scores:
         """−margin of the out-of-fold prediction: how wrong a model is on an example that it never saw."""
@@ -86,4 +145,24 @@ def crossfit(
         phi=members.train.phi[fold, rows],
         seconds=sum(members.seconds),
         settings=members.settings | {"folds": folds, "seed": seed},
+    )
+
+
+def out_of_sample(members: Ensemble) -> CrossFit:
+    """The same from an ensemble that kept its logits: for each example, the mean over the members that never saw it
+    (of probabilities, of the margin and of phi). Raises `UserError` if some example was in every member."""
+    if members.logits is None:
+        raise UserError("members", None, "kept no logits", "train them with keep_logits=True")
+    out = ~members.kept
+    if not out.any(axis=0).all():
+        raise UserError("members", len(members), "some examples were in all of them", "use balanced masks")
+    weights = out / out.sum(axis=0)
+    probs = np.einsum("kn,knc->nc", weights, np.exp(log_softmax(members.logits, axis=2)))
+    return CrossFit(
+        ids=members.train.ids,
+        log_probs=np.log(np.maximum(probs, np.finfo(np.float32).tiny)).astype(np.float32),
+        margin=(weights * members.train.margin).sum(axis=0).astype(np.float32),
+        phi=(weights * members.train.phi).sum(axis=0).astype(np.float32),
+        seconds=sum(members.seconds),
+        settings=members.settings,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unmem.data import Ids, as_ids
+from unmem.data import Ids, as_ids, find_ids
 from unmem.errors import UserError, nearest
 from unmem.store import atomic_path
 
@@ -46,10 +46,7 @@ class Scores:
         wanted = as_ids(ids)
         if len(self) == 0:
             raise UserError("scores", self.name, "there is no value at all", "score some examples first")
-        order = np.argsort(self.ids, kind="stable")
-        names = self.ids[order]
-        found = np.minimum(np.searchsorted(names, wanted), len(names) - 1)
-        missing = names[found] != wanted
+        found, missing = find_ids(wanted, self.ids)
         if missing.any():
             raise UserError(
                 "scores",
@@ -57,7 +54,7 @@ class Scores:
                 f"has no value for {int(missing.sum()):,} of the ids, such as {str(wanted[missing][0])!r}",
                 "score the same training set that the ids are from",
             )
-        return self.values[order[found]]
+        return self.values[found]
 
     def top(self, n: int) -> Ids:
         """Ids of the n most memorized examples, most memorized first; examples without a value never count."""
@@ -100,6 +97,12 @@ class Scores:
         distance = np.abs(self.of(rest) - centre)
         nearest_first = np.argsort(distance, kind="stable")[:n]
         return {"low": low, "medium": rest[np.sort(nearest_first)], "high": high}
+
+    def shuffled(self, *, seed: int) -> Scores:
+        """The same values dealt out to the ids at random: a score that knows nothing, as a control."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        settings = {"shuffled": self.name, "seed": seed}
+        return Scores("shuffle", self.ids, self.values[order], settings=settings)
 
     def auroc(self, positives: Iterable[object]) -> float:
         """How well a large value marks `positives`: the chance that one of them outranks another example.

@@ -1,22 +1,48 @@
 """Making a model forget: the problem, and one unlearner a file."""
 
+from unmem.unlearning.bad_teacher import BadTeacher
+from unmem.unlearning.continual import Served, serve
 from unmem.unlearning.finetune import FineTune
+from unmem.unlearning.influence import Influence
+from unmem.unlearning.l1_sparse import L1Sparse
+from unmem.unlearning.matching import CrossFitMatching
+from unmem.unlearning.neggrad import NegGrad
 from unmem.unlearning.neggrad_plus import NegGradPlus
 from unmem.unlearning.nothing import Nothing
 from unmem.unlearning.problem import Problem
+from unmem.unlearning.random_label import RandomLabel
 from unmem.unlearning.retrain import Retrain
 from unmem.unlearning.rum import RUM
-from unmem.unlearning.unlearner import GradientUnlearner, Unlearner, recompute_batchnorm, settings_of
+from unmem.unlearning.salun import SalUn
+from unmem.unlearning.scrub import SCRUB
+from unmem.unlearning.ssd import SSD
+from unmem.unlearning.tune import Trial, Tuned, tune
+from unmem.unlearning.unlearner import GradientUnlearner, Setting, Unlearner, recompute_batchnorm, settings_of
 
 __all__ = [
     "RUM",
+    "SCRUB",
+    "SSD",
+    "BadTeacher",
+    "CrossFitMatching",
     "FineTune",
     "GradientUnlearner",
+    "Influence",
+    "L1Sparse",
+    "NegGrad",
     "NegGradPlus",
     "Nothing",
     "Problem",
+    "RandomLabel",
     "Retrain",
+    "SalUn",
+    "Served",
+    "Setting",
+    "Trial",
+    "Tuned",
     "Unlearner",
     "recompute_batchnorm",
+    "serve",
     "settings_of",
+    "tune",
 ]

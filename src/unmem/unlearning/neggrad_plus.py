@@ -7,18 +7,17 @@ Source: Kurmanji et al. 2023 (arXiv 2302.09880); settings from arXiv 2410.16516.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unmem.data import Examples
 from unmem.errors import UserError
 from unmem.training import Batch, Observer
+from unmem.unlearning.batches import cycle
 from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import GradientUnlearner
 
@@ -45,9 +44,7 @@ class NegGradPlus(GradientUnlearner):
     def __call__(
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
     ) -> nn.Module:
-        alpha = self.alpha
-        if alpha is None:
-            alpha = len(problem.retain) / (len(problem.retain) + len(problem.forget))
+        alpha = self.alpha_for(problem)
         forget_batches = cycle(problem.forget, problem.recipe.batch_size, seed=seed)
 
         def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -61,12 +58,14 @@ class NegGradPlus(GradientUnlearner):
 
         return self.run(model, problem, seed=seed, objective=objective, observers=observers)
 
+    def alpha_for(self, problem: Problem) -> float:
+        if self.alpha is not None:
+            return self.alpha
+        return len(problem.retain) / (len(problem.retain) + len(problem.forget))
 
-def cycle(examples: Examples, batch_size: int, *, seed: int) -> Iterator[Batch]:
-    """Batches without end: every example once a round, in a new random order each round."""
-    order = torch.Generator().manual_seed(seed)
-    chunks = -(-len(examples) // batch_size)
-    for _ in count():
-        permutation = torch.randperm(len(examples), generator=order).to(examples.device)
-        for index in permutation.tensor_split(chunks):
-            yield Batch(index, *examples.batch(index))
+    def effort(self, problem: Problem) -> float:
+        return 1 + min(1.0, len(problem.forget) / problem.recipe.batch_size)
+
+    def stronger(self, problem: Problem, factor: float) -> Self:
+        """1 − α times `factor`, with α kept at 0.5 or more."""
+        return replace(self, alpha=max(0.5, 1 - factor * (1 - self.alpha_for(problem))))

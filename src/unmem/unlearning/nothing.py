@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import nn
 
 from unmem.training import Observer
 from unmem.unlearning.problem import Problem
+from unmem.unlearning.unlearner import Setting
 
 
 @dataclass(frozen=True)
@@ -23,3 +24,9 @@ class Nothing:
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
     ) -> nn.Module:
         return copy.deepcopy(model)
+
+    def cost(self, problem: Problem) -> float:
+        return 0.0
+
+    def tuned(self, problem: Problem, setting: Setting) -> Self:
+        return self

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import nn
 
 from unmem.training import Observer, train
 from unmem.unlearning.problem import Problem
+from unmem.unlearning.unlearner import Setting
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,9 @@ class Retrain:
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
     ) -> nn.Module:
         return train(problem.recipe, problem.retain, seed=seed, observers=observers)
+
+    def cost(self, problem: Problem) -> float:
+        return 1.0
+
+    def tuned(self, problem: Problem, setting: Setting) -> Self:
+        return self

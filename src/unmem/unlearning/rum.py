@@ -8,18 +8,18 @@ Source: Zhao et al. 2024 (arXiv 2406.01257); with proxies in place of the exact 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from torch import nn
 
 from unmem.data import Ids
-from unmem.errors import UserError, one_of
+from unmem.errors import DivergedError, UserError, one_of
 from unmem.memorization import Scores
 from unmem.training import Observer
 from unmem.unlearning.problem import Problem
-from unmem.unlearning.unlearner import Unlearner, settings_of
+from unmem.unlearning.unlearner import Setting, Unlearner, settings_of
 
 Order = Literal["low-to-high", "high-to-low"]
 Pending = Literal["retain", "exclude"]
@@ -29,8 +29,12 @@ Pending = Literal["retain", "exclude"]
 class RUM:
     """An unlearner over unlearners.
 
-    scores: what refines the forget set into `len(steps)` parts of equal size, larger = more memorized.
-    steps: one unlearner a part, for the part first in order first. RUM^F is the same one at each step (`RUM.uniform`).
+    scores: what refines the forget set into `len(steps)` parts, larger = more memorized.
+    steps: one unlearner a part, for the part first in order first; a RUM may be a step of another. RUM^F is the same
+        unlearner at each step (`RUM.uniform`).
+    thresholds: None cuts parts of equal size, which are the papers' own where the forget set was made of equal groups
+        of low, medium and high scores; else one value fewer than steps, between which the parts lie. A part without
+        an example is passed over.
     order: "low-to-high" memorization, as in the paper, or the reverse.
     pending: "retain" keeps parts not yet forgotten in the retain set of earlier steps, as the paper's code does;
         "exclude" leaves them out. With "retain" the pending parts are trained on between steps, so the model between
@@ -42,35 +46,67 @@ class RUM:
     steps: Sequence[Unlearner]
     order: Order = "low-to-high"
     pending: Pending = "retain"
+    thresholds: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         one_of("order", self.order, get_args(Order))
         one_of("pending", self.pending, get_args(Pending))
         if len(self.steps) == 0:
             raise UserError("steps", None, "RUM needs at least one step", "give one unlearner for each part")
+        if self.thresholds is not None and len(self.thresholds) != len(self.steps) - 1:
+            raise UserError(
+                "thresholds",
+                list(self.thresholds),
+                f"{len(self.steps)} steps need {len(self.steps) - 1} of them",
+                "give one value between each two parts",
+            )
 
     @classmethod
     def uniform(cls, scores: Scores, unlearner: Unlearner, *, parts: int = 3) -> RUM:
         """RUM^F: one algorithm for every part."""
         return cls(scores, [unlearner] * parts)
 
+    def shuffled(self, *, seed: int = 0) -> RUM:
+        """The control for refinement: the same steps on random parts, as large (on average, with thresholds)."""
+        return replace(self, scores=self.scores.shuffled(seed=seed))
+
+    def vanilla(self) -> Unlearner:
+        """The control without refinement: the last step, which is meant for the most memorized, on all of the set."""
+        return self.steps[-1] if self.order == "low-to-high" else self.steps[0]
+
     def __call__(
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
     ) -> nn.Module:
         parts = self.refine(problem)
         for k, (part, unlearner) in enumerate(zip(parts, self.steps, strict=True)):
+            if len(part) == 0:
+                continue
             others = parts[:k] if self.pending == "retain" else parts[:k] + parts[k + 1 :]
             step = problem.part(part, without=_join(others))
             # Each step after the first has a seed of its own: with one for all, each would draw the same batches.
-            model = unlearner(model, step, seed=_step_seed(seed, k), observers=observers)
+            try:
+                model = unlearner(model, step, seed=_step_seed(seed, k), observers=observers)
+            except DivergedError as error:
+                raise error.during(f"step {k + 1} ({unlearner.name})") from error
         return model
 
     def refine(self, problem: Problem) -> list[Ids]:
         """The parts of the forget set, in the order in which they are unlearned."""
-        parts = self.scores.parts(len(self.steps), among=problem.forget.ids)
+        ids = problem.forget.ids
+        if self.thresholds is None:
+            parts = self.scores.parts(len(self.steps), among=ids)
+        else:
+            parts = self.scores.cut(self.thresholds, among=ids)
         # Within a part the order of the request: a part that is all of it is then the very same problem.
-        parts = [problem.forget.ids[np.isin(problem.forget.ids, part)] for part in parts]
+        parts = [ids[np.isin(ids, part)] for part in parts]
         return parts if self.order == "low-to-high" else parts[::-1]
+
+    def cost(self, problem: Problem) -> float:
+        parts = self.refine(problem)
+        return sum(step.cost(problem) for part, step in zip(parts, self.steps, strict=True) if len(part))
+
+    def tuned(self, problem: Problem, setting: Setting) -> RUM:
+        return replace(self, steps=[step.tuned(problem, setting) for step in self.steps])
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -78,6 +114,7 @@ class RUM:
             "steps": [settings_of(step) for step in self.steps],
             "order": self.order,
             "pending": self.pending,
+            "thresholds": None if self.thresholds is None else list(self.thresholds),
         }
 
 

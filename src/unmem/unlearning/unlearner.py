@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
 import torch
 from torch import nn
@@ -13,8 +14,17 @@ from torch import nn
 from unmem.data import Examples
 from unmem.errors import one_of
 from unmem.recipe import Recipe, Schedule
-from unmem.training import Objective, Observer, cross_entropy, evaluating, fit
+from unmem.training import Objective, Observer, Pass, cross_entropy, evaluating, fit_epochs
 from unmem.unlearning.problem import Problem
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to change an unlearner: factors on the weight with which it forgets and on its learning rate, its epochs."""
+
+    strength: float = 1.0
+    rate: float = 1.0
+    epochs: int | None = None
 
 
 @runtime_checkable
@@ -30,6 +40,14 @@ class Unlearner(Protocol):
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
     ) -> nn.Module: ...
 
+    def cost(self, problem: Problem) -> float:
+        """About how long it takes, in trainings of the original; counted from passes over examples, not measured."""
+        ...
+
+    def tuned(self, problem: Problem, setting: Setting) -> Self:
+        """The same unlearner with some of its fields changed; what it does not have is left alone."""
+        ...
+
 
 def settings_of(unlearner: Unlearner) -> dict[str, Any]:
     """The name and fields of an unlearner as plain values, for results and files."""
@@ -39,31 +57,61 @@ def settings_of(unlearner: Unlearner) -> dict[str, Any]:
 
 
 BatchNorm = Literal["recompute", "keep"]
+SHORT = 0.15  # share of the original's epochs where an unlearner does not say how many
+Projection = Callable[[nn.Module], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientUnlearner:
     """Unlearning by some epochs of SGD. Batch size, momentum, weight decay and precision are the original's.
 
-    epochs: passes over the retain set. schedule: how the learning rate falls to 0.
+    epochs: passes over the retain set; None is 15% of the original's, rounded up.
+    schedule: how the learning rate falls to 0.
     lr: peak learning rate; None takes `lr_share` of the original's, so that it suits the model at hand.
     batchnorm: "recompute" takes the running statistics anew from the retain set at the end, since those of the
         original carry the forget set; "keep" leaves them as training left them.
     """
 
     lr_share: ClassVar[float] = 1.0
-    epochs: int
+    epochs: int | None
     lr: float | None = None
     schedule: Schedule = "cosine"
     batchnorm: BatchNorm = "recompute"
 
     def __post_init__(self) -> None:
         one_of("batchnorm", self.batchnorm, get_args(BatchNorm))
-        Recipe(epochs=self.epochs, lr=1.0 if self.lr is None else self.lr, schedule=self.schedule)  # refuses bad values
+        epochs = 1 if self.epochs is None else self.epochs
+        Recipe(epochs=epochs, lr=1.0 if self.lr is None else self.lr, schedule=self.schedule)  # refuses bad values
 
     def recipe(self, problem: Problem) -> Recipe:
         lr = self.lr_share * problem.recipe.lr if self.lr is None else self.lr
-        return replace(problem.recipe, epochs=self.epochs, lr=lr, schedule=self.schedule)
+        return replace(problem.recipe, epochs=self.epochs_for(problem), lr=lr, schedule=self.schedule)
+
+    def epochs_for(self, problem: Problem) -> int:
+        """The epochs of this run: as given, or a share of the original's, rounded up."""
+        return math.ceil(SHORT * problem.recipe.epochs) if self.epochs is None else self.epochs
+
+    def cost(self, problem: Problem) -> float:
+        return self.epochs_for(problem) * self.effort(problem) / max(1, problem.recipe.epochs)
+
+    def effort(self, problem: Problem) -> float:
+        """Examples that an epoch trains on, for each retained one."""
+        return 1.0
+
+    def tuned(self, problem: Problem, setting: Setting) -> Self:
+        usual = self.epochs_for(problem)
+        epochs = usual if setting.epochs is None else setting.epochs
+        stronger = self.stronger(problem, setting.strength)
+        # A shorter run goes as far by a higher rate, but never one above that of the original training.
+        rate = setting.rate * stronger.recipe(problem).lr * max(1.0, usual / max(1, epochs))
+        return stronger.shortened(epochs, lr=min(rate, max(problem.recipe.lr, stronger.recipe(problem).lr)))
+
+    def shortened(self, epochs: int, *, lr: float) -> Self:
+        return replace(self, epochs=epochs, lr=lr)
+
+    def stronger(self, problem: Problem, factor: float) -> Self:
+        """The weight with which it forgets, times `factor`; by itself that is the learning rate."""
+        return replace(self, lr=factor * self.recipe(problem).lr)
 
     def run(
         self,
@@ -72,20 +120,41 @@ class GradientUnlearner:
         *,
         seed: int,
         objective: Objective = cross_entropy,
+        examples: Examples | None = None,
+        project: Projection | None = None,
         observers: Sequence[Observer] = (),
     ) -> nn.Module:
-        """Epochs over the retain set on a copy of `model`, minimising `objective`."""
-        new = fit(
-            copy.deepcopy(model),
-            problem.retain,
+        """Epochs over `examples` (the retain set by default) on a copy of `model`, minimising `objective`."""
+        chosen = problem.retain if examples is None else examples
+        epochs = [[Pass(chosen, objective)]] * self.epochs_for(problem)
+        return self.run_epochs(model, problem, epochs, seed=seed, project=project, observers=observers)
+
+    def run_epochs(
+        self,
+        model: nn.Module,
+        problem: Problem,
+        epochs: Sequence[Sequence[Pass]],
+        *,
+        seed: int,
+        project: Projection | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> nn.Module:
+        """Epochs of several passes each, on a copy of `model`. project: given that copy, what to do after each step."""
+        new = copy.deepcopy(model)
+        fit_epochs(
+            new,
+            epochs,
             self.recipe(problem),
             seed=seed,
-            objective=objective,
             observers=observers,
+            project=None if project is None else lambda: project(new),
         )
-        if self.batchnorm == "recompute":
-            recompute_batchnorm(new, problem.retain)
+        self.finish(new, problem)
         return new
+
+    def finish(self, model: nn.Module, problem: Problem) -> None:
+        if self.batchnorm == "recompute":
+            recompute_batchnorm(model, problem.retain)
 
 
 @torch.no_grad()

@@ -1,0 +1,77 @@
+"""Bad Teacher: imitate the original on the retain set and a network that knows nothing on the forget set.
+
+    minimise  mean over R' ∪ S of KL(t_i ‖ student),  t_i by the original on R', by a random network on S
+
+Source: Chundawat et al. 2023 (arXiv 2205.08096), with R' a random share of the retain set.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unmem.data import stratified_sample
+from unmem.errors import UserError
+from unmem.training import Batch, Observer, predict
+from unmem.unlearning.losses import divergence
+from unmem.unlearning.problem import Problem
+from unmem.unlearning.unlearner import GradientUnlearner
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadTeacher(GradientUnlearner):
+    """retain_share: the share of the retain set that is imitated, in (0, 1].
+
+    Defaults: the source's 30% of the retain set; 5 epochs over it and the forget set at a tenth of the original's
+    peak rate, gentle because the targets of the forget set are far from what the model says.
+    """
+
+    name: ClassVar[str] = "bad-teacher"
+    lr_share: ClassVar[float] = 0.1
+    epochs: int = 5
+    retain_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.retain_share <= 1:
+            raise UserError("retain_share", self.retain_share, "lies in (0, 1]", "give one such as 0.3")
+
+    def __call__(
+        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+    ) -> nn.Module:
+        kept = stratified_sample(problem.retain, max(1, round(self.retain_share * len(problem.retain))), seed=seed)
+        train = problem.data.train
+        examples = train.at(np.sort(train.positions(np.concatenate([kept.ids, problem.forget.ids]))))
+        teacher = predict(model, examples).clone()  # a tensor of inference cannot be written to
+        teacher[examples.positions(problem.forget.ids)] = predict(ignorant(model, seed=seed), problem.forget)
+
+        def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+            logits: Tensor = model(batch.inputs)
+            return divergence(teacher[batch.index], logits), logits
+
+        return self.run(model, problem, seed=seed, objective=objective, examples=examples, observers=observers)
+
+    def effort(self, problem: Problem) -> float:
+        return self.retain_share + len(problem.forget) / len(problem.retain)
+
+
+def ignorant(model: nn.Module, *, seed: int) -> nn.Module:
+    """A copy with fresh weights; parameters of layers that cannot draw their own are shuffled within each tensor."""
+    new = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for layer in new.modules():
+            fresh: Any = getattr(layer, "reset_parameters", None)
+            if callable(fresh):
+                fresh()
+            else:
+                for parameter in layer.parameters(recurse=False):
+                    order = torch.randperm(parameter.numel(), device=parameter.device)
+                    parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return new

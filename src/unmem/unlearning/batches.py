@@ -1,0 +1,21 @@
+"""Batches of the forget set beside those of the retain set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import torch
+
+from unmem.data import Examples
+from unmem.training import Batch
+
+
+def cycle(examples: Examples, batch_size: int, *, seed: int) -> Iterator[Batch]:
+    """Batches without end: every example once a round, in a new random order each round."""
+    order = torch.Generator().manual_seed(seed)
+    chunks = -(-len(examples) // batch_size)
+    for _ in count():
+        permutation = torch.randperm(len(examples), generator=order).to(examples.device)
+        for index in permutation.tensor_split(chunks):
+            yield Batch(index, *examples.batch(index))

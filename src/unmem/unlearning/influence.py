@@ -1,0 +1,255 @@
+"""Influence unlearning: one Newton-like step to where training without the forget set would have led.
+
+    θ' = θ + (|S| / |R|) · (C_R + λI)⁻¹ · (∇CE(S) + w·θ)
+
+C_R is a curvature matrix of the mean loss on the retain set, w the weight decay of the training. Where the loss is
+quadratic, C its Hessian, λ = w and θ the optimum, this is exactly the model retrained without S.
+Sources: Koh & Liang 2017; Izzo et al. 2021 (arXiv 2002.10077); the empirical Fisher matrix in place of the Hessian as
+in WoodFisher, Singh & Alistarh 2020 (arXiv 2004.14340). The code around WoodFisher applies its recursion to one vector
+and drops the terms between examples; here the linear system is solved by conjugate gradients, with products of the
+matrix and a vector only.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vjp
+from torch.nn import functional as F
+
+from unmem.data import Examples, stratified_sample
+from unmem.errors import DivergedError, UserError, one_of, whole_number
+from unmem.training import Observer, evaluating, evaluation_batch, predict
+from unmem.unlearning.problem import Problem
+from unmem.unlearning.unlearner import BatchNorm, Setting, recompute_batchnorm
+
+Matrix = Literal["fisher", "gauss-newton"]
+Vector = dict[str, Tensor]  # by parameter, in its shape
+P = TypeVar("P")
+HALVINGS = 30  # of a step that is not to be trusted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Influence:
+    """matrix: "fisher", the mean of g gᵀ over examples (WoodFisher), or "gauss-newton", the mean of Jᵀ H J.
+    damping: λ; None takes the original's weight decay, whose part of the Hessian it is. scale: times the whole step.
+    trust: a step is halved until it raises the mean loss on the samples by no more than this, in nats: a network is
+        quadratic only near by. None never shortens.
+    samples: retain examples that make the matrix. iterations: of conjugate gradients at most.
+
+    Defaults: the 1,000 samples of WoodFisher, but the Gauss-Newton matrix: where a model fits its data, gradients and
+    with them the Fisher matrix nearly vanish, and the step goes astray.
+    """
+
+    name: ClassVar[str] = "influence"
+    matrix: Matrix = "gauss-newton"
+    damping: float | None = None
+    scale: float = 1.0
+    trust: float | None = 0.05
+    samples: int = 1000
+    iterations: int = 20
+    batchnorm: BatchNorm = "recompute"
+
+    def __post_init__(self) -> None:
+        one_of("matrix", self.matrix, get_args(Matrix))
+        one_of("batchnorm", self.batchnorm, get_args(BatchNorm))
+        for field, value in (("samples", self.samples), ("iterations", self.iterations)):
+            whole_number(field, value)
+            if value < 1:
+                raise UserError(field, value, "must be at least 1", "give a larger number")
+        if self.damping is not None and not self.damping > 0:
+            raise UserError("damping", self.damping, "must be positive", "give one such as 5e-4")
+
+    def __call__(
+        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+    ) -> nn.Module:
+        new = copy.deepcopy(model).eval()
+        decay = problem.recipe.weight_decay
+        damping = self.damping if self.damping is not None else max(decay, 1e-8)
+        product = fisher_product if self.matrix == "fisher" else gauss_newton_product
+        chosen = stratified_sample(problem.retain, min(self.samples, len(problem.retain)), seed=seed)
+        step = removal_step(
+            new,
+            problem.forget,
+            chosen,
+            share=len(problem.forget) / len(problem.retain),
+            product=product,
+            loss=cross_entropies,
+            decay=decay,
+            damping=damping,
+            iterations=self.iterations,
+        )
+        if not all(bool(torch.isfinite(value).all()) for value in step.values()):
+            raise DivergedError("damping", damping, "the step is not finite", "use a larger damping")
+        self._move(new, step, chosen)
+        if self.batchnorm == "recompute":
+            recompute_batchnorm(new, problem.retain)
+        return new
+
+    @torch.no_grad()
+    def _move(self, model: nn.Module, step: Vector, sample: Examples) -> None:
+        """Add the step, or as much of it as is to be trusted, to the parameters in place."""
+        start = {name: value.clone() for name, value in trainable(model).items()}
+        allowed = None if self.trust is None else _mean_loss(model, sample) + self.trust
+        length = self.scale
+        for _ in range(HALVINGS):
+            for name, parameter in model.named_parameters():
+                if name in step:
+                    parameter.copy_(start[name] + length * step[name])
+            if allowed is None or _mean_loss(model, sample) <= allowed:
+                return
+            length /= 2
+
+    def cost(self, problem: Problem) -> float:
+        samples = min(self.samples, len(problem.retain))
+        return 2 * self.iterations * samples / (len(problem.retain) * max(1, problem.recipe.epochs))
+
+    def tuned(self, problem: Problem, setting: Setting) -> Self:
+        return replace(self, scale=setting.strength * self.scale)
+
+
+# Loss of each example, [B], from logits [B, C] and labels [B].
+Losses = Callable[[Tensor, Tensor], Tensor]
+# (model, examples, losses, vector) -> curvature matrix times vector.
+Product = Callable[[nn.Module, Examples, Losses, Vector], Vector]
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def removal_step(
+    model: nn.Module,
+    forget: Examples,
+    sample: Examples,
+    *,
+    share: float,
+    product: Product,
+    loss: Losses,
+    decay: float,
+    damping: float,
+    iterations: int,
+) -> Vector:
+    """share · (C + damping · I)⁻¹ · (gradient of the mean loss on `forget` + decay · θ), C from `sample`."""
+    parameters = trainable(model)
+    with evaluating(model):
+        gradient = _over_batches(
+            model, forget, lambda f, labels: _pulled_back(f, parameters, _slopes(loss, labels, len(forget)))
+        )
+        right = {name: gradient[name] + decay * parameters[name] for name in parameters}
+
+        def apply(vector: Vector) -> Vector:
+            curved = product(model, sample, loss, vector)
+            return {name: curved[name] + damping * vector[name] for name in vector}
+
+        solved = conjugate_gradients(apply, right, iterations=iterations)
+    return {name: share * value for name, value in solved.items()}
+
+
+def fisher_product(model: nn.Module, examples: Examples, loss: Losses, vector: Vector) -> Vector:
+    """Mean over examples of g (gᵀ v), g the gradient of an example's loss."""
+    parameters = trainable(model)
+
+    def of_batch(logits: Callable[[Vector], Tensor], labels: Tensor) -> Vector:
+        def losses(at: Vector) -> Tensor:
+            return loss(logits(at), labels)
+
+        _, along = _forward(losses, parameters, vector)
+        return _pulled_back(losses, parameters, lambda _: along / len(examples))
+
+    return _over_batches(model, examples, of_batch)
+
+
+def gauss_newton_product(model: nn.Module, examples: Examples, loss: Losses, vector: Vector) -> Vector:
+    """Mean over examples of Jᵀ H (J v), J of the logits by the parameters, H of the loss by the logits."""
+    parameters = trainable(model)
+
+    def of_batch(logits: Callable[[Vector], Tensor], labels: Tensor) -> Vector:
+        at, along = _forward(logits, parameters, vector)
+
+        ones = torch.ones_like(labels, dtype=at.dtype)
+        _, curved = _forward(lambda z: _slope(loss, z, labels, ones), at, along)
+        return _pulled_back(logits, parameters, lambda _: curved / len(examples))
+
+    return _over_batches(model, examples, of_batch)
+
+
+def conjugate_gradients(
+    apply: Callable[[Vector], Vector], right: Vector, *, iterations: int, tolerance: float = 1e-6
+) -> Vector:
+    """x with apply(x) = right, for a symmetric positive definite `apply`, to a relative residual of `tolerance`."""
+    x = {name: torch.zeros_like(value) for name, value in right.items()}
+    residual, direction = dict(right), dict(right)
+    size = start = _dot(residual, residual)
+    for _ in range(iterations):
+        if size <= tolerance**2 * start:
+            break
+        curved = apply(direction)
+        length = size / _dot(direction, curved)
+        x = {name: x[name] + length * direction[name] for name in x}
+        residual = {name: residual[name] - length * curved[name] for name in x}
+        previous, size = size, _dot(residual, residual)
+        direction = {name: residual[name] + size / previous * direction[name] for name in x}
+    return x
+
+
+def _mean_loss(model: nn.Module, examples: Examples) -> float:
+    return float(cross_entropies(predict(model, examples), examples.labels).mean())
+
+
+def trainable(model: nn.Module) -> Vector:
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _dot(a: Vector, b: Vector) -> float:
+    return float(sum((a[name].double() * b[name].double()).sum() for name in a))
+
+
+def _slopes(loss: Losses, labels: Tensor, n: int) -> Callable[[Tensor], Tensor]:
+    """The gradient of Σ loss / n by the logits."""
+    return lambda z: _slope(loss, z, labels, torch.full(labels.shape, 1 / n, dtype=z.dtype, device=z.device))
+
+
+def _slope(loss: Losses, z: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """The gradient by the logits z of the weighted sum of the losses."""
+
+    def losses(z: Tensor) -> Tensor:
+        return loss(z, labels)
+
+    return _pulled_back(losses, z, lambda _: weights)
+
+
+def _forward(f: Callable[[P], Tensor], at: P, along: P) -> tuple[Tensor, Tensor]:
+    """f at a point, and its derivative there in a direction."""
+    found: Any = jvp(f, (at,), (along,))
+    return found[0], found[1]
+
+
+def _pulled_back(f: Callable[[P], Tensor], at: P, weights: Callable[[Tensor], Tensor]) -> P:
+    """Jᵀ w with J of f at a point and w made from the value of f there."""
+    found: Any = vjp(f, at)
+    value, pull = found
+    return pull(weights(value))[0]
+
+
+def _over_batches(
+    model: nn.Module, examples: Examples, of_batch: Callable[[Callable[[Vector], Tensor], Tensor], Vector]
+) -> Vector:
+    """The sum over batches of a vector made from (parameters -> logits of the batch) and the labels of the batch."""
+    total = {name: torch.zeros_like(p) for name, p in trainable(model).items()}
+    index = torch.arange(len(examples), device=examples.device)
+    for chunk in index.split(evaluation_batch(examples)):
+        inputs, labels = examples.batch(chunk)
+
+        def logits(at: Vector, inputs: Tensor = inputs) -> Tensor:
+            found: Any = functional_call(model, at, (inputs,))
+            return found
+
+        for name, value in of_batch(logits, labels).items():
+            total[name] += value
+    return total

@@ -1,0 +1,100 @@
+"""Cross-fit matching: pull each forgotten example to what a model that never saw it says of it.
+
+    minimise  CE(R) + λ · D(q_i, u(x_i)) over i in S,   q_i the out-of-fold prediction
+
+D is smooth-L1 between the log-odds of the true label, phi = log p_y − log(1 − p_y), or KL(q_i ‖ u(x_i)). Ascent has no
+end and random labels a wrong one; here the goal of every example is known, so the loss has its minimum where a model
+without the example would be. The cross-fit is made once and serves every later request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unmem.errors import UserError, one_of, whole_number
+from unmem.memorization import CrossFit
+from unmem.training import Batch, Observer
+from unmem.unlearning.batches import cycle
+from unmem.unlearning.losses import divergence, label_log_odds
+from unmem.unlearning.problem import Problem
+from unmem.unlearning.unlearner import GradientUnlearner
+
+Form = Literal["log-odds", "kl"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossFitMatching(GradientUnlearner):
+    """crossfit: out-of-fold predictions of at least the forget set. form: the distance, see above.
+    weight: λ; None is |S| / |R|, with which every example, retained or forgotten, weighs the same.
+    epochs: None is 15% of the original's, rounded up, so that the cost is the same share of any training.
+    forget_batch: forget examples in a step, beside a batch of retained ones.
+
+    Defaults: half of the original's peak rate, as for NegGrad+.
+    """
+
+    name: ClassVar[str] = "matching"
+    lr_share: ClassVar[float] = 0.5
+    crossfit: CrossFit
+    epochs: int | None = None
+    form: Form = "log-odds"
+    weight: float | None = None
+    forget_batch: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("form", self.form, get_args(Form))
+        if self.weight is not None and not self.weight >= 0:
+            raise UserError("weight", self.weight, "cannot be negative", "leave it out, or give one such as 0.1")
+        whole_number("forget_batch", self.forget_batch)
+        if self.forget_batch < 1:
+            raise UserError("forget_batch", self.forget_batch, "must be at least 1", "give one such as 32")
+
+    def __call__(
+        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+    ) -> nn.Module:
+        weight = self.weight_for(problem)
+        forget_batches = cycle(problem.forget, self.forget_batch, seed=seed)
+        distance = self._distance(problem)
+
+        def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+            forget = next(forget_batches)
+            logits: Tensor = model(torch.cat([batch.inputs, forget.inputs]))
+            retained, forgotten = logits.split([len(batch.labels), len(forget.labels)])
+            return F.cross_entropy(retained, batch.labels) + weight * distance(forgotten, forget), retained
+
+        return self.run(model, problem, seed=seed, objective=objective, observers=observers)
+
+    def weight_for(self, problem: Problem) -> float:
+        return len(problem.forget) / len(problem.retain) if self.weight is None else self.weight
+
+    def effort(self, problem: Problem) -> float:
+        return 1 + min(self.forget_batch, len(problem.forget)) / problem.recipe.batch_size
+
+    def stronger(self, problem: Problem, factor: float) -> Self:
+        return replace(self, weight=factor * self.weight_for(problem))
+
+    def _distance(self, problem: Problem) -> Callable[[Tensor, Batch], Tensor]:
+        """(logits of a forget batch, the batch) -> mean distance to its targets."""
+        targets = self.crossfit.take(problem.forget.ids)
+        device = problem.forget.device
+        if self.form == "kl":
+            log_probs = torch.from_numpy(targets.log_probs).to(device)
+            return lambda logits, batch: divergence(log_probs[batch.index], logits)
+        goals = torch.from_numpy(targets.phi).to(device)
+
+        def distance(logits: Tensor, batch: Batch) -> Tensor:
+            phi = label_log_odds(logits, batch.labels)
+            return F.smooth_l1_loss(phi, goals[batch.index])
+
+        return distance
+
+    def settings(self) -> dict[str, Any]:
+        """The fields as plain values, with those of the cross-fit in place of its predictions."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"crossfit": self.crossfit.settings}

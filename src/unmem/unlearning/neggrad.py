@@ -1,0 +1,41 @@
+"""NegGrad: ascend on the forget set alone.
+
+    minimise  −CE(S)
+
+Source: the standard baseline, e.g. Golatkar et al. 2020 (arXiv 1911.04933). Nothing holds the model where it was, so it
+is only safe in small steps: NegGrad+ is the form to use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from unmem.training import Batch, Observer, cross_entropy
+from unmem.unlearning.problem import Problem
+from unmem.unlearning.unlearner import GradientUnlearner
+
+
+@dataclass(frozen=True, kw_only=True)
+class NegGrad(GradientUnlearner):
+    """Defaults: 5 epochs, passes over the *forget* set, at a hundredth of the original's peak rate: the loss has no
+    minimum, so the rate alone bounds how far the model is driven."""
+
+    name: ClassVar[str] = "neggrad"
+    lr_share: ClassVar[float] = 0.01
+    epochs: int = 5
+
+    def __call__(
+        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+    ) -> nn.Module:
+        def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+            loss, logits = cross_entropy(model, batch)
+            return -loss, logits
+
+        return self.run(model, problem, seed=seed, objective=objective, examples=problem.forget, observers=observers)
+
+    def effort(self, problem: Problem) -> float:
+        return len(problem.forget) / len(problem.retain)

@@ -1,0 +1,57 @@
+"""Random label: train on everything, with wrong labels for the forget set.
+
+    minimise  CE on R ∪ S,  y_i for i in S drawn anew at each visit, uniformly from the classes other than its own
+
+Source: Golatkar et al. 2020 (arXiv 1911.04933); Graves et al. 2021 (arXiv 2010.10981).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unmem.training import Batch, Objective, Observer
+from unmem.unlearning.problem import Problem
+from unmem.unlearning.unlearner import GradientUnlearner
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomLabel(GradientUnlearner):
+    """Defaults: 5 epochs at the original's peak rate, the papers' lower end (5 to 10 epochs at 0.1). Labels are drawn
+    anew at each visit, as the source's code does each epoch: with one fixed draw the model would learn wrong labels by
+    heart instead of becoming unsure."""
+
+    name: ClassVar[str] = "random-label"
+    epochs: int = 5
+
+    def __call__(
+        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+    ) -> nn.Module:
+        objective = wrong_labels(problem, seed=seed)
+        return self.run(
+            model, problem, seed=seed, objective=objective, examples=problem.data.train, observers=observers
+        )
+
+    def effort(self, problem: Problem) -> float:
+        return len(problem.data.train) / len(problem.retain)
+
+
+def wrong_labels(problem: Problem, *, seed: int) -> Objective:
+    """Cross-entropy on batches of R ∪ S with the labels of S replaced by random other ones."""
+    train = problem.data.train
+    forgotten = torch.zeros(len(train), dtype=torch.bool, device=train.device)
+    forgotten[torch.as_tensor(train.positions(problem.forget.ids), device=train.device)] = True
+    random = torch.Generator().manual_seed(seed)
+
+    def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits: Tensor = model(batch.inputs)
+        shift = torch.randint(1, train.n_classes, batch.labels.shape, generator=random).to(train.device)
+        other = (batch.labels + shift) % train.n_classes
+        return F.cross_entropy(logits, torch.where(forgotten[batch.index], other, batch.labels)), logits
+
+    return objective

@@ -1,0 +1,96 @@
+"""SalUn: random labels for the forget set, learned only by the weights that the forget set depends on most.
+
+    mask = the share of weights with the largest |∇θ CE(S)|;  random label, moving only weights in the mask
+
+Source: Fan et al. 2024 (arXiv 2310.12508). Unlike the source's code, which masks gradients only, weights outside the
+mask do not decay either: they stay bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unmem.data import Examples
+from unmem.errors import UserError
+from unmem.training import Observer, evaluating, evaluation_batch
+from unmem.unlearning.problem import Problem
+from unmem.unlearning.random_label import wrong_labels
+from unmem.unlearning.unlearner import GradientUnlearner, Projection
+
+
+@dataclass(frozen=True, kw_only=True)
+class SalUn(GradientUnlearner):
+    """share: of all trainable weights together that may change, in (0, 1].
+
+    Defaults: half of the weights, as in the source; 5 epochs at the original's peak rate, as for random label.
+    """
+
+    name: ClassVar[str] = "salun"
+    epochs: int = 5
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.share <= 1:
+            raise UserError("share", self.share, "the share of weights lies in (0, 1]", "give one such as 0.5")
+
+    def __call__(
+        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+    ) -> nn.Module:
+        return self.run(
+            model,
+            problem,
+            seed=seed,
+            objective=wrong_labels(problem, seed=seed),
+            examples=problem.data.train,
+            project=keep_outside(saliency_mask(model, problem.forget, self.share), model),
+            observers=observers,
+        )
+
+    def effort(self, problem: Problem) -> float:
+        return len(problem.data.train) / len(problem.retain)
+
+
+def saliency_mask(model: nn.Module, forget: Examples, share: float) -> dict[str, Tensor]:
+    """By trainable parameter, booleans of its shape: the `share` of all weights with the largest |∇CE(S)|."""
+    gradient = mean_gradient(model, forget)
+    size = torch.cat([g.abs().flatten() for g in gradient.values()])
+    chosen = torch.zeros_like(size, dtype=torch.bool)
+    chosen[size.topk(max(1, round(share * len(size)))).indices] = True
+    pieces = chosen.split([g.numel() for g in gradient.values()])
+    return {name: piece.view_as(g) for (name, g), piece in zip(gradient.items(), pieces, strict=True)}
+
+
+def mean_gradient(model: nn.Module, examples: Examples) -> dict[str, Tensor]:
+    """By trainable parameter, the gradient of the mean cross-entropy over the examples, in evaluation mode."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    everything = torch.arange(len(examples), device=examples.device)
+    with evaluating(model):
+        for index in everything.split(evaluation_batch(examples)):
+            inputs, labels = examples.batch(index)
+            loss = F.cross_entropy(model(inputs), labels, reduction="sum") / len(examples)
+            gradients: Any = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            for name, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    total[name] += gradient
+    return total
+
+
+def keep_outside(mask: dict[str, Tensor], original: nn.Module) -> Projection:
+    """After each step, weights outside the mask take their value in `original` again."""
+    values = {name: p.detach().clone() for name, p in original.named_parameters() if name in mask}
+
+    @torch.no_grad()
+    def project(model: nn.Module) -> None:
+        for name, parameter in model.named_parameters():
+            if name in mask:
+                parameter.copy_(torch.where(mask[name], parameter, values[name]))
+
+    return project

@@ -1,0 +1,94 @@
+"""SSD, selective synaptic dampening: shrink the weights that matter much more to the forget set than to all data.
+
+    where I_S > a · I_D:   θ ← min(b · I_D / I_S, 1) · θ
+
+with I the diagonal of the empirical Fisher matrix, the mean over examples of the squared gradient of the loss.
+Source: Foster et al. 2024 (arXiv 2308.07707). The source's code squares the gradient of each batch's mean loss, so its
+importance depends on the batch size; here the gradients are squared by example.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from unmem.data import Examples
+from unmem.errors import UserError, one_of
+from unmem.training import Observer, evaluating
+from unmem.unlearning.problem import Problem
+from unmem.unlearning.unlearner import BatchNorm, Setting, recompute_batchnorm
+
+# Per-example gradients held at once, in numbers: 256 MB of float32.
+_GRADIENT_NUMBERS = 2**26
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSD:
+    """a: how many times more a weight must matter to the forget set than to all data to be dampened.
+    b: how strongly it is dampened, lower = more. Defaults: the source's, 10 and 1. No training: the cost is a pass
+        over the data for per-example gradients. batchnorm: as for the gradient methods.
+    """
+
+    name: ClassVar[str] = "ssd"
+    a: float = 10.0
+    b: float = 1.0
+    batchnorm: BatchNorm = "recompute"
+
+    def __post_init__(self) -> None:
+        one_of("batchnorm", self.batchnorm, get_args(BatchNorm))
+        for field, value in (("a", self.a), ("b", self.b)):
+            if not value > 0:
+                raise UserError(field, value, "must be positive", "give the source's 10 for a and 1 for b")
+
+    def __call__(
+        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+    ) -> nn.Module:
+        new = copy.deepcopy(model).eval()
+        forget, everything = (fisher_diagonal(new, examples) for examples in (problem.forget, problem.data.train))
+        with torch.no_grad():
+            for name, parameter in new.named_parameters():
+                if name in forget:
+                    chosen = forget[name] > self.a * everything[name]
+                    factor = (self.b * everything[name] / forget[name]).clamp(max=1)
+                    parameter.copy_(torch.where(chosen, factor * parameter, parameter))
+        if self.batchnorm == "recompute":
+            recompute_batchnorm(new, problem.retain)
+        return new
+
+    def cost(self, problem: Problem) -> float:
+        # A gradient for each example is about three times the work of a batch's.
+        return 3 * (1 + len(problem.forget) / len(problem.data.train)) / max(1, problem.recipe.epochs)
+
+    def tuned(self, problem: Problem, setting: Setting) -> Self:
+        return replace(self, a=self.a / setting.strength)
+
+
+def fisher_diagonal(model: nn.Module, examples: Examples) -> dict[str, Tensor]:
+    """By trainable parameter, the mean over examples of the squared gradient of the loss, in evaluation mode."""
+    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    gradients = example_gradients(model)
+    numbers = sum(p.numel() for p in parameters.values())
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    index = torch.arange(len(examples), device=examples.device)
+    with evaluating(model):
+        for chunk in index.split(max(1, min(128, _GRADIENT_NUMBERS // numbers))):
+            for name, gradient in gradients(parameters, *examples.batch(chunk)).items():
+                total[name] += gradient.square().sum(0)
+    return {name: value / len(examples) for name, value in total.items()}
+
+
+def example_gradients(model: nn.Module) -> Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]:
+    """(parameters, inputs [B, ...], labels [B]) -> by parameter, the gradient of each example's loss, [B, ...]."""
+
+    def loss(parameters: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
+        logits: Any = functional_call(model, parameters, (one[None],))
+        return F.cross_entropy(logits, label[None])
+
+    return vmap(grad(loss), in_dims=(None, 0, 0))

@@ -1,0 +1,189 @@
+"""Settings for an unlearner, found without retraining and without the test set.
+
+The goal is the out-of-sample forecast: models that never saw the forget set (the cross-fit) say how many of its
+examples a retrained model would get right, and how sure it would be; the holdout should be as accurate as before.
+
+    closeness = (1 − |Δaccuracy on S|) · (1 − |Δmean confidence on S|) · (1 − |Δaccuracy on the holdout|)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from unmem.data import Examples
+from unmem.errors import DivergedError, UserError
+from unmem.memorization import CrossFit
+from unmem.training import Observer, predict
+from unmem.unlearning.problem import Problem
+from unmem.unlearning.unlearner import Setting, Unlearner
+
+STEP = 4.0  # factor on the strength from one trial to the next, until the forecast lies between two
+LOWER_RATE = 0.3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting tried. too_well: how much better the model still knows the forget set than it should, negative =
+    worse. closeness: 1 = the forecast was met. cost: in trainings of the original, as counted."""
+
+    setting: Setting
+    closeness: float
+    too_well: float
+    cost: float
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """The unlearner of the best trial, the model it made, and all trials in order."""
+
+    unlearner: Unlearner
+    model: nn.Module
+    trials: tuple[Trial, ...]
+    seconds: float
+
+    @property
+    def cost(self) -> float:
+        return sum(trial.cost for trial in self.trials)
+
+
+def tune(
+    unlearner: Unlearner,
+    model: nn.Module,
+    problem: Problem,
+    crossfit: CrossFit,
+    *,
+    seed: int,
+    budget: float = 0.3,
+    observers: Sequence[Observer] = (),
+) -> Tuned:
+    """Try settings of `unlearner` and keep the model that comes nearest to the forecast.
+
+    The unlearner as it is comes first, if it leaves a third of the budget. Then shorter runs, whose strength is moved
+    towards the forecast, and a lower learning rate. budget: in trainings of the original, counted by `Unlearner.cost`.
+    Raises `UserError` if not even the shortest trial fits.
+    """
+    began = time.perf_counter()
+    search = _Search(unlearner, model, problem, _Goal.of(model, problem, crossfit), seed, budget, observers)
+    if not search.affords(Setting(epochs=1)):
+        least = search.cost(Setting(epochs=1))
+        raise UserError(
+            "budget", budget, f"one short trial costs {least:.2f} trainings", "allow more, or do without tuning"
+        )
+    search.run(Setting(), reserve=budget / 3)
+    short = search.shortened(share=1 / 3)
+    search.move_strength(short)
+    search.run(replace(search.best.setting, rate=LOWER_RATE, epochs=short.epochs))
+    best = search.best
+    return Tuned(
+        unlearner.tuned(problem, best.setting), search.model, tuple(search.trials), time.perf_counter() - began
+    )
+
+
+@dataclass(frozen=True)
+class _Goal:
+    forget_accuracy: float
+    forget_confidence: float
+    holdout_accuracy: float
+
+    @classmethod
+    def of(cls, model: nn.Module, problem: Problem, crossfit: CrossFit) -> _Goal:
+        targets = crossfit.take(problem.forget.ids)
+        labels = problem.forget.labels.cpu().numpy()
+        own = targets.log_probs[np.arange(len(labels)), labels]
+        hits = targets.log_probs.argmax(1) == labels
+        return cls(float(hits.mean()), float(np.exp(own).mean()), _knows(model, problem.holdout)[0])
+
+    def reached(self, model: nn.Module, problem: Problem) -> tuple[float, float]:
+        """Closeness, and how much better than forecast the forget set is known."""
+        accuracy, confidence = _knows(model, problem.forget)
+        utility = _knows(model, problem.holdout)[0] - self.holdout_accuracy
+        gaps = (accuracy - self.forget_accuracy, confidence - self.forget_confidence)
+        closeness = (1 - abs(gaps[0])) * (1 - abs(gaps[1])) * (1 - abs(utility))
+        return closeness, (gaps[0] + gaps[1]) / 2
+
+
+def _knows(model: nn.Module, examples: Examples) -> tuple[float, float]:
+    """Accuracy and mean confidence of the true label."""
+    probs = predict(model, examples).softmax(1)
+    own = probs.gather(1, examples.labels[:, None])[:, 0]
+    return float((probs.argmax(1) == examples.labels).float().mean()), float(own.mean())
+
+
+class _Search:
+    def __init__(
+        self,
+        unlearner: Unlearner,
+        model: nn.Module,
+        problem: Problem,
+        goal: _Goal,
+        seed: int,
+        budget: float,
+        observers: Sequence[Observer],
+    ) -> None:
+        self.unlearner, self.original, self.problem, self.goal = unlearner, model, problem, goal
+        self.seed, self.left, self.observers = seed, budget, observers
+        self.trials: list[Trial] = []
+        self.model = model
+
+    @property
+    def best(self) -> Trial:
+        return max(self.trials, key=lambda trial: trial.closeness)
+
+    def cost(self, setting: Setting) -> float:
+        return self.unlearner.tuned(self.problem, setting).cost(self.problem)
+
+    def affords(self, setting: Setting, *, reserve: float = 0.0) -> bool:
+        return self.cost(setting) <= self.left - reserve + 1e-9
+
+    def run(self, setting: Setting, *, reserve: float = 0.0) -> Trial | None:
+        """Try a setting if the budget beyond `reserve` allows; a run that diverges is worth nothing."""
+        if not self.affords(setting, reserve=reserve) or any(trial.setting == setting for trial in self.trials):
+            return None
+        cost = self.cost(setting)
+        self.left -= cost
+        try:
+            unlearner = self.unlearner.tuned(self.problem, setting)
+            made = unlearner(self.original, self.problem, seed=self.seed, observers=self.observers)
+        except DivergedError:
+            trial = Trial(setting, 0.0, -1.0, cost)
+        else:
+            closeness, too_well = self.goal.reached(made, self.problem)
+            trial = Trial(setting, closeness, too_well, cost)
+            if closeness > max((one.closeness for one in self.trials), default=-1.0):
+                self.model = made
+        self.trials.append(trial)
+        return trial
+
+    def shortened(self, *, share: float) -> Setting:
+        """As many epochs as a share of the budget that is left pays for, at least one and no more than usual."""
+        affordable = share * self.left
+        longest = Setting(epochs=1)
+        for epochs in range(2, self.problem.recipe.epochs + 1):
+            longer = Setting(epochs=epochs)
+            # What has no epochs costs the same however many are asked for.
+            if not self.cost(longest) < self.cost(longer) <= min(affordable, self.unlearner.cost(self.problem)):
+                break
+            longest = longer
+        return longest
+
+    def move_strength(self, setting: Setting) -> None:
+        """Raise or lower the strength until the forecast lies between two trials, then halve between them; stops when
+        what is left pays for one trial only."""
+        strength, low, high = 1.0, None, None
+        while True:
+            trial = self.run(replace(setting, strength=strength), reserve=self.cost(setting) if self.trials else 0.0)
+            if trial is None:
+                return
+            if trial.too_well > 0:
+                low = strength
+            else:
+                high = strength
+            if low is None or high is None:
+                strength = strength * STEP if trial.too_well > 0 else strength / STEP
+            else:
+                strength = (low * high) ** 0.5
