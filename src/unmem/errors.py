@@ -21,6 +21,10 @@ class UserError(ValueError):
         self.problem = problem
         self.fix = fix
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross from the processes of a pool; an exception is rebuilt from its message alone by default."""
+        return type(self), (self.field, self.value, self.problem, self.fix), vars(self)
+
 
 class NothingToDoError(UserError):
     """The request is empty: no example was asked to be forgotten."""

@@ -118,26 +118,52 @@ def evaluate(
         The cost is in trainings, a training being the median of the last two (one alone is a noisy measure).
     Membership is attacked with the holdout as unseen examples, so that the test set serves the accuracies alone.
     """
-    named = dict(parts or {})
-    retrained = [_measure(model, problem, named) for model in reference]
-    target = _mean(retrained) if retrained else None
-    trainings = [*reference_seconds, *([training_seconds] if training_seconds else [])]
-
-    def timed(outcome: Outcome, spent: float | None) -> Outcome:
-        if spent is None or not trainings:
-            return replace(outcome, seconds=spent)
-        return replace(outcome, seconds=spent, cost=spent / float(np.median(trainings)))
-
-    def outcome(model: nn.Module, spent: float | None) -> Outcome:
-        return timed(_compare(_measure(model, problem, named), target), spent)
-
-    return Evaluation(
-        methods={name: outcome(model, (seconds or {}).get(name)) for name, model in models.items()},
-        do_nothing=outcome(problem.model, 0.0),
-        retrain_vs_retrain=_against_each_other(retrained) if len(retrained) > 1 else None,
-        reference=timed(target, _mean_of(reference_seconds)) if target else None,
-        n_reference=len(retrained),
+    evaluator = Evaluator(
+        problem,
+        reference=reference,
+        parts=parts,
+        reference_seconds=reference_seconds,
+        training_seconds=training_seconds,
     )
+    return Evaluation(
+        methods={name: evaluator.outcome(model, (seconds or {}).get(name)) for name, model in models.items()},
+        do_nothing=evaluator.outcome(problem.model, 0.0),
+        retrain_vs_retrain=evaluator.retrain_vs_retrain,
+        reference=evaluator.reference,
+        n_reference=len(reference),
+    )
+
+
+class Evaluator:
+    """Measures the reference once, and then any number of models against it; the arguments are those of `evaluate`.
+
+    reference: the mean of the retrained models, or None. retrain_vs_retrain: as in `Evaluation`.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        reference: Sequence[nn.Module] = (),
+        parts: Mapping[str, Ids] | None = None,
+        reference_seconds: Sequence[float] = (),
+        training_seconds: float | None = None,
+    ) -> None:
+        self._problem, self._parts = problem, dict(parts or {})
+        self._trainings = [*reference_seconds, *([training_seconds] if training_seconds else [])]
+        retrained = [_measure(model, problem, self._parts) for model in reference]
+        self._target = _mean(retrained) if retrained else None
+        self.retrain_vs_retrain = _against_each_other(retrained) if len(retrained) > 1 else None
+        self.reference = self._timed(self._target, _mean_of(reference_seconds)) if self._target else None
+
+    def outcome(self, model: nn.Module, seconds: float | None = None) -> Outcome:
+        """What the model shows, and how close that is to the reference; `seconds` is what it took to make."""
+        return self._timed(_compare(_measure(model, self._problem, self._parts), self._target), seconds)
+
+    def _timed(self, outcome: Outcome, spent: float | None) -> Outcome:
+        if spent is None or not self._trainings:
+            return replace(outcome, seconds=spent)
+        return replace(outcome, seconds=spent, cost=spent / float(np.median(self._trainings)))
 
 
 def _measure(model: nn.Module, problem: Problem, parts: dict[str, Ids]) -> Outcome:

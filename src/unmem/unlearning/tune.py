@@ -1,13 +1,15 @@
 """Settings for an unlearner, found without retraining and without the test set.
 
 The goal is the out-of-sample forecast: models that never saw the forget set (the cross-fit) say how many of its
-examples a retrained model would get right, and how sure it would be; the holdout should be as accurate as before.
+examples a retrained model would get right, and how sure it would be. On the retain set and the holdout the model should
+be as accurate as it was.
 
-    closeness = (1 − |Δaccuracy on S|) · (1 − |Δmean confidence on S|) · (1 − |Δaccuracy on the holdout|)
+    closeness = (1 − |Δaccuracy on S|) (1 − |Δmean confidence on S|) (1 − |Δaccuracy on R|) (1 − |Δaccuracy, holdout|)
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -63,7 +65,7 @@ def tune(
 ) -> Tuned:
     """Try settings of `unlearner` and keep the model that comes nearest to the forecast.
 
-    The unlearner as it is comes first, if it leaves a third of the budget. Then shorter runs, whose strength is moved
+    The unlearner as it is comes first, if it leaves a quarter of the budget. Then shorter runs, whose strength is moved
     towards the forecast, and a lower learning rate. budget: in trainings of the original, counted by `Unlearner.cost`.
     Raises `UserError` if not even the shortest trial fits.
     """
@@ -74,7 +76,7 @@ def tune(
         raise UserError(
             "budget", budget, f"one short trial costs {least:.2f} trainings", "allow more, or do without tuning"
         )
-    search.run(Setting(), reserve=budget / 3)
+    search.run(Setting(), reserve=budget / 4)
     short = search.shortened(share=1 / 3)
     search.move_strength(short)
     search.run(replace(search.best.setting, rate=LOWER_RATE, epochs=short.epochs))
@@ -88,6 +90,7 @@ def tune(
 class _Goal:
     forget_accuracy: float
     forget_confidence: float
+    retain_accuracy: float
     holdout_accuracy: float
 
     @classmethod
@@ -96,15 +99,19 @@ class _Goal:
         labels = problem.forget.labels.cpu().numpy()
         own = targets.log_probs[np.arange(len(labels)), labels]
         hits = targets.log_probs.argmax(1) == labels
-        return cls(float(hits.mean()), float(np.exp(own).mean()), _knows(model, problem.holdout)[0])
+        kept = (_knows(model, examples)[0] for examples in (problem.retain, problem.holdout))
+        return cls(float(hits.mean()), float(np.exp(own).mean()), *kept)
 
     def reached(self, model: nn.Module, problem: Problem) -> tuple[float, float]:
         """Closeness, and how much better than forecast the forget set is known."""
         accuracy, confidence = _knows(model, problem.forget)
-        utility = _knows(model, problem.holdout)[0] - self.holdout_accuracy
-        gaps = (accuracy - self.forget_accuracy, confidence - self.forget_confidence)
-        closeness = (1 - abs(gaps[0])) * (1 - abs(gaps[1])) * (1 - abs(utility))
-        return closeness, (gaps[0] + gaps[1]) / 2
+        gaps = (
+            accuracy - self.forget_accuracy,
+            confidence - self.forget_confidence,
+            _knows(model, problem.retain)[0] - self.retain_accuracy,
+            _knows(model, problem.holdout)[0] - self.holdout_accuracy,
+        )
+        return math.prod(1 - abs(gap) for gap in gaps), (gaps[0] + gaps[1]) / 2
 
 
 def _knows(model: nn.Module, examples: Examples) -> tuple[float, float]:
