@@ -30,14 +30,17 @@ from unmem.store import atomic_path, write_text
 RESULTS = ROOT / "benchmarks" / "results" / "fidelity.json"
 REFERENCES = ("feldman", "feldman-confidence")
 SINGLE = (
-    *("confidence", "max-confidence", "entropy", "accuracy", "el2n", "forgetting", "aum", "loss", "late-gain"),
-    *("curvature", "curvature (final)", "holdout", "crossfit", "crossfit-gap", "crossfit K=5", "ensemble"),
+    *("confidence", "max-confidence", "entropy", "accuracy", "el2n", "forgetting", "aum", "loss"),
+    *("late-gain", "late-fit", "curvature", "holdout", "crossfit", "crossfit-gap", "crossfit-fit", "ensemble"),
 )
+FIVE_FOLDS = ("crossfit", "crossfit-fit")
 COMBINED = (
     ("confidence", "crossfit"),
     ("confidence", "crossfit K=5"),
     ("aum", "crossfit", "crossfit K=5"),
-    ("aum", "late-gain", "crossfit", "crossfit K=5"),
+    ("late-fit", "crossfit-fit"),
+    ("late-fit", "crossfit-fit", "crossfit-fit K=5"),
+    ("aum", "crossfit-fit", "crossfit-fit K=5"),
 )
 
 
@@ -112,16 +115,16 @@ def of_seed(seed: int, recipe: um.Recipe, plan: Plan, data: um.Splits, work: Pat
     model = scorer.original()
     trained = time.perf_counter() - began - scorer.watched_seconds
     logits = um.predict(model, data.train)
-    found = {name: scorer.get(name) for name in SINGLE if name not in ("curvature (final)", "crossfit K=5")}
+    found = {name: scorer.get(name) for name in SINGLE}
     seconds = dict(scorer.seconds)
     began = time.perf_counter()
     found["curvature (final)"] = curvature(model, data.train)
     seconds["curvature (final)"] = time.perf_counter() - began
     five = Scorer(data, recipe=recipe, model=model, folds=5)
-    found["crossfit K=5"] = five.get("crossfit")
-    seconds["crossfit K=5"] = five.seconds["crossfit"]
+    for name in FIVE_FOLDS:
+        found[f"{name} K=5"] = five.get(name)
+        seconds[f"{name} K=5"] = five.seconds[name]
     values = {name: score.of(data.train.ids) for name, score in found.items()}
-    values["final confidence"] = logits.softmax(1).gather(1, data.train.labels[:, None])[:, 0].numpy()
     with atomic_path(table) as temporary, temporary.open("wb") as file:
         np.savez(file, **values)
     result = {

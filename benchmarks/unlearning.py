@@ -57,8 +57,9 @@ REFINED_BY = ("memorization", *PROXIES, "shuffle")
 VANILLA: tuple[Callable[[], Unlearner], ...] = (
     *(FineTune, L1Sparse, NegGrad, NegGradPlus, SCRUB, RandomLabel, SalUn, Influence, BadTeacher, SSD),
 )
-UNIFORM = (NegGradPlus, SCRUB, SalUn)  # RUM^F with every score
-UNIFORM_FEW = (FineTune, L1Sparse, RandomLabel)  # by memorization and shuffled only: see docs/unlearning.md
+UNIFORM = (NegGradPlus, SalUn)  # RUM^F with every score
+UNIFORM_MIXED = (SCRUB,)  # with every score, for the mixed set only
+UNIFORM_FEW = (FineTune, L1Sparse, RandomLabel)  # by memorization and shuffled, for the mixed set only
 PARTS = ("low", "medium", "high")
 
 
@@ -81,28 +82,19 @@ TINY = Plan(800, 4, 20, 20, 15, 45, (0, 1), 2)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a quick run that publishes nothing")
-    parser.add_argument("--publish", action="store_true", help="only write out what is there")
     options = parser.parse_args()
     plan = TINY if options.tiny else FULL
     work = RUNS / ("unlearning-tiny" if options.tiny else "unlearning")
     work.mkdir(parents=True, exist_ok=True)
+    done: list[dict[str, Any]] = []
     with pool() as executor:
-        members = {
-            clean: reference_members(
-                recipe_for(plan.epochs),
-                data_of(plan, clean),
-                plan.members if clean else plan.members_flipped,
-                executor,
-                name="members" if clean else "members with flipped labels",
-            )
-            for clean in (True, False)
-        }
-        jobs = [
-            executor.submit(of_seed, name, seed, plan, members[name != "mislabelled"], work, options.publish)
-            for name in SETS
-            for seed in plan.seeds
-        ]
-        done = [job.result() for job in jobs]
+        for clean, names in ((True, ("mixed", "random")), (False, ("mislabelled",))):
+            count = plan.members if clean else plan.members_flipped
+            title = "members" if clean else "members with flipped labels"
+            recipe, data = recipe_for(plan.epochs), data_of(plan, clean)
+            members = reference_members(recipe, data, count, executor, name=title)
+            jobs = [executor.submit(of_seed, name, seed, plan, members, work) for name in names for seed in plan.seeds]
+            done += [job.result() for job in jobs]
     by_set = {name: [one for one in done if one["set"] == name] for name in SETS}
     result = {
         "schema": 1,
@@ -122,11 +114,11 @@ def data_of(plan: Plan, clean: bool) -> um.Splits:
     return um.load("fashion-mnist", limit=plan.examples, flip=0.0 if clean else 0.05)
 
 
-def of_seed(name: str, seed: int, plan: Plan, members: Ensemble, work: Path, only_read: bool) -> dict[str, Any]:
+def of_seed(name: str, seed: int, plan: Plan, members: Ensemble, work: Path) -> dict[str, Any]:
     """Every method on one forget set and one original; each is written as soon as it is done."""
     path = work / f"{name}-{seed}.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"set": name, "seed": seed, "rows": {}}
-    if only_read:
+    if "finished" in found:
         return found
     setting = Setting.make(name, seed, plan, members)
     found["forecast"] = setting.forecast()
@@ -134,6 +126,7 @@ def of_seed(name: str, seed: int, plan: Plan, members: Ensemble, work: Path, onl
         found["rows"][key] = row
         write_text(path, json.dumps(found))
         print(f"{name} {seed}: {key}  ToW {row['tow']:.3f}  {row['cost']:.2f}", flush=True)
+    write_text(path, json.dumps(found | {"finished": True}))
     return found
 
 
@@ -141,6 +134,7 @@ def of_seed(name: str, seed: int, plan: Plan, members: Ensemble, work: Path, onl
 class Setting:
     """One original and its forget set, with all that refines the set and judges the result."""
 
+    name: str
     seed: int
     problem: um.Problem
     scores: dict[str, Scores]
@@ -170,7 +164,7 @@ class Setting:
         parts = dict(zip(PARTS, memorization.parts(3, among=forget), strict=True))
         judges = members.members(range(half, len(members)))
         evaluator = Evaluator(problem, reference=retrained, parts=parts)
-        return cls(seed, problem, scores, crossfits, evaluator, judges, retrained, seconds)
+        return cls(name, seed, problem, scores, crossfits, evaluator, judges, retrained, seconds)
 
     def rows(self, done: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """The methods that are not yet done, with what each reached."""
@@ -233,6 +227,7 @@ def methods(setting: Setting) -> dict[str, Method]:
         "matching": CrossFitMatching(crossfit=two),
         "matching, K=5": CrossFitMatching(crossfit=five),
         "matching, KL": CrossFitMatching(crossfit=two, form="kl"),
+        "matching, fixed weight": CrossFitMatching(crossfit=two, adapt=0.0),
         "matching, high part only": RUM(
             setting.scores["crossfit"], [Nothing(), Nothing(), CrossFitMatching(crossfit=two)]
         ),
@@ -241,11 +236,18 @@ def methods(setting: Setting) -> dict[str, Method]:
     for score in REFINED_BY:
         refined = setting.scores[score]
         made[f"RUM by {score}"] = RUM(refined, [Nothing(), FineTune(), SalUn()])
-        for kind in (*UNIFORM, *(UNIFORM_FEW if score in ("memorization", "shuffle") else ())):
+        for kind in uniform(setting.name, score):
             made[f"RUM^F {kind.name} by {score}"] = RUM.uniform(refined, kind())
     rows: dict[str, Method] = {key: runner(unlearner) for key, unlearner in made.items()}
     tuned = {kind.name: kind() for kind in (NegGradPlus, SCRUB, SalUn)} | {"matching": made["matching"]}
     return rows | {f"{key}, tuned": tuner(unlearner) for key, unlearner in tuned.items()}
+
+
+def uniform(name: str, score: str) -> tuple[Callable[[], Unlearner], ...]:
+    """What is run as RUM^F; three steps often cost as much as retraining, so not all of them always."""
+    if name != "mixed":
+        return UNIFORM
+    return UNIFORM + UNIFORM_MIXED + (UNIFORM_FEW if score in ("memorization", "shuffle") else ())
 
 
 def runner(unlearner: Unlearner) -> Method:
@@ -318,7 +320,7 @@ def over_seeds(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 def paired(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """RUM by memorization minus vanilla, minus shuffle, and minus each proxy: ToW, original by original."""
-    families = {"RUM": None} | {f"RUM^F {kind.name}": kind.name for kind in (*UNIFORM, *UNIFORM_FEW)}
+    families = {"RUM": None} | {f"RUM^F {kind.name}": kind.name for kind in (*UNIFORM, *UNIFORM_MIXED, *UNIFORM_FEW)}
     result: dict[str, Any] = {}
     for family, vanilla in families.items():
         exact = rows.get(f"{family} by memorization")

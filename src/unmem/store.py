@@ -20,6 +20,7 @@ RUN_FILES = (
     "result.json",
     "config.yaml",
     "scores.parquet",
+    "crossfit.npz",
     "original.safetensors",
     "unlearned.safetensors",
     "flipped.txt",

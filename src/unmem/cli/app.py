@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 from unmem import __version__
 from unmem.cli.demo import demo
 from unmem.cli.forget import forget
+from unmem.cli.prepare import prepare
 from unmem.cli.score import score
 from unmem.cli.train import train
 from unmem.errors import UserError
@@ -21,6 +22,7 @@ _EXAMPLES = {
     demo: "unmem demo --out runs/demo",
     train: "unmem train --data digits --flip 0.05 --out runs/original",
     score: "unmem score --data digits --flip 0.05 --method confidence,accuracy --out runs/scores",
+    prepare: "unmem prepare --data digits --model runs/original/original.safetensors --out runs/prepared",
     forget: "unmem forget --data digits --top confidence:50 --method rum --reference retrain --out runs/forgot",
 }
 

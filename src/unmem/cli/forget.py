@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, settings
+from unmem.cli.options import DataOptions, Flag, ModelOptions, OutputOptions, settings
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from unmem.cli.methods import Planned
     from unmem.cli.request import ScoreSource
     from unmem.cli.session import Original, Session
     from unmem.data import Ids
     from unmem.evaluation import Evaluation
-    from unmem.memorization import Scores
+    from unmem.memorization import CrossFit, Scorer, Scores
     from unmem.store import RunFolder
-    from unmem.unlearning import Problem
+    from unmem.unlearning import Problem, Tuned, Unlearner
 
 _REQUEST = Group("Request", sort_key=0)
 UTILITY_FELL = 4
@@ -35,15 +36,29 @@ class RequestOptions:
     top: str | None = None
     "Instead of a file: SCORE:N, the N most memorized examples by a score, such as confidence:50 or crossfit:50."
     method: str = "rum"
-    "retrain, fine-tune, neggrad+ or rum."
-    steps: str = "nothing,fine-tune,neggrad+"
+    """rum, matching, fine-tune, l1-sparse, neggrad, neggrad+, scrub, random-label, salun, influence, bad-teacher, ssd,
+    retrain or nothing."""
+    steps: str = "nothing,fine-tune,salun"
     "For rum: one method for each part, from least to most memorized, separated by commas."
     score: str = "confidence"
     "For rum: the score that refines the request into parts."
     scores: Path | None = None
     "A scores.parquet of unmem score; without it, scores are made in this run, as unmem score does."
+    crossfit: Path | None = None
+    """A crossfit.npz of unmem prepare, for matching and --tune; without it, a cross-fit is made in this run. The
+    predictions of the forgotten examples are deleted from it."""
+    tune: Flag = False
+    "Search strength, learning rate and epochs towards the out-of-sample forecast, without retraining."
+    budget: float = 0.3
+    "With --tune: what the search may cost, in trainings of the original."
+    plan: Flag = False
+    "Show the steps, their sizes and an estimate of time; run nothing and write nothing."
     set: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
-    "Fields of methods: FIELD=VALUE, or METHOD.FIELD=VALUE for a step of rum. May be given again."
+    """Fields of methods: FIELD=VALUE, or METHOD.FIELD=VALUE for a step of rum. May be given again. All that train:
+    epochs, lr, schedule (cosine, linear, constant), batchnorm (recompute, keep). neggrad+: alpha. l1-sparse: gamma.
+    scrub: max_epochs, gamma, beta, temperature. salun: share. bad-teacher: retain_share. influence: matrix (fisher,
+    gauss-newton), damping, scale, trust, samples, iterations. ssd: a, b. matching: form (log-odds, kl), weight,
+    forget_batch. rum: order, pending, thresholds."""
     reference: Literal["none", "retrain"] = "none"
     "With retrain, train from scratch without the forget set and compare (ToW, ToW-MIA)."
     reference_seeds: int = 2
@@ -64,26 +79,92 @@ def forget(
     Writes unlearned.safetensors, original.safetensors, result.json and report.html to the run folder.
     """
     from unmem.cli import methods
-    from unmem.cli.console import console, stage, warn
+    from unmem.cli.console import console, warn
     from unmem.cli.request import ScoreSource
     from unmem.cli.session import Session
     from unmem.cli.table import outcome_table
-    from unmem.memorization import Scorer
     from unmem.store import RunFolder
-    from unmem.unlearning import Problem, settings_of
 
     steps = [name.strip() for name in request.steps.split(",") if name.strip()]
-    unlearner_for = methods.plan(request.method, steps, request.set)
+    planned = methods.plan(request.method, steps, request.set)
     source = ScoreSource(request.scores, trained_here=model.model is None)
     needed = _scores_needed(request, source)
+    asked = settings(data, model, request) | {"steps": steps}
+    if request.plan:
+        _show_plan(Session.open("forget", asked, data), request, model, planned, needed)
+        return 0
     with RunFolder(output.out, force=output.force) as folder:
-        session = Session.open("forget", settings(data, model, request) | {"steps": steps}, data)
+        session = Session.open("forget", asked, data)
+        run = _Run.prepare(session, request, model, planned, source, needed)
+        made = run.forget()
+        guard = _guard(session, run.original.model, made.model, request.max_drop)
+        evaluation = run.evaluate(made)
+        session.save_models(folder, run.original, made.model)
+        if run.crossfit is not None and request.crossfit is None:
+            kept = run.crossfit.without(run.problem.forget.ids)
+            folder.file("crossfit.npz", kept.save)
+        _report(folder, session, run.original, run.problem, evaluation, list(run.scores.values()))
+        session.finish(folder, run.described(made) | {"guard": guard} | evaluation.to_dict())
+    console.print(outcome_table(evaluation, {}))
+    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
+    if guard["fell"]:
+        warn(
+            f"accuracy on the holdout fell from {guard['holdout_before']:.1%} to {guard['holdout_after']:.1%}, "
+            f"more than --max-drop {request.max_drop}"
+        )
+        return UTILITY_FELL
+    if run.crossfit is not None and request.crossfit is not None:
+        run.crossfit.without(run.problem.forget.ids).save(request.crossfit)
+        warn(f"the predictions of the forgotten examples were deleted from {request.crossfit}")
+    return 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """The unlearned model, what made it, and what that took."""
+
+    model: nn.Module
+    unlearner: Unlearner
+    seconds: float
+    tuned: Tuned | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """All that a request needs, made or read and checked."""
+
+    session: Session
+    request: RequestOptions
+    planned: Planned
+    scorer: Scorer
+    original: Original
+    problem: Problem
+    scores: dict[str, Scores]
+    crossfit: CrossFit | None
+
+    @classmethod
+    def prepare(
+        cls,
+        session: Session,
+        request: RequestOptions,
+        model: ModelOptions,
+        planned: Planned,
+        source: ScoreSource,
+        needed: list[str],
+    ) -> _Run:
+        from unmem.cli.console import warn
+        from unmem.cli.request import read_crossfit
+        from unmem.memorization import Scorer
+        from unmem.unlearning import Problem
+
         ids = _ids_from_file(request, session)
-        read = session.read_original(model, seed=data.seed) if model.model is not None else None
+        given = None if request.crossfit is None else read_crossfit(request.crossfit, session.data, ids)
+        read = session.read_original(model, seed=session.seed) if model.model is not None else None
         scorer = Scorer(
             session.data,
-            recipe=read.recipe if read else session.recipe(model, seed=data.seed),
+            recipe=read.recipe if read else session.recipe(model, seed=session.seed),
             model=read.model if read else None,
+            prepared=given,
         )
         if request.scores is None:
             scorer.check(*needed)
@@ -94,38 +175,118 @@ def forget(
         problem = Problem(original.model, session.data, ids, recipe=original.recipe)
         for flag in problem.flags():
             warn(flag)
-        unlearner = unlearner_for(scores.get(request.score))
-        with stage(f"Forget {len(problem.forget):,} examples by {request.method}") as bar:
-            unlearned = unlearner(original.model, problem, seed=data.seed, observers=[bar])
-        evaluation = _evaluate(
-            session, request, problem, unlearned, bar.seconds, original, list(scores.values()), data.seed
+        crossfit = _crossfit(scorer) if planned.needs_crossfit or request.tune else None
+        return cls(session, request, planned, scorer, original, problem, scores, crossfit)
+
+    def forget(self) -> _Made:
+        from unmem.cli.console import stage
+        from unmem.unlearning import tune
+
+        unlearner = self.planned.make(self.scores.get(self.request.score), self.crossfit)
+        model, seed, problem = self.original.model, self.session.seed, self.problem
+        title = f"Forget {len(problem.forget):,} examples by {self.planned.name}"
+        if self.request.tune and self.crossfit is not None:
+            with stage(f"{title}, tuned") as bar:
+                found = tune(
+                    unlearner,
+                    model,
+                    problem,
+                    self.crossfit,
+                    seed=seed,
+                    budget=self.request.budget,
+                    observers=[bar],
+                )
+            return _Made(found.model, found.unlearner, bar.seconds, found)
+        with stage(title) as bar:
+            unlearned = unlearner(model, problem, seed=seed, observers=[bar])
+        return _Made(unlearned, unlearner, bar.seconds, None)
+
+    def evaluate(self, made: _Made) -> Evaluation:
+        from unmem.evaluation import evaluate
+
+        wanted = self.request.reference_seeds if self.request.reference == "retrain" else 0
+        retrained, retrain_seconds = self.session.retrain(self.problem, wanted, seed=self.session.seed)
+        parts: dict[str, Ids] = {}
+        if self.scores and len(self.problem.forget) >= 3:
+            score = list(self.scores.values())[-1]
+            cut = score.parts(3, among=self.problem.forget.ids)
+            parts.update(zip(("low", "medium", "high"), cut, strict=True))
+        return evaluate(
+            {self.request.method: made.model},
+            self.problem,
+            reference=retrained,
+            parts=parts,
+            seconds={self.request.method: made.seconds},
+            reference_seconds=retrain_seconds,
+            training_seconds=self.original.seconds,
         )
-        guard = _guard(session, original.model, unlearned, request.max_drop)
-        found = list(scores.values())
-        made = {
-            s.name: session.describe_score(s, scorer.seconds[s.name], original)
-            for s in found
-            if s.name in scorer.seconds
-        }
+
+    def described(self, made: _Made) -> dict[str, Any]:
+        """The sections of `result.json` that do not depend on the evaluation."""
+        from unmem.unlearning import settings_of
+
+        seconds = self.scorer.seconds
         result: dict[str, Any] = {
-            "original": session.describe(original),
-            "unlearner": settings_of(unlearner),
-            "forget": {"n": len(problem.forget), "flags": problem.flags()},
-            "guard": guard,
-            "scores": made,
+            "original": self.session.describe(self.original),
+            "unlearner": settings_of(made.unlearner),
+            "forget": {"n": len(self.problem.forget), "flags": self.problem.flags()},
+            "scores": {
+                s.name: self.session.describe_score(s, seconds[s.name], self.original)
+                for s in self.scores.values()
+                if s.name in seconds
+            },
         }
-        session.save_models(folder, original, unlearned)
-        _report(folder, session, original, problem, evaluation, found)
-        session.finish(folder, result | evaluation.to_dict())
-    console.print(outcome_table(evaluation, {}))
-    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
-    if guard["fell"]:
-        warn(
-            f"accuracy on the holdout fell from {guard['holdout_before']:.1%} to {guard['holdout_after']:.1%}, "
-            f"more than --max-drop {request.max_drop}"
-        )
-        return UTILITY_FELL
-    return 0
+        if self.crossfit is not None:
+            result["crossfit"] = {
+                "made_here": self.request.crossfit is None,
+                "seconds": self.crossfit.seconds,
+                "settings": self.crossfit.settings,
+            }
+        if made.tuned is not None:
+            result["tuning"] = {
+                "budget": self.request.budget,
+                "cost": made.tuned.cost,
+                "trials": [asdict(trial) for trial in made.tuned.trials],
+            }
+        return result
+
+
+def _crossfit(scorer: Scorer) -> CrossFit:
+    """The cross-fit that was read, or a new one with a bar while it is made."""
+    from unmem.cli.console import stage
+
+    if scorer.prepared is not None:
+        return scorer.prepared
+    with stage(f"Cross-fit: {scorer.folds} models, each without one part of the training set") as bar:
+        scorer.watch, scorer.on_member = [], bar.on_member
+        return scorer.out_of_fold()
+
+
+def _show_plan(
+    session: Session, request: RequestOptions, model: ModelOptions, planned: Planned, needed: list[str]
+) -> None:
+    from unmem.cli.console import console
+    from unmem.cli.plan import Estimate, plan_table
+
+    ids = _ids_from_file(request, session)
+    if ids is None:
+        from unmem.cli.request import parse_top
+
+        ids = session.data.train.ids[: parse_top(request.top or "")[1]]
+    estimate = Estimate.make(
+        session,
+        planned,
+        ids,
+        recipe=session.recipe(model, seed=session.seed),
+        trained_here=model.model is None,
+        scores=[] if request.scores else needed,
+        crossfit=(planned.needs_crossfit or request.tune) and request.crossfit is None,
+        budget=request.budget if request.tune else None,
+        retrained=request.reference_seeds if request.reference == "retrain" else 0,
+    )
+    console.print(plan_table(estimate))
+    for line in estimate.notes():
+        console.print(f"  {line}", soft_wrap=True)
 
 
 def _scores_needed(request: RequestOptions, source: ScoreSource) -> list[str]:
@@ -166,34 +327,6 @@ def _most_memorized(request: RequestOptions, scores: dict[str, Scores]) -> Ids:
 
     name, count = parse_top(request.top or "")
     return scores[name].top(count)
-
-
-def _evaluate(
-    session: Session,
-    request: RequestOptions,
-    problem: Problem,
-    unlearned: nn.Module,
-    seconds: float,
-    original: Original,
-    scores: list[Scores],
-    seed: int,
-) -> Evaluation:
-    from unmem.evaluation import evaluate
-
-    wanted = request.reference_seeds if request.reference == "retrain" else 0
-    retrained, retrain_seconds = session.retrain(problem, wanted, seed=seed)
-    parts: dict[str, Ids] = {}
-    if scores and len(problem.forget) >= 3:
-        parts.update(zip(("low", "medium", "high"), scores[-1].parts(3, among=problem.forget.ids), strict=True))
-    return evaluate(
-        {request.method: unlearned},
-        problem,
-        reference=retrained,
-        parts=parts,
-        seconds={request.method: seconds},
-        reference_seconds=retrain_seconds,
-        training_seconds=original.seconds,
-    )
 
 
 def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: float) -> dict[str, Any]:

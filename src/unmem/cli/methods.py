@@ -3,18 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from unmem.errors import UserError, nearest
-from unmem.memorization import Scores
-from unmem.unlearning import RUM, FineTune, NegGradPlus, Nothing, Retrain, Unlearner
+from unmem.memorization import CrossFit, Scores
+from unmem.unlearning import (
+    RUM,
+    SCRUB,
+    SSD,
+    BadTeacher,
+    CrossFitMatching,
+    FineTune,
+    Influence,
+    L1Sparse,
+    NegGrad,
+    NegGradPlus,
+    Nothing,
+    RandomLabel,
+    Retrain,
+    SalUn,
+    Unlearner,
+)
 
-METHODS: dict[str, Callable[..., Unlearner]] = {kind.name: kind for kind in (Nothing, Retrain, FineTune, NegGradPlus)}
+_KINDS = (
+    *(Nothing, Retrain, FineTune, L1Sparse, NegGrad, NegGradPlus, SCRUB, RandomLabel, SalUn, Influence, BadTeacher),
+    *(SSD, CrossFitMatching),
+)
+METHODS: dict[str, Callable[..., Unlearner]] = {kind.name: kind for kind in _KINDS}
+_RUM_FIELDS: dict[str, Any] = {"order": "", "pending": "", "thresholds": ()}
+_NOT_TEXT = ("crossfit",)
+# Stands in while nothing but the fields of a method is looked at.
+_NOTHING = np.empty(0, dtype=np.float32)
+_NO_PREDICTIONS = CrossFit(np.empty(0, dtype="<U1"), _NOTHING, _NOTHING, _NOTHING, 0.0, {})
 
 
-def plan(method: str, steps: Sequence[str], fields_text: Sequence[str]) -> Callable[[Scores | None], Unlearner]:
-    """Check names and fields now, before any work; the unlearner itself comes once its scores are there.
+@dataclass(frozen=True)
+class Planned:
+    """A method whose names and fields were checked; the unlearner itself comes once what it needs is there."""
+
+    name: str
+    needs_scores: bool
+    needs_crossfit: bool
+    make: Callable[[Scores | None, CrossFit | None], Unlearner]  # without a cross-fit: only to look at
+
+
+def plan(method: str, steps: Sequence[str], fields_text: Sequence[str]) -> Planned:
+    """Check names and fields now, before any work.
 
     steps: for "rum", the method of each part. fields_text: "FIELD=VALUE" for the method, or "STEP.FIELD=VALUE" for a
     step of RUM.
@@ -26,20 +63,21 @@ def plan(method: str, steps: Sequence[str], fields_text: Sequence[str]) -> Calla
     for stray in sorted(values.keys() - running):
         raise UserError("--set", stray, "that method does not run here", f"name one of {', '.join(sorted(running))}")
     if method != RUM.name:
-        unlearner = _one(method, values)
-        return lambda _: unlearner
+        _one(method, values, None)  # refuses bad values
+        return Planned(method, False, method == CrossFitMatching.name, lambda _, fold: _one(method, values, fold))
     for step in steps:
         if step not in METHODS:
             raise UserError("--steps", step, "no such method", nearest(step, list(METHODS)))
-    parts = [_one(step, values) for step in steps]
-    given = _converted_fields(RUM.name, {"order": "", "pending": ""}, values)
-    return lambda scores: RUM(_present(scores), parts, **given)
+    given = _converted_fields(RUM.name, _RUM_FIELDS, values)
+    for step in steps:
+        _one(step, values, None)
 
+    def made(scores: Scores | None, fold: CrossFit | None) -> Unlearner:
+        if scores is None:
+            raise ValueError("RUM needs scores")
+        return RUM(scores, [_one(step, values, fold) for step in steps], **given)
 
-def _present(scores: Scores | None) -> Scores:
-    if scores is None:
-        raise ValueError("RUM needs scores")
-    return scores
+    return Planned(method, True, CrossFitMatching.name in steps, made)
 
 
 def parse_fields(texts: Sequence[str], *, default: str) -> dict[str, dict[str, str]]:
@@ -54,9 +92,17 @@ def parse_fields(texts: Sequence[str], *, default: str) -> dict[str, dict[str, s
     return found
 
 
-def _one(method: str, values: dict[str, dict[str, str]]) -> Unlearner:
+def known_fields(method: str) -> dict[str, Any]:
+    """The fields of a method that text can set, with their defaults."""
     kind: Any = METHODS[method]
-    return kind(**_converted_fields(method, {field.name: field.default for field in fields(kind)}, values))
+    return {field.name: field.default for field in fields(kind) if field.name not in _NOT_TEXT}
+
+
+def _one(method: str, values: dict[str, dict[str, str]], crossfit: CrossFit | None) -> Unlearner:
+    given = _converted_fields(method, known_fields(method), values)
+    if method != CrossFitMatching.name:
+        return METHODS[method](**given)
+    return CrossFitMatching(crossfit=_NO_PREDICTIONS if crossfit is None else crossfit, **given)
 
 
 def _converted_fields(method: str, defaults: dict[str, Any], values: dict[str, dict[str, str]]) -> dict[str, Any]:
@@ -70,12 +116,17 @@ def _converted_fields(method: str, defaults: dict[str, Any], values: dict[str, d
 
 
 def _converted(field: str, text: str, default: object) -> object:
-    """The text in the type of the default; None stands for a number that a rule sets."""
+    """The text in the type of the default; None stands for a number that a rule sets, a tuple for several numbers."""
     if isinstance(default, str):
         return text
-    whole = isinstance(default, int)
+    if isinstance(default, tuple):
+        return tuple(_number(field, one, whole=False) for one in text.split(","))
+    return _number(field, text, whole=isinstance(default, int), either=default is None)
+
+
+def _number(field: str, text: str, *, whole: bool, either: bool = False) -> float:
     try:
-        return int(text) if whole else float(text)
+        return int(text) if whole or (either and text.isdecimal()) else float(text)
     except ValueError as error:
         kind = "a whole number" if whole else "a number"
         raise UserError("--set", f"{field}={text}", f"must be {kind}", "correct the value") from error

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unmem.cli.console import stage
-from unmem.data import Ids, as_ids
+from unmem.data import Ids, Splits, as_ids
 from unmem.errors import UserError
-from unmem.memorization import Scorer, Scores, check_names, load_scores
+from unmem.memorization import CrossFit, Scorer, Scores, check_names, load_scores
 
 
 def read_ids(path: Path) -> Ids:
@@ -22,6 +22,20 @@ def read_ids(path: Path) -> Ids:
             "--forget", str(path), "cannot be read as text", "name a text file with one id a line"
         ) from error
     return as_ids([line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")])
+
+
+def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
+    """A cross-fit of `unmem prepare`, made sure to be of the examples at hand and to hold those asked for."""
+    found = CrossFit.load(path)
+    if found.settings.get("data") != data.train.fingerprint:
+        raise UserError(
+            "--crossfit",
+            str(path),
+            "it was made from other examples than these",
+            "pass the same --data, --limit, --flip and --seed as when it was made",
+        )
+    found.take(data.train.ids[:0] if ids is None else ids)
+    return found
 
 
 def parse_top(text: str) -> tuple[str, int]:

@@ -24,9 +24,9 @@ class ScoreOptions:
 
     method: str | None = None
     """Scores, separated by commas; a + joins two by the average of their ranks. Seen while the original trains:
-    confidence, max-confidence, entropy, accuracy, el2n, forgetting, aum, loss, late-gain. From a finished model or the
-    data: holdout, curvature, crossfit, crossfit-gap, ensemble, feldman, feldman-confidence. Default: the first four if
-    the original is trained here, else holdout and curvature."""
+    confidence, max-confidence, entropy, accuracy, el2n, forgetting, aum, loss, late-gain, late-fit. From a finished
+    model or the data: holdout, curvature, crossfit, crossfit-gap, crossfit-fit, ensemble, feldman, feldman-confidence.
+    Default: the first four if the original is trained here, else holdout and curvature."""
     against: str | None = None
     "Compare every score with this one, such as feldman."
     threshold: float = 0.25

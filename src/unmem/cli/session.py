@@ -45,6 +45,7 @@ class Session:
     command: str
     settings: dict[str, Any]
     data: Splits
+    seed: int = 0
     began: float = field(default_factory=time.perf_counter)
 
     @classmethod
@@ -63,7 +64,7 @@ class Session:
                 f"{len(data.flipped)} of {len(data.train):,} training labels were flipped on purpose "
                 f"({options.flip:.1%}, seed {options.seed})"
             )
-        return cls(command, settings, data, began)
+        return cls(command, settings, data, options.seed, began)
 
     def original(self, options: RecipeOptions, *, seed: int, observers: Sequence[Observer] = ()) -> Original:
         """The original, trained by the recipe under `observers`."""

@@ -24,7 +24,16 @@ from unmem.recipe import Recipe
 from unmem.training import Observer, train
 
 # Scores that a finished model or the data alone can give.
-FROM_MODEL = ("holdout", "curvature", "crossfit", "crossfit-gap", "ensemble", "feldman", "feldman-confidence")
+FROM_MODEL = (
+    "holdout",
+    "curvature",
+    "crossfit",
+    "crossfit-gap",
+    "crossfit-fit",
+    "ensemble",
+    "feldman",
+    "feldman-confidence",
+)
 SCORES = (*EVENTS, *FROM_MODEL)
 
 # About this many passes of averaged curvature in a training, evenly spread.
@@ -94,6 +103,7 @@ class Scorer:
     checkpoints: Sequence[nn.Module] = ()
     members: int | None = None
     folds: int = 2
+    prepared: CrossFit | None = None
     folder: Path | None = None
     executor: Executor | None = None
     watch: Sequence[Observer] = ()
@@ -106,7 +116,7 @@ class Scorer:
         self._trained_here = self.model is None
         self._watched = False
         self._with_curvature = False
-        self._crossfit: CrossFit | None = None
+        self._crossfit = self.prepared
         self._feldman: Ensemble | None = None
         self._shared: dict[str, float] = {}
 
@@ -144,7 +154,7 @@ class Scorer:
             if self._with_curvature:  # else the training is over: what is left is the finished model's
                 self.seconds[name] = self._curvature.seconds
                 return self._curvature.scores()
-        if name in ("holdout", "curvature", "crossfit-gap"):
+        if name in ("holdout", "curvature", "crossfit-gap", "crossfit-fit"):
             self.original()
         shared = self._shared_work(name)
         began = time.perf_counter()
@@ -154,7 +164,7 @@ class Scorer:
 
     def _shared_work(self, name: str) -> float:
         """Do the trainings that a score shares with another; gives their seconds, which count for each of the two."""
-        work = {"crossfit": self._crossfitted, "feldman": self._members}.get(name.split("-")[0])
+        work = {"crossfit": self.out_of_fold, "feldman": self._members}.get(name.split("-")[0])
         if work is None:
             return 0.0
         key = name.split("-")[0]
@@ -178,9 +188,11 @@ class Scorer:
         if name == "curvature":
             return curvature(self.original(), train_set)
         if name == "crossfit":
-            return self._crossfitted().scores()
+            return self.out_of_fold().scores()
         if name == "crossfit-gap":
-            return self._crossfitted().gap(self.original(), train_set)
+            return self.out_of_fold().gap(self.original(), train_set)
+        if name == "crossfit-fit":
+            return self.out_of_fold().fit(self.original(), train_set)
         if name == "ensemble":
             count = 20 if self.members is None else self.members
             kept = complementary_masks(len(train_set), count + count % 2, seed=self.recipe.seed)
@@ -194,7 +206,8 @@ class Scorer:
             self._feldman = self._trained(kept)
         return self._feldman
 
-    def _crossfitted(self) -> CrossFit:
+    def out_of_fold(self) -> CrossFit:
+        """The predictions behind the cross-fit scores, made on first use."""
         if self._crossfit is None:
             self._crossfit = crossfit(
                 self.recipe,

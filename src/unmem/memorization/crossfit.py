@@ -102,6 +102,18 @@ class CrossFit:
         """−margin of the out-of-fold prediction: how wrong a model is on an example that it never saw."""
         return Scores("crossfit", self.ids, -np.asarray(self.margin, np.float64), settings=self.settings)
 
+    def fit(self, model: nn.Module, examples: Examples) -> Scores:
+        """confidence of `model`, which was trained on the examples, times 1 − out-of-fold confidence.
+
+        The chance that a model gets an example right by having seen it and wrong by not having seen it. Unlike their
+        difference it is never carried by the noise of two predictions that are both sure.
+        """
+        where = examples.positions(self.ids)
+        labels = examples.labels.cpu().numpy()[where]
+        known = predict(model, examples).double().softmax(1).cpu().numpy()[where, labels]
+        unknown = 1 - np.exp(self.log_probs[np.arange(len(self)), labels].astype(np.float64))
+        return Scores("crossfit-fit", self.ids, known * unknown, settings=self.settings)
+
     def gap(self, model: nn.Module, examples: Examples) -> Scores:
         """margin under `model`, which was trained on the examples, minus the out-of-fold margin."""
         trained: NDArray[np.float64] = log_odds(predict(model, examples), examples.labels)[1].cpu().numpy()

@@ -34,9 +34,9 @@ _AVERAGED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "aum": lambda logp, y: _best_other(logp, y) - _of_label(logp, y),
     "loss": lambda logp, y: -_of_label(logp, y),
 }
-# Of all visits together: times an example went from right to wrong (Toneva et al. 2019), and the last confidence minus
-# the average one, which leaves out what the model never fitted.
-EVENTS = (*_AVERAGED, "forgetting", "late-gain")
+# Of all visits together: times an example went from right to wrong (Toneva et al. 2019), and two that leave out what
+# the model never fitted: the last confidence minus the average one, and times the average lack of confidence.
+EVENTS = (*_AVERAGED, "forgetting", "late-gain", "late-fit")
 
 PAPER_EVENTS = ("confidence", "max-confidence", "entropy", "accuracy")
 
@@ -126,9 +126,10 @@ class LearningEvents(Observer):
             # Never learned counts as forgotten more often than any that was (Toneva et al. 2019, section 3).
             never = self._sums[list(_AVERAGED).index("accuracy")] == self._epochs
             return torch.where(never, float(self._epochs), self._forgotten)
-        if name == "late-gain":
+        if name in ("late-gain", "late-fit"):
             unsure = self._sums[list(_AVERAGED).index("confidence")] / self._epochs
-            return self._last_confidence - (1 - unsure)
+            last = self._last_confidence
+            return last - (1 - unsure) if name == "late-gain" else last * unsure
         return self._sums[list(_AVERAGED).index(name)] / self._epochs
 
 

@@ -5,6 +5,9 @@
 D is smooth-L1 between the log-odds of the true label, phi = log p_y − log(1 − p_y), or KL(q_i ‖ u(x_i)). Ascent has no
 end and random labels a wrong one; here the goal of every example is known, so the loss has its minimum where a model
 without the example would be. The cross-fit is made once and serves every later request.
+
+λ follows the forecast: it starts where every example, retained or forgotten, weighs the same, and grows while the
+forget set is still known better than its targets say (dual ascent on "no better known than forecast, on average").
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from torch.nn import functional as F
 
 from unmem.errors import UserError, one_of, whole_number
 from unmem.memorization import CrossFit
-from unmem.training import Batch, Observer
+from unmem.training import Batch, Observer, steps_per_epoch
 from unmem.unlearning.batches import cycle
 from unmem.unlearning.losses import divergence, label_log_odds
 from unmem.unlearning.problem import Problem
@@ -31,7 +34,9 @@ Form = Literal["log-odds", "kl"]
 @dataclass(frozen=True, kw_only=True)
 class CrossFitMatching(GradientUnlearner):
     """crossfit: out-of-fold predictions of at least the forget set. form: the distance, see above.
-    weight: λ; None is |S| / |R|, with which every example, retained or forgotten, weighs the same.
+    weight: λ at the start; None is |S| / |R|, with which every example, retained or forgotten, weighs the same.
+    adapt: how fast λ grows: by the factor exp(adapt) over a run in which all of the forget set stays known better than
+        its targets by a log-odds of 1 or more. It never falls below its start. 0 leaves it there.
     epochs: None is 15% of the original's, rounded up, so that the cost is the same share of any training.
     forget_batch: forget examples in a step, beside a batch of retained ones.
 
@@ -44,7 +49,8 @@ class CrossFitMatching(GradientUnlearner):
     epochs: int | None = None
     form: Form = "log-odds"
     weight: float | None = None
-    forget_batch: int = 32
+    adapt: float = 2.2
+    forget_batch: int = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,20 +59,27 @@ class CrossFitMatching(GradientUnlearner):
             raise UserError("weight", self.weight, "cannot be negative", "leave it out, or give one such as 0.1")
         whole_number("forget_batch", self.forget_batch)
         if self.forget_batch < 1:
-            raise UserError("forget_batch", self.forget_batch, "must be at least 1", "give one such as 32")
+            raise UserError("forget_batch", self.forget_batch, "must be at least 1", "give one such as 16")
 
     def __call__(
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
     ) -> nn.Module:
-        weight = self.weight_for(problem)
         forget_batches = cycle(problem.forget, self.forget_batch, seed=seed)
         distance = self._distance(problem)
+        targets = torch.from_numpy(self.crossfit.take(problem.forget.ids).phi).to(problem.forget.device)
+        steps = max(1, self.epochs_for(problem) * steps_per_epoch(problem.recipe, problem.retain))
+        weight = self.weight_for(problem)
+        growth = torch.zeros((), device=problem.forget.device)  # log of λ over its start
 
         def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+            nonlocal growth
             forget = next(forget_batches)
             logits: Tensor = model(torch.cat([batch.inputs, forget.inputs]))
             retained, forgotten = logits.split([len(batch.labels), len(forget.labels)])
-            return F.cross_entropy(retained, batch.labels) + weight * distance(forgotten, forget), retained
+            too_well = label_log_odds(forgotten.detach(), forget.labels) - targets[forget.index]
+            loss = F.cross_entropy(retained, batch.labels) + weight * growth.exp() * distance(forgotten, forget)
+            growth = (growth + self.adapt / steps * too_well.clamp(-1, 1).mean()).clamp(min=0)
+            return loss, retained
 
         return self.run(model, problem, seed=seed, objective=objective, observers=observers)
 

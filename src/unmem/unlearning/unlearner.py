@@ -158,7 +158,7 @@ class GradientUnlearner:
 
 
 @torch.no_grad()
-def recompute_batchnorm(model: nn.Module, examples: Examples, *, batch_size: int = 1024) -> None:
+def recompute_batchnorm(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> None:
     """Replace the running statistics of batch norm by averages over `examples`; all else stays in evaluation mode."""
     layers = [
         layer

@@ -1,0 +1,140 @@
+"""What a request would do and how long it would take, before anything runs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+from rich.table import Table
+
+from unmem import models
+from unmem.cli.methods import Planned
+from unmem.cli.session import Session
+from unmem.data import Ids
+from unmem.memorization import Scores
+from unmem.recipe import Recipe
+from unmem.training import steps_per_epoch, train
+from unmem.unlearning import RUM, Problem, Unlearner
+
+# Members of the scores that need trainings of their own.
+_TRAININGS = {"feldman": 100 * 0.7, "ensemble": 20 * 0.5, "crossfit": 1.0, "holdout": 0.2, "curvature": 0.1}
+_TIMED_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing to do: its cost in trainings of the original."""
+
+    what: str
+    examples: str
+    cost: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """All lines, and the seconds that one training would take here: timed on a few steps."""
+
+    lines: tuple[Line, ...]
+    training_seconds: float
+
+    @classmethod
+    def make(
+        cls,
+        session: Session,
+        planned: Planned,
+        ids: Ids,
+        *,
+        recipe: Recipe,
+        trained_here: bool,
+        scores: list[str],
+        crossfit: bool,
+        budget: float | None,
+        retrained: int,
+    ) -> Estimate:
+        """scores: those to be made. crossfit: whether one is to be made. budget: of tuning, if asked for."""
+        train_set = session.data.train
+        untrained = models.build(recipe.model, train_set.input_shape, train_set.n_classes, seed=0).to(train_set.device)
+        problem = Problem(untrained, session.data, ids, recipe=recipe)
+        lines = [Line("train the original", f"{len(train_set):,}", 1.0)] if trained_here else []
+        lines += [Line(f"score by {name}", f"{len(train_set):,}", score_cost(name)) for name in scores]
+        if crossfit:
+            lines.append(Line("cross-fit in two folds", f"{len(train_set):,}", 1.0))
+        if budget is not None:
+            lines.append(Line(f"tune {planned.name}, at most", f"{len(ids):,}", budget))
+        else:
+            # Any order cuts a request in parts of the same sizes.
+            stand_in = Scores("plan", train_set.ids, np.arange(len(train_set), dtype=np.float64))
+            lines += _steps(planned.make(stand_in, None), problem)
+        lines += [Line(f"retrain for comparison, {retrained} times", f"{len(problem.retain):,}", float(retrained))] * (
+            retrained > 0
+        )
+        return cls(tuple(lines), training_seconds(recipe, session))
+
+    @property
+    def cost(self) -> float:
+        return sum(line.cost for line in self.lines)
+
+    def notes(self) -> list[str]:
+        return [
+            f"One training takes about {duration(self.training_seconds)} here (timed on {_TIMED_STEPS} steps), "
+            f"all of this about {duration(self.cost * self.training_seconds)}.",
+            "Nothing was run and nothing was written.",
+        ]
+
+
+def _steps(unlearner: Unlearner, problem: Problem) -> list[Line]:
+    forget, retain = len(problem.forget), len(problem.retain)
+    if not isinstance(unlearner, RUM):
+        return [Line(f"forget by {unlearner.name}", f"{forget:,} of {forget + retain:,}", unlearner.cost(problem))]
+    if unlearner.thresholds is not None:
+        return [
+            Line("forget by rum, parts by thresholds", f"{forget:,}", sum(s.cost(problem) for s in unlearner.steps))
+        ]
+    parts = unlearner.refine(problem)
+    names = _part_names(len(parts), low_first=unlearner.order == "low-to-high")
+    return [
+        Line(f"forget by {step.name}: {name} part", f"{len(part):,} of {forget + retain:,}", step.cost(problem))
+        for name, part, step in zip(names, parts, unlearner.steps, strict=True)
+    ]
+
+
+def _part_names(count: int, *, low_first: bool) -> list[str]:
+    if count == 1:
+        return ["only"]
+    names = ["least memorized", *[f"{k + 2}." for k in range(count - 2)], "most memorized"]
+    return names if low_first else names[::-1]
+
+
+def score_cost(name: str) -> float:
+    """About what a score costs beyond the training of the original, in trainings."""
+    return sum(_TRAININGS.get(part.split("-")[0], 0.0) for part in name.split("+"))
+
+
+def training_seconds(recipe: Recipe, session: Session) -> float:
+    """What a training would take: a few steps, timed, times all of its steps."""
+    examples = session.data.train
+    few = examples.at(np.arange(min(len(examples), _TIMED_STEPS * recipe.batch_size)))
+    train(replace(recipe, epochs=1), few.at(np.arange(min(len(few), 2 * recipe.batch_size))))  # loads what is lazy
+    began = time.perf_counter()
+    train(replace(recipe, epochs=1), few)
+    each = (time.perf_counter() - began) / steps_per_epoch(recipe, few)
+    return each * recipe.epochs * steps_per_epoch(recipe, examples)
+
+
+def plan_table(estimate: Estimate) -> Table:
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    table.add_column("step")
+    for title in ("examples", "cost", "about"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for line in estimate.lines:
+        table.add_row(line.what, line.examples, f"{line.cost:.2f}", duration(line.cost * estimate.training_seconds))
+    total = estimate.cost
+    table.add_row("[bold]together[/]", "", f"[bold]{total:.2f}[/]", duration(total * estimate.training_seconds))
+    return table
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

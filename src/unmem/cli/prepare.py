@@ -1,0 +1,75 @@
+"""`unmem prepare`: the cross-fit, made once for all later requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cyclopts import Group, Parameter
+
+from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, settings
+
+_CROSSFIT = Group("Cross-fit", sort_key=0)
+
+
+@Parameter(name="*", group=_CROSSFIT)
+@dataclass(frozen=True, kw_only=True)
+class CrossFitOptions:
+    """How the training set is predicted by models that did not see it."""
+
+    folds: int = 2
+    "Folds of the cross-fit: 2 costs one training, 5 four."
+    work: Path | None = None
+    "Folder for the fold models' predictions, so that a stopped run goes on where it was."
+
+
+def prepare(
+    *,
+    output: OutputOptions,
+    crossfit: CrossFitOptions = CrossFitOptions(),
+    data: DataOptions = DataOptions(),
+    model: ModelOptions = ModelOptions(),
+) -> None:
+    """Predict every training example by a model that never saw it, once, for all later requests.
+
+    Writes crossfit.npz, which `unmem forget --crossfit` reads (for matching and --tune), and the scores that come with
+    it to the run folder. Make it anew after many requests: its models have seen other forgotten examples.
+    """
+    from unmem.cli.console import console, stage
+    from unmem.cli.session import Session
+    from unmem.memorization import Scorer
+    from unmem.store import RunFolder
+
+    with RunFolder(output.out, force=output.force) as folder:
+        session = Session.open("prepare", settings(data, model, crossfit), data)
+        read = session.read_original(model, seed=data.seed) if model.model is not None else None
+        recipe = read.recipe if read else session.recipe(model, seed=data.seed)
+        scorer = Scorer(
+            session.data,
+            recipe=recipe,
+            model=read.model if read else None,
+            folds=crossfit.folds,
+            folder=crossfit.work,
+        )
+        original = read or session.train_original(scorer)
+        with stage(f"Cross-fit: {crossfit.folds} models, each without one part of the training set") as bar:
+            scorer.watch, scorer.on_member = [], bar.on_member
+            made = scorer.out_of_fold()
+        scores = [scorer.get("crossfit"), scorer.get("crossfit-fit")]
+        folder.file("crossfit.npz", made.save)
+        session.save_models(folder, original)
+        session.save_scores(folder, scores)
+        result: dict[str, Any] = {
+            "original": session.describe(original),
+            "crossfit": {
+                "examples": len(made),
+                "accuracy": float((made.margin > 0).mean()),
+                "seconds": bar.seconds,
+                "settings": made.settings,
+            },
+            "scores": {s.name: session.describe_score(s, bar.seconds, original) for s in scores},
+        }
+        session.finish(folder, result)
+    console.print(f"  Models that never saw them get {(made.margin > 0).mean():.1%} of the training examples right.")
+    console.print(f"  Cross-fit: {folder.path / 'crossfit.npz'}", soft_wrap=True)
