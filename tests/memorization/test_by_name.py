@@ -126,6 +126,7 @@ ALONE: dict[str, Callable[[Splits, nn.Module], um.Scores]] = {
     "curvature": lambda data, model: curvature(model, data.train),
     "crossfit": lambda data, _: crossfit(RECIPE, data.train, folds=2, seed=4).scores(),
     "crossfit-gap": lambda data, model: crossfit(RECIPE, data.train, folds=2, seed=4).gap(model, data.train),
+    "crossfit-fit": lambda data, model: crossfit(RECIPE, data.train, folds=2, seed=4).fit(model, data.train),
     "ensemble": lambda data, _: feldman(
         train_members(RECIPE, data.train, complementary_masks(60, 6, seed=3), seed=1003), measure="confidence"
     ),

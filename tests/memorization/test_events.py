@@ -47,6 +47,7 @@ def slow(log: Log, n: int) -> dict[str, np.ndarray]:
         lost = sum(bool(before and not now) for before, now in pairwise(right))
         found["forgetting"][i] = lost if any(right) else len(visits)
         found["late-gain"][i] = p[y] - (1 - found["confidence"][i])
+        found["late-fit"][i] = p[y] * found["confidence"][i]
     return found
 
 
