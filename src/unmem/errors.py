@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -42,10 +43,11 @@ class DivergedError(UserError):
     step: str | None = None
 
     def during(self, step: str) -> DivergedError:
-        """The same error, naming the step of a longer run in which it arose."""
-        problem = f"{self.problem} of {step if self.step is None else f'{step}, {self.step}'}"
-        named = DivergedError(self.field, self.value, problem, self.fix)
-        named.last_good, named.step = self.last_good, step
+        """The same error, naming the step of a longer run in which it arose; outer steps come first."""
+        trail = step if self.step is None else f"{step}, {self.step}"
+        problem = self.problem if self.step is None else self.problem.removesuffix(f" of {self.step}")
+        named = DivergedError(self.field, self.value, f"{problem} of {trail}", self.fix)
+        named.last_good, named.step = self.last_good, trail
         return named
 
 
@@ -71,6 +73,12 @@ def whole_number(field: str, value: object) -> None:
     """Refuse anything but an integer from 0 to 2⁶³ − 1, or a small negative one that another check names better."""
     if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**63:
         raise UserError(field, value, "must be a whole number", "give one such as 10")
+
+
+def not_negative(field: str, value: float, fix: str) -> None:
+    """Refuse a number below 0, and what is no finite number."""
+    if not 0 <= value < math.inf:
+        raise UserError(field, value, "must be a finite number, 0 or more", fix)
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from unmem.errors import UserError, one_of, whole_number
+from unmem.errors import UserError, not_negative, one_of, whole_number
 
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
+LARGEST = 3.4e38  # what a weight can hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,11 @@ class Recipe:
             whole_number(field, value)
         _at_least("epochs", self.epochs, 0)
         _at_least("batch_size", self.batch_size, 2)
-        _at_least("momentum", self.momentum, 0)
-        _at_least("weight_decay", self.weight_decay, 0)
+        not_negative("momentum", self.momentum, "give one such as 0.9")
+        not_negative("weight_decay", self.weight_decay, "give one such as 5e-4")
         one_of("schedule", self.schedule, get_args(Schedule))
         one_of("precision", self.precision, get_args(Precision))
-        if not (self.lr > 0 and math.isfinite(self.lr)):
+        if not 0 < self.lr <= LARGEST:
             raise UserError("lr", self.lr, "a learning rate is a positive number", "give one such as 0.1")
 
     def lr_at(self, progress: float) -> float:

@@ -103,8 +103,8 @@ def fit_epochs(
     """Train `model` in place, each epoch by its own passes, under one optimiser and one learning-rate schedule.
 
     project: called after each optimiser step, to put the parameters back where they may be (as SalUn's mask does).
-    Only parameters that require gradients change. Raises `DivergedError` after an epoch whose loss is not finite, with
-    the state that the model had after the epoch before.
+    Only parameters that require gradients change. Raises `DivergedError` after an epoch whose loss or weights are not
+    finite, with the state that the model had after the epoch before.
     """
     if epochs and epochs[0][-1].examples.inputs.ndim == 4:  # images: convolutions run faster with the channels last
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in its annotations)
@@ -136,7 +136,7 @@ def fit_epochs(
                 done += 1
                 for observer in observers:
                     observer.on_step(Step(epoch, batch, logits.detach(), loss.detach()))
-            _check_finite(losses, epoch, recipe, last_good)
+            _check_finite(losses, parameters, epoch, recipe, last_good)
             stops = [observer.on_epoch(epoch, model) for observer in observers]
             if any(stops):
                 break
@@ -204,10 +204,16 @@ def _seeded(seed: int, device: torch.device) -> Generator[torch.Generator]:
         yield torch.Generator().manual_seed(seed)
 
 
-def _check_finite(losses: Tensor, epoch: int, recipe: Recipe, last_good: dict[str, Tensor]) -> None:
-    if not bool(torch.isfinite(losses)):
-        error = DivergedError(
-            "lr", recipe.lr, f"the training loss was not a finite number in epoch {epoch + 1}", "use a lower rate"
-        )
-        error.last_good = last_good
-        raise error
+def _check_finite(
+    losses: Tensor, parameters: Sequence[Tensor], epoch: int, recipe: Recipe, last_good: dict[str, Tensor]
+) -> None:
+    """The weights too: what the last step did to them, no loss has seen."""
+    if bool(torch.isfinite(losses)):
+        if all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+            return
+        problem = f"the weights were not finite numbers after epoch {epoch + 1}"
+    else:
+        problem = f"the training loss was not a finite number in epoch {epoch + 1}"
+    error = DivergedError("lr", recipe.lr, problem, "use a lower rate")
+    error.last_good = last_good
+    raise error

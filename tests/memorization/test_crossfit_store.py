@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,38 @@ def test_an_ensemble_without_logits_or_with_an_example_in_all_members_is_refused
         out_of_sample(train_members(RECIPE, data, one))
     with pytest.raises(UserError, match="some examples were in all of them"):
         out_of_sample(members.members([0]))
+
+
+def test_flipped_bytes_cut_files_and_other_arrays_are_all_no_cross_fit(fitted: CrossFit, tmp_path: Path) -> None:
+    path = tmp_path / "crossfit.npz"
+    fitted.save(path)
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        bad = bytearray(whole)
+        bad[random.integers(len(bad))] ^= int(1 << random.integers(8))
+        path.write_bytes(bad[: random.integers(1, len(bad) + 1)] if random.random() < 0.3 else bad)
+        try:
+            found = CrossFit.load(path)
+        except UserError:
+            continue
+        assert equal(found, fitted)  # a bit that nothing reads, such as a date
+    with path.open("wb") as file:
+        np.save(file, fitted.phi)  # an array, no archive of them
+    with pytest.raises(UserError, match="not a cross-fit"):
+        CrossFit.load(path)
+    replace(fitted, phi=fitted.phi[:-1]).save(path)
+    with pytest.raises(UserError, match="do not fit together"):
+        CrossFit.load(path)
+
+
+def test_confidence_times_surprise_by_hand(data: um.Examples, fitted: CrossFit) -> None:
+    model = um.train(RECIPE, data)
+    found = fitted.fit(model, data)
+    logits = um.predict(model, data).double()
+    for i, name in enumerate(fitted.ids):
+        at, label = list(data.ids).index(name), int(data.labels[list(data.ids).index(name)])
+        known = float(logits[at].softmax(0)[label])
+        unknown = float(np.exp(np.float64(fitted.log_probs[i, label])))
+        assert found.values[i] == pytest.approx(known * (1 - unknown), rel=1e-6)
+    assert found.name == "crossfit-fit"

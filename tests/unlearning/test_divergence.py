@@ -120,5 +120,27 @@ def test_an_error_of_an_inner_rum_names_both_steps(scores: um.Scores) -> None:
     inner = um.RUM(scores, [Nothing(), FineTune(epochs=1, lr=HUGE)])
     with pytest.raises(DivergedError) as caught:
         um.RUM(scores, [Nothing(), Nothing(), inner])(problem.model, problem, seed=0)
-    assert "step 3 (rum)" in str(caught.value)
-    assert "step 2 (fine-tune)" in str(caught.value)
+    assert str(caught.value).endswith("in epoch 1 of step 3 (rum), step 2 (fine-tune); use a lower rate.")
+    assert caught.value.step == "step 3 (rum), step 2 (fine-tune)"
+
+
+class Steep(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return 100 * super().forward(x)
+
+
+def test_weights_that_the_last_step_made_infinite_are_no_result() -> None:
+    # The loss before the step is fine, and no other step would see the weights.
+    network = Steep(4, 3)
+    nn.init.zeros_(network.weight)
+    nn.init.zeros_(network.bias)
+    problem = tiny_problem(network.eval(), recipe=replace(RECIPE, batch_size=64))
+    with pytest.raises(DivergedError, match="the weights were not finite numbers after epoch 1") as caught:
+        FineTune(epochs=1, lr=3e38)(network, problem, seed=0)
+    assert caught.value.last_good is not None
+    assert finite(dict(caught.value.last_good))
+
+
+def test_a_rate_beyond_what_a_weight_can_hold_is_refused() -> None:
+    with pytest.raises(um.UserError, match=r"lr 1e\+39"):
+        FineTune(epochs=1, lr=1e39)

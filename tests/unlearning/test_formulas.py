@@ -108,7 +108,8 @@ def test_random_labels_of_two_classes_are_the_other_one() -> None:
     problem = tiny_problem(classes=2)
     x, y = everything(problem.data.train)
     wrong = y.clone()
-    wrong[problem.data.train.positions(problem.forget.ids)] = 1 - wrong[problem.data.train.positions(problem.forget.ids)]
+    where = problem.data.train.positions(problem.forget.ids)
+    wrong[where] = 1 - wrong[where]
     expected = by_hand(problem, [lambda model: F.cross_entropy(model(x), wrong)] * 3, lr=0.2)
     assert_same_weights(RandomLabel(epochs=3)(problem.model, problem, seed=0), expected)
 

@@ -47,12 +47,12 @@ def orders(n: int, size: int, seed: int = SEED) -> Iterator[Tensor]:
         yield from torch.randperm(n, generator=random).tensor_split(-(-n // size))
 
 
-def by_hand(problem: um.Problem, n: int, loss: Loss) -> nn.Module:
+def by_hand(problem: um.Problem, n: int, loss: Loss, *, size: int = SIZE) -> nn.Module:
     """Plain SGD over EPOCHS epochs of n examples; loss(model, positions)."""
     model, recipe = copy.deepcopy(problem.model), problem.recipe
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-    total = EPOCHS * -(-n // SIZE)
-    for step, index in zip(range(total), orders(n, SIZE), strict=False):
+    total = EPOCHS * -(-n // size)
+    for step, index in zip(range(total), orders(n, size), strict=False):
         optimizer.param_groups[0]["lr"] = LR * (1 + np.cos(np.pi * step / total)) / 2
         optimizer.zero_grad()
         loss(model, index).backward()
@@ -128,9 +128,10 @@ def test_matching_takes_its_targets_by_id(form: Form, weight: float | None, prob
         return F.cross_entropy(model(retain.inputs[index]), retain.labels[index]) + factor * distance
 
     method = CrossFitMatching(
-        crossfit=forecast, epochs=EPOCHS, lr=LR, form=form, weight=weight, adapt=0, forget_batch=size
+        crossfit=forecast, epochs=EPOCHS, lr=LR, form=form, weight=weight, adapt=0, forget_share=size / SIZE
     )
-    assert_same_weights(method(problem.model, problem, seed=SEED), by_hand(problem, len(retain), loss), atol=1e-5)
+    expected = by_hand(problem, len(retain), loss, size=SIZE - size)
+    assert_same_weights(method(problem.model, problem, seed=SEED), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("shift", [0.0, 6.0])
@@ -139,7 +140,7 @@ def test_the_weight_of_matching_follows_the_mean_excess_of_each_step(shift: floa
     forecast = out_of_fold(problem)
     forecast = replace(forecast, phi=forecast.phi + np.float32(shift))
     goal = torch.from_numpy(forecast.take(forget.ids).phi)
-    others, growth = orders(len(forget), 4), 0.0
+    others, growth = orders(len(forget), 3), 0.0
     ups: list[float] = []
 
     def loss(model: nn.Module, index: Tensor) -> Tensor:
@@ -149,13 +150,13 @@ def test_the_weight_of_matching_follows_the_mean_excess_of_each_step(shift: floa
         gap = (own / (1 - own)).log() - goal[away]
         distance = F.smooth_l1_loss(gap, torch.zeros_like(gap))
         total = F.cross_entropy(model(retain.inputs[index]), retain.labels[index]) + 0.5 * np.exp(growth) * distance
-        ups.append(growth + adapt / (EPOCHS * 3) * float(gap.detach().clamp(-1, 1).mean()))
+        ups.append(growth + adapt / (EPOCHS * 4) * float(gap.detach().clamp(-1, 1).mean()))
         growth = max(0.0, ups[-1])
         return total
 
-    method = CrossFitMatching(crossfit=forecast, epochs=EPOCHS, lr=LR, adapt=adapt, forget_batch=4)
+    method = CrossFitMatching(crossfit=forecast, epochs=EPOCHS, lr=LR, adapt=adapt, forget_share=3 / 7)
     found = method(problem.model, problem, seed=SEED)
-    assert_same_weights(found, by_hand(problem, len(retain), loss), atol=1e-5)
+    assert_same_weights(found, by_hand(problem, len(retain), loss, size=4), atol=1e-5)
     assert max(ups) > 0 if shift == 0 else min(ups) < 0  # λ grows, or would fall below its start
 
 

@@ -25,7 +25,6 @@ from unmem.unlearning.influence import (
 )
 
 # PyTorch compiles its forward-mode rules by a function of its own that it calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 
 WEIGHT_DECAY = 0.03
 FORGOTTEN = 7

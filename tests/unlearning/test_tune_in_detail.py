@@ -29,7 +29,6 @@ from unmem.unlearning import (
 )
 
 # PyTorch's own forward-mode derivatives still use what PyTorch has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 PROBLEM = tiny_problem(recipe=replace(RECIPE, epochs=40))
 TRAIN = PROBLEM.data.train
 

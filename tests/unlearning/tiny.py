@@ -23,7 +23,8 @@ def tiny_model(*, seed: int = 0, outputs: int = 3) -> nn.Module:
 def tiny_problem(model: nn.Module | None = None, *, classes: int = 3, recipe: um.Recipe = RECIPE) -> um.Problem:
     """24 points, a third of them to forget."""
     data = point_splits(24, classes=classes)
-    model = model or um.fit(tiny_model(outputs=classes), data.train, um.Recipe(epochs=60, lr=0.5, batch_size=64), seed=0)
+    usual = um.Recipe(epochs=60, lr=0.5, batch_size=64)
+    model = model or um.fit(tiny_model(outputs=classes), data.train, usual, seed=0)
     return um.Problem(model, data, data.train.ids[:FORGOTTEN], recipe=recipe)
 
 

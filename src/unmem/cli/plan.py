@@ -87,15 +87,17 @@ def _steps(unlearner: Unlearner, problem: Problem) -> list[Line]:
     forget, retain = len(problem.forget), len(problem.retain)
     if not isinstance(unlearner, RUM):
         return [Line(f"forget by {unlearner.name}", f"{forget:,} of {forget + retain:,}", unlearner.cost(problem))]
-    if unlearner.thresholds is not None:
-        return [
-            Line("forget by rum, parts by thresholds", f"{forget:,}", sum(s.cost(problem) for s in unlearner.steps))
-        ]
-    parts = unlearner.refine(problem)
-    names = _part_names(len(parts), low_first=unlearner.order == "low-to-high")
+    if unlearner.thresholds is not None:  # which examples they part is known once the score is
+        most = sum(step.cost(problem) for step in unlearner.steps)
+        return [Line("forget by rum, parts by thresholds", f"{forget:,}", most)]
+    names = _part_names(len(unlearner.steps), low_first=unlearner.order == "low-to-high")
     return [
-        Line(f"forget by {step.name}: {name} part", f"{len(part):,} of {forget + retain:,}", step.cost(problem))
-        for name, part, step in zip(names, parts, unlearner.steps, strict=True)
+        Line(
+            f"forget by {step.name}: {names[k]} part",
+            f"{len(part.forget):,} of {forget + retain:,}",
+            step.cost(part),
+        )
+        for k, step, part in unlearner.plan(problem)
     ]
 
 

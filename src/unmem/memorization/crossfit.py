@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -28,6 +29,13 @@ from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
 from unmem.store import atomic_path
 from unmem.training import predict
+
+_SHAPES = {"log_probs": 2, "margin": 1, "phi": 1}  # dimensions, the first of them examples
+# What reading an `.npz` raises that is another file, cut short, or with bits that have changed.
+_UNREADABLE = (
+    *(KeyError, TypeError, AttributeError, ValueError, EOFError, OSError, RuntimeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +88,17 @@ class CrossFit:
     def load(cls, path: Path) -> CrossFit:
         """Predictions that `save` wrote."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 facts = json.loads(str(file["facts"]))
-                arrays = {name: file[name] for name in ("ids", "log_probs", "margin", "phi")}
+                found = cls(**{name: file[name] for name in ("ids", *_SHAPES)}, **facts)
         except FileNotFoundError as error:
             raise UserError("--crossfit", str(path), "no such file", "make it with unmem prepare") from error
-        except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise UserError("--crossfit", str(path), "not a cross-fit", "make one with unmem prepare") from error
-        return cls(**arrays, **facts)
+        shapes = {name: getattr(found, name).shape for name in _SHAPES}
+        if any(len(shape) != _SHAPES[name] or shape[0] != len(found.ids) for name, shape in shapes.items()):
+            raise UserError("--crossfit", str(path), "its arrays do not fit together", "make one with unmem prepare")
+        return found
 
     def _at(self, where: NDArray[np.int64]) -> CrossFit:
         return replace(

@@ -13,6 +13,7 @@ matrix and a vector only.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
@@ -23,7 +24,7 @@ from torch.func import functional_call, jvp, vjp
 from torch.nn import functional as F
 
 from unmem.data import Examples, stratified_sample
-from unmem.errors import DivergedError, UserError, one_of, whole_number
+from unmem.errors import DivergedError, UserError, not_negative, one_of, whole_number
 from unmem.training import Observer, evaluating, evaluation_batch, predict
 from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import BatchNorm, Setting, recompute_batchnorm
@@ -62,8 +63,10 @@ class Influence:
             whole_number(field, value)
             if value < 1:
                 raise UserError(field, value, "must be at least 1", "give a larger number")
-        if self.damping is not None and not self.damping > 0:
-            raise UserError("damping", self.damping, "must be positive", "give one such as 5e-4")
+        for field, value, example in (("damping", self.damping, "5e-4"), ("trust", self.trust, "0.05")):
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(field, value, "must be a positive number", f"give one such as {example}")
+        not_negative("scale", self.scale, "give one such as 1")
 
     def __call__(
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
@@ -85,7 +88,9 @@ class Influence:
             iterations=self.iterations,
         )
         if not all(bool(torch.isfinite(value).all()) for value in step.values()):
-            raise DivergedError("damping", damping, "the step is not finite", "use a larger damping")
+            error = DivergedError("damping", damping, "the step is not finite", "use a larger damping")
+            error.last_good = new.state_dict()
+            raise error
         self._move(new, step, chosen)
         if self.batchnorm == "recompute":
             recompute_batchnorm(new, problem.retain)
@@ -93,7 +98,10 @@ class Influence:
 
     @torch.no_grad()
     def _move(self, model: nn.Module, step: Vector, sample: Examples) -> None:
-        """Add the step, or as much of it as is to be trusted, to the parameters in place."""
+        """Add the step, or as much of it as is to be trusted, to the parameters in place.
+
+        Raises `DivergedError`, with the parameters as they were, if nothing of it is to be trusted.
+        """
         start = {name: value.clone() for name, value in trainable(model).items()}
         allowed = None if self.trust is None else _mean_loss(model, sample) + self.trust
         length = self.scale
@@ -104,6 +112,11 @@ class Influence:
             if allowed is None or _mean_loss(model, sample) <= allowed:
                 return
             length /= 2
+        for name, value in start.items():
+            model.get_parameter(name).copy_(value)
+        error = DivergedError("trust", self.trust, "no part of the step keeps the loss that low", "use more damping")
+        error.last_good = model.state_dict()
+        raise error
 
     def cost(self, problem: Problem) -> float:
         samples = min(self.samples, len(problem.retain))

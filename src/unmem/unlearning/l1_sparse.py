@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from unmem.errors import UserError
+from unmem.errors import not_negative
 from unmem.training import Batch, Observer, cross_entropy, steps_per_epoch
 from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import GradientUnlearner
@@ -35,10 +35,8 @@ class L1Sparse(GradientUnlearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gamma is not None and not self.gamma >= 0:
-            raise UserError(
-                "gamma", self.gamma, "the weight of the penalty cannot be negative", "give one such as 5e-4"
-            )
+        if self.gamma is not None:
+            not_negative("gamma", self.gamma, "give one such as 5e-4")
 
     def __call__(
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()

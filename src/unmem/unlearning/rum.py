@@ -77,18 +77,23 @@ class RUM:
     def __call__(
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
     ) -> nn.Module:
-        parts = self.refine(problem)
-        for k, (part, unlearner) in enumerate(zip(parts, self.steps, strict=True)):
-            if len(part) == 0:
-                continue
-            others = parts[:k] if self.pending == "retain" else parts[:k] + parts[k + 1 :]
-            step = problem.part(part, without=_join(others))
+        for k, unlearner, step in self.plan(problem):
             # Each step after the first has a seed of its own: with one for all, each would draw the same batches.
             try:
                 model = unlearner(model, step, seed=_step_seed(seed, k), observers=observers)
             except DivergedError as error:
                 raise error.during(f"step {k + 1} ({unlearner.name})") from error
         return model
+
+    def plan(self, problem: Problem) -> list[tuple[int, Unlearner, Problem]]:
+        """The steps that have something to forget: number from 0, unlearner, its own problem."""
+        parts = self.refine(problem)
+        steps: list[tuple[int, Unlearner, Problem]] = []
+        for k, (part, unlearner) in enumerate(zip(parts, self.steps, strict=True)):
+            others = parts[:k] if self.pending == "retain" else parts[:k] + parts[k + 1 :]
+            if len(part):
+                steps.append((k, unlearner, problem.part(part, without=_join(others))))
+        return steps
 
     def refine(self, problem: Problem) -> list[Ids]:
         """The parts of the forget set, in the order in which they are unlearned."""
@@ -102,8 +107,7 @@ class RUM:
         return parts if self.order == "low-to-high" else parts[::-1]
 
     def cost(self, problem: Problem) -> float:
-        parts = self.refine(problem)
-        return sum(step.cost(problem) for part, step in zip(parts, self.steps, strict=True) if len(part))
+        return sum(unlearner.cost(step) for _, unlearner, step in self.plan(problem))
 
     def tuned(self, problem: Problem, setting: Setting) -> RUM:
         return replace(self, steps=[step.tuned(problem, setting) for step in self.steps])

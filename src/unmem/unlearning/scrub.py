@@ -16,7 +16,7 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unmem.errors import UserError, whole_number
+from unmem.errors import UserError, not_negative, whole_number
 from unmem.training import Batch, Objective, Observer, Pass, predict
 from unmem.unlearning.losses import divergence
 from unmem.unlearning.problem import Problem
@@ -34,7 +34,7 @@ class SCRUB(GradientUnlearner):
 
     name: ClassVar[str] = "scrub"
     lr_share: ClassVar[float] = 0.05
-    epochs: int = 5
+    epochs: int | None = 5
     max_epochs: int = 4
     gamma: float = 0.99
     beta: float = 0.001
@@ -43,7 +43,9 @@ class SCRUB(GradientUnlearner):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole_number("max_epochs", self.max_epochs)
-        if not 0 <= self.max_epochs <= self.epochs:
+        not_negative("gamma", self.gamma, "give one such as 0.99")
+        not_negative("beta", self.beta, "give one such as 0.001")
+        if self.max_epochs < 0 or (self.epochs is not None and self.max_epochs > self.epochs):
             raise UserError("max_epochs", self.max_epochs, f"there are {self.epochs} epochs", "give no more than that")
         if not self.temperature > 0:
             raise UserError("temperature", self.temperature, "must be positive", "give one such as 4")
@@ -54,7 +56,7 @@ class SCRUB(GradientUnlearner):
         # The teacher never changes, so it is asked once, before the run.
         away = Pass(problem.forget, self._max_step(predict(model, problem.forget)))
         close = Pass(problem.retain, self._min_step(predict(model, problem.retain)))
-        epochs = [[away, close] if epoch < self.max_epochs else [close] for epoch in range(self.epochs)]
+        epochs = [[away, close] if epoch < self.max_epochs else [close] for epoch in range(self.epochs_for(problem))]
         return self.run_epochs(model, problem, epochs, seed=seed, observers=observers)
 
     def effort(self, problem: Problem) -> float:

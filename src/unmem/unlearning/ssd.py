@@ -10,6 +10,7 @@ importance depends on the batch size; here the gradients are squared by example.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, get_args
@@ -44,8 +45,8 @@ class SSD:
     def __post_init__(self) -> None:
         one_of("batchnorm", self.batchnorm, get_args(BatchNorm))
         for field, value in (("a", self.a), ("b", self.b)):
-            if not value > 0:
-                raise UserError(field, value, "must be positive", "give the source's 10 for a and 1 for b")
+            if not 0 < value < math.inf:
+                raise UserError(field, value, "must be a positive number", "give the source's 10 for a and 1 for b")
 
     def __call__(
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()

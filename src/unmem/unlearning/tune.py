@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -22,9 +23,10 @@ from unmem.errors import DivergedError, UserError
 from unmem.memorization import CrossFit
 from unmem.training import Observer, predict
 from unmem.unlearning.problem import Problem
-from unmem.unlearning.unlearner import Setting, Unlearner
+from unmem.unlearning.unlearner import Setting, Unlearner, settings_of
 
 STEP = 4.0  # factor on the strength from one trial to the next, until the forecast lies between two
+LIMIT = STEP**5  # how far the strength may go from where it began
 LOWER_RATE = 0.3
 
 
@@ -67,7 +69,7 @@ def tune(
 
     The unlearner as it is comes first, if it leaves a quarter of the budget. Then shorter runs, whose strength is moved
     towards the forecast, and a lower learning rate. budget: in trainings of the original, counted by `Unlearner.cost`.
-    Raises `UserError` if not even the shortest trial fits.
+    Raises `UserError` if not even the shortest trial fits, `DivergedError` if none of the trials had an end.
     """
     began = time.perf_counter()
     search = _Search(unlearner, model, problem, _Goal.of(model, problem, crossfit), seed, budget, observers)
@@ -80,10 +82,12 @@ def tune(
     short = search.shortened(share=1 / 3)
     search.move_strength(short)
     search.run(replace(search.best.setting, rate=LOWER_RATE, epochs=short.epochs))
-    best = search.best
-    return Tuned(
-        unlearner.tuned(problem, best.setting), search.model, tuple(search.trials), time.perf_counter() - began
-    )
+    if search.model is None:
+        diverged = DivergedError("method", unlearner.name, "diverged in every trial", "use a lower lr")
+        diverged.last_good = model.state_dict()
+        raise diverged
+    tuned = unlearner.tuned(problem, search.best.setting)
+    return Tuned(tuned, search.model, tuple(search.trials), time.perf_counter() - began)
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,8 @@ class _Search:
         self.unlearner, self.original, self.problem, self.goal = unlearner, model, problem, goal
         self.seed, self.left, self.observers = seed, budget, observers
         self.trials: list[Trial] = []
-        self.model = model
+        self.tried: list[dict[str, Any]] = []  # the fields of the unlearner in each trial
+        self.model: nn.Module | None = None
 
     @property
     def best(self) -> Trial:
@@ -148,22 +153,29 @@ class _Search:
         return self.cost(setting) <= self.left - reserve + 1e-9
 
     def run(self, setting: Setting, *, reserve: float = 0.0) -> Trial | None:
-        """Try a setting if the budget beyond `reserve` allows; a run that diverges is worth nothing."""
-        if not self.affords(setting, reserve=reserve) or any(trial.setting == setting for trial in self.trials):
+        """Try a setting if the budget beyond `reserve` allows; a run that diverges is worth nothing.
+
+        What another setting has already led to is not paid for twice.
+        """
+        unlearner = self.unlearner.tuned(self.problem, setting)
+        fields = settings_of(unlearner)
+        if fields in self.tried:
+            return self.trials[self.tried.index(fields)]
+        if not self.affords(setting, reserve=reserve):
             return None
         cost = self.cost(setting)
         self.left -= cost
         try:
-            unlearner = self.unlearner.tuned(self.problem, setting)
             made = unlearner(self.original, self.problem, seed=self.seed, observers=self.observers)
         except DivergedError:
             trial = Trial(setting, 0.0, -1.0, cost)
         else:
             closeness, too_well = self.goal.reached(made, self.problem)
             trial = Trial(setting, closeness, too_well, cost)
-            if closeness > max((one.closeness for one in self.trials), default=-1.0):
+            if self.model is None or closeness > self.best.closeness:
                 self.model = made
         self.trials.append(trial)
+        self.tried.append(fields)
         return trial
 
     def shortened(self, *, share: float) -> Setting:
@@ -173,16 +185,17 @@ class _Search:
         for epochs in range(2, self.problem.recipe.epochs + 1):
             longer = Setting(epochs=epochs)
             # What has no epochs costs the same however many are asked for.
-            if not self.cost(longest) < self.cost(longer) <= min(affordable, self.unlearner.cost(self.problem)):
+            most = min(affordable, self.unlearner.cost(self.problem)) + 1e-9
+            if not self.cost(longest) < self.cost(longer) <= most:
                 break
             longest = longer
         return longest
 
     def move_strength(self, setting: Setting) -> None:
         """Raise or lower the strength until the forecast lies between two trials, then halve between them; stops when
-        what is left pays for one trial only."""
+        what is left pays for one trial only, or the strength is past reason."""
         strength, low, high = 1.0, None, None
-        while True:
+        while 1 / LIMIT <= strength <= LIMIT:
             trial = self.run(replace(setting, strength=strength), reserve=self.cost(setting) if self.trials else 0.0)
             if trial is None:
                 return

@@ -57,7 +57,6 @@ def settings_of(unlearner: Unlearner) -> dict[str, Any]:
 
 
 BatchNorm = Literal["recompute", "keep"]
-SHORT = 0.15  # share of the original's epochs where an unlearner does not say how many
 Projection = Callable[[nn.Module], None]
 
 
@@ -65,7 +64,7 @@ Projection = Callable[[nn.Module], None]
 class GradientUnlearner:
     """Unlearning by some epochs of SGD. Batch size, momentum, weight decay and precision are the original's.
 
-    epochs: passes over the retain set; None is 15% of the original's, rounded up.
+    epochs: passes over the retain set; None is `epochs_share` of the original's, rounded up.
     schedule: how the learning rate falls to 0.
     lr: peak learning rate; None takes `lr_share` of the original's, so that it suits the model at hand.
     batchnorm: "recompute" takes the running statistics anew from the retain set at the end, since those of the
@@ -73,6 +72,7 @@ class GradientUnlearner:
     """
 
     lr_share: ClassVar[float] = 1.0
+    epochs_share: ClassVar[float] = 0.15
     epochs: int | None
     lr: float | None = None
     schedule: Schedule = "cosine"
@@ -89,7 +89,7 @@ class GradientUnlearner:
 
     def epochs_for(self, problem: Problem) -> int:
         """The epochs of this run: as given, or a share of the original's, rounded up."""
-        return math.ceil(SHORT * problem.recipe.epochs) if self.epochs is None else self.epochs
+        return math.ceil(self.epochs_share * problem.recipe.epochs - 1e-9) if self.epochs is None else self.epochs
 
     def cost(self, problem: Problem) -> float:
         return self.epochs_for(problem) * self.effort(problem) / max(1, problem.recipe.epochs)
