@@ -10,8 +10,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from unmem.data import Examples, Splits, flip_labels, load, stratified_split
     from unmem.ensembles import Ensemble, complementary_masks, leave_out_masks, train_members
-    from unmem.errors import UserError
-    from unmem.evaluation import Evaluation, Outcome, evaluate, tug_of_war
+    from unmem.errors import DivergedError, UserError
+    from unmem.evaluation import Evaluation, Evaluator, Outcome, evaluate, tug_of_war
     from unmem.memorization import (
         CrossFit,
         CurvatureTrace,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         holdout_retraining,
         influence,
         load_scores,
+        out_of_sample,
         rank_average,
         reliability,
         save_scores,
@@ -32,22 +33,48 @@ if TYPE_CHECKING:
     from unmem.recipe import Recipe
     from unmem.report import Report
     from unmem.training import Observer, fit, predict, train
-    from unmem.unlearning import RUM, FineTune, NegGradPlus, Nothing, Problem, Retrain, Unlearner
+    from unmem.unlearning import (
+        RUM,
+        SCRUB,
+        SSD,
+        BadTeacher,
+        CrossFitMatching,
+        FineTune,
+        Influence,
+        L1Sparse,
+        NegGrad,
+        NegGradPlus,
+        Nothing,
+        Problem,
+        RandomLabel,
+        Retrain,
+        SalUn,
+        Served,
+        Tuned,
+        Unlearner,
+        serve,
+        tune,
+    )
 
 # Public name -> the room it lives in. Imported on first use, so that `unmem --help` need not load PyTorch.
 _ROOMS = {
     "unmem.data": ("Examples", "Splits", "flip_labels", "load", "stratified_split"),
     "unmem.ensembles": ("Ensemble", "complementary_masks", "leave_out_masks", "train_members"),
-    "unmem.errors": ("UserError",),
-    "unmem.evaluation": ("Evaluation", "Outcome", "evaluate", "tug_of_war"),
+    "unmem.errors": ("DivergedError", "UserError"),
+    "unmem.evaluation": ("Evaluation", "Evaluator", "Outcome", "evaluate", "tug_of_war"),
     "unmem.memorization": (
         *("CrossFit", "CurvatureTrace", "LearningEvents", "Scores", "agreement", "crossfit", "curvature", "feldman"),
-        *("holdout_retraining", "influence", "load_scores", "rank_average", "reliability", "save_scores", "score"),
+        *("holdout_retraining", "influence", "load_scores", "out_of_sample", "rank_average", "reliability"),
+        *("save_scores", "score"),
     ),
     "unmem.recipe": ("Recipe",),
     "unmem.report": ("Report",),
     "unmem.training": ("Observer", "fit", "predict", "train"),
-    "unmem.unlearning": ("RUM", "FineTune", "NegGradPlus", "Nothing", "Problem", "Retrain", "Unlearner"),
+    "unmem.unlearning": (
+        *("RUM", "SCRUB", "SSD", "BadTeacher", "CrossFitMatching", "FineTune", "Influence", "L1Sparse", "NegGrad"),
+        *("NegGradPlus", "Nothing", "Problem", "RandomLabel", "Retrain", "SalUn", "Served", "Tuned", "Unlearner"),
+        *("serve", "tune"),
+    ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
@@ -61,8 +88,10 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "complementary_masks",
     "leave_out_masks",
     "train_members",
+    "DivergedError",
     "UserError",
     "Evaluation",
+    "Evaluator",
     "Outcome",
     "evaluate",
     "tug_of_war",
@@ -77,6 +106,7 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "holdout_retraining",
     "influence",
     "load_scores",
+    "out_of_sample",
     "rank_average",
     "reliability",
     "save_scores",
@@ -88,12 +118,25 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "predict",
     "train",
     "RUM",
+    "SCRUB",
+    "SSD",
+    "BadTeacher",
+    "CrossFitMatching",
     "FineTune",
+    "Influence",
+    "L1Sparse",
+    "NegGrad",
     "NegGradPlus",
     "Nothing",
     "Problem",
+    "RandomLabel",
     "Retrain",
+    "SalUn",
+    "Served",
+    "Tuned",
     "Unlearner",
+    "serve",
+    "tune",
     "__version__",
 ]
 

@@ -57,8 +57,8 @@ class RequestOptions:
     """Fields of methods: FIELD=VALUE, or METHOD.FIELD=VALUE for a step of rum. May be given again. All that train:
     epochs, lr, schedule (cosine, linear, constant), batchnorm (recompute, keep). neggrad+: alpha. l1-sparse: gamma.
     scrub: max_epochs, gamma, beta, temperature. salun: share. bad-teacher: retain_share. influence: matrix (fisher,
-    gauss-newton), damping, scale, trust, samples, iterations. ssd: a, b. matching: form (log-odds, kl), weight,
-    forget_batch. rum: order, pending, thresholds."""
+    gauss-newton), damping, scale, trust, samples, iterations. ssd: a, b. matching: form (log-odds, kl), weight, adapt,
+    forget_share. rum: order, pending, thresholds."""
     reference: Literal["none", "retrain"] = "none"
     "With retrain, train from scratch without the forget set and compare (ToW, ToW-MIA)."
     reference_seeds: int = 2

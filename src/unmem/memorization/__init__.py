@@ -3,7 +3,7 @@
 from unmem.memorization.agreement import Agreement, Interval, agreement
 from unmem.memorization.by_name import FROM_MODEL, SCORES, Scorer, check_names, score
 from unmem.memorization.combine import rank_average
-from unmem.memorization.crossfit import CrossFit, crossfit
+from unmem.memorization.crossfit import CrossFit, crossfit, out_of_sample
 from unmem.memorization.curvature import CurvatureTrace, curvature
 from unmem.memorization.events import EVENTS, PAPER_EVENTS, LearningEvents
 from unmem.memorization.feldman import feldman, influence, reliability
@@ -30,6 +30,7 @@ __all__ = [
     "holdout_retraining",
     "influence",
     "load_scores",
+    "out_of_sample",
     "rank_average",
     "reliability",
     "save_scores",

@@ -25,7 +25,8 @@ from unmem.unlearning.unlearner import GradientUnlearner
 
 @dataclass(frozen=True, kw_only=True)
 class SCRUB(GradientUnlearner):
-    """epochs: of min passes; max_epochs: the first so many of them begin with a max pass over the forget set.
+    """epochs: of min passes; max_epochs: the first so many of them begin with a max pass over the forget set, None is
+        all but the last.
     gamma, beta: weights of cross-entropy and of the divergence on the retain set. temperature: of both distributions.
 
     Defaults: those of arXiv 2410.16516 (5 epochs, 4 of them with a max pass, a twentieth of the original's peak rate)
@@ -35,35 +36,42 @@ class SCRUB(GradientUnlearner):
     name: ClassVar[str] = "scrub"
     lr_share: ClassVar[float] = 0.05
     epochs: int | None = 5
-    max_epochs: int = 4
+    max_epochs: int | None = None
     gamma: float = 0.99
     beta: float = 0.001
     temperature: float = 4.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole_number("max_epochs", self.max_epochs)
+        if self.max_epochs is not None:
+            self._check_max_epochs(self.max_epochs)
         not_negative("gamma", self.gamma, "give one such as 0.99")
         not_negative("beta", self.beta, "give one such as 0.001")
-        if self.max_epochs < 0 or (self.epochs is not None and self.max_epochs > self.epochs):
-            raise UserError("max_epochs", self.max_epochs, f"there are {self.epochs} epochs", "give no more than that")
         if not self.temperature > 0:
             raise UserError("temperature", self.temperature, "must be positive", "give one such as 4")
 
     def __call__(
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
     ) -> nn.Module:
+        last = self.epochs_for(problem)
+        first = max(1, last - 1) if self.max_epochs is None else self.max_epochs
         # The teacher never changes, so it is asked once, before the run.
         away = Pass(problem.forget, self._max_step(predict(model, problem.forget)))
         close = Pass(problem.retain, self._min_step(predict(model, problem.retain)))
-        epochs = [[away, close] if epoch < self.max_epochs else [close] for epoch in range(self.epochs_for(problem))]
+        epochs = [[away, close] if epoch < first else [close] for epoch in range(last)]
         return self.run_epochs(model, problem, epochs, seed=seed, observers=observers)
 
     def effort(self, problem: Problem) -> float:
         return 1 + len(problem.forget) / len(problem.retain)
 
     def shortened(self, epochs: int, *, lr: float) -> Self:
-        return replace(self, epochs=epochs, lr=lr, max_epochs=min(self.max_epochs, epochs))
+        fewer = None if self.max_epochs is None else min(self.max_epochs, epochs)
+        return replace(self, epochs=epochs, lr=lr, max_epochs=fewer)
+
+    def _check_max_epochs(self, value: int) -> None:
+        whole_number("max_epochs", value)
+        if value < 0 or (self.epochs is not None and value > self.epochs):
+            raise UserError("max_epochs", value, f"the number of epochs is {self.epochs}", "give no more than that")
 
     def _max_step(self, teacher: Tensor) -> Objective:
         def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
