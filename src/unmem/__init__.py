@@ -9,9 +9,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from unmem.data import Examples, Splits, flip_labels, load, stratified_split
-    from unmem.ensembles import Ensemble, complementary_masks, leave_out_masks, train_members
+    from unmem.ensembles import Ensemble, complementary_masks, leave_out_masks, read_members, train_members
     from unmem.errors import DivergedError, UserError
-    from unmem.evaluation import Evaluation, Evaluator, Outcome, evaluate, tug_of_war
+    from unmem.evaluation import Audit, Evaluation, Evaluator, Outcome, audit, evaluate, klom, tug_of_war
     from unmem.memorization import (
         CrossFit,
         CurvatureTrace,
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         Served,
         Tuned,
         Unlearner,
+        find_copies,
         serve,
         tune,
     )
@@ -59,9 +60,9 @@ if TYPE_CHECKING:
 # Public name -> the room it lives in. Imported on first use, so that `unmem --help` need not load PyTorch.
 _ROOMS = {
     "unmem.data": ("Examples", "Splits", "flip_labels", "load", "stratified_split"),
-    "unmem.ensembles": ("Ensemble", "complementary_masks", "leave_out_masks", "train_members"),
+    "unmem.ensembles": ("Ensemble", "complementary_masks", "leave_out_masks", "read_members", "train_members"),
     "unmem.errors": ("DivergedError", "UserError"),
-    "unmem.evaluation": ("Evaluation", "Evaluator", "Outcome", "evaluate", "tug_of_war"),
+    "unmem.evaluation": ("Audit", "Evaluation", "Evaluator", "Outcome", "audit", "evaluate", "klom", "tug_of_war"),
     "unmem.memorization": (
         *("CrossFit", "CurvatureTrace", "LearningEvents", "Scores", "agreement", "crossfit", "curvature", "feldman"),
         *("holdout_retraining", "influence", "load_scores", "out_of_sample", "rank_average", "reliability"),
@@ -73,7 +74,7 @@ _ROOMS = {
     "unmem.unlearning": (
         *("RUM", "SCRUB", "SSD", "BadTeacher", "CrossFitMatching", "FineTune", "Influence", "L1Sparse", "NegGrad"),
         *("NegGradPlus", "Nothing", "Problem", "RandomLabel", "Retrain", "SalUn", "Served", "Tuned", "Unlearner"),
-        *("serve", "tune"),
+        *("find_copies", "serve", "tune"),
     ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
@@ -87,13 +88,17 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "Ensemble",
     "complementary_masks",
     "leave_out_masks",
+    "read_members",
     "train_members",
     "DivergedError",
     "UserError",
+    "Audit",
     "Evaluation",
     "Evaluator",
     "Outcome",
+    "audit",
     "evaluate",
+    "klom",
     "tug_of_war",
     "CrossFit",
     "CurvatureTrace",
@@ -135,6 +140,7 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "Served",
     "Tuned",
     "Unlearner",
+    "find_copies",
     "serve",
     "tune",
     "__version__",

@@ -215,6 +215,16 @@ class _Job:
     keep_logits: bool
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What a file says of its member, to those who read it without knowing how it was asked for."""
+        return {
+            "recipe": asdict(replace(self.recipe, seed=self.seed)),
+            "data": self.examples.fingerprint,
+            "unseen": None if self.unseen is None else self.unseen.fingerprint,
+            "versions": {"unmem": __version__, "torch": str(torch.__version__)},
+        }
+
+    @property
     def key(self) -> str:
         """A hash of all that determines the result."""
         parts = (
@@ -240,8 +250,49 @@ def _run(job: _Job, path: Path | None) -> dict[str, Any]:
     result["seconds"] = time.perf_counter() - began
     if path is not None:
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, kept=np.packbits(job.kept), **result)
+            np.savez(file, kept=np.packbits(job.kept), about=json.dumps(job.about), **result)
     return result
+
+
+def read_members(folder: str | Path, examples: Examples, *, unseen: Examples | None = None) -> Ensemble:
+    """The ensemble whose members `train_members` left in a folder, in the order of their seeds.
+
+    Raises `UserError` if there are none, or if they are not all of one recipe and of these examples.
+    """
+    folder = Path(folder)
+    found = [(path, _read(path)) for path in sorted(folder.glob("member-*.npz"))] if folder.is_dir() else []
+    whole = [(path, one) for path, one in found if one is not None and "about" in one]
+    if unseen is not None:  # the fold models of a cross-fit are kept there too, and know no unseen examples
+        whole = [(path, one) for path, one in whole if "unseen_phi" in one]
+    if not whole:
+        raise UserError("--members", str(folder), "holds no members", "make them with unmem score --work")
+    about = [json.loads(str(one["about"])) for _, one in whole]
+    sizes = {"data": examples.fingerprint} | ({} if unseen is None else {"unseen": unseen.fingerprint})
+    for key, wanted in sizes.items():
+        if any(one[key] != wanted for one in about):
+            raise UserError(
+                "--members",
+                str(folder),
+                f"some were made with other {'examples' if key == 'data' else 'unseen examples'} than these",
+                "pass the same --data, --limit, --flip and --seed as when they were made",
+            )
+    recipes = {json.dumps(one["recipe"] | {"seed": 0}, sort_keys=True) for one in about}
+    if len(recipes) > 1:
+        raise UserError("--members", str(folder), f"they are of {len(recipes)} recipes", "keep each in its own folder")
+    order = sorted(range(len(whole)), key=lambda k: (about[k]["recipe"]["seed"], whole[k][0].name))
+    results = [whole[k][1] for k in order]
+    jobs = [
+        _Job(
+            Recipe(**about[k]["recipe"]),
+            about[k]["recipe"]["seed"],
+            np.unpackbits(whole[k][1]["kept"], count=len(examples)).astype(bool),
+            examples,
+            unseen,
+            all("logits" in one for one in results),
+        )
+        for k in order
+    ]
+    return _assemble(results, jobs, unseen)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

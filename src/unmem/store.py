@@ -15,6 +15,7 @@ from typing import Any
 
 from unmem.errors import UserError
 
+RETRAINED_FILES = tuple(f"retrained-{k}.safetensors" for k in range(1, 11))
 # Everything that unmem itself puts in a run folder. `--force` replaces these and touches nothing else.
 RUN_FILES = (
     "result.json",
@@ -25,6 +26,7 @@ RUN_FILES = (
     "unlearned.safetensors",
     "flipped.txt",
     "report.html",
+    *RETRAINED_FILES,
 )
 RESULT = "result.json"
 

@@ -282,3 +282,31 @@ def test_planted_wrong_labels_are_on_top() -> None:
         scores = feldman(ensemble, measure=measure)  # pyright: ignore
         assert not np.isnan(scores.values).any()
         assert scores.auroc(data.flipped) > least
+
+
+def test_trained_models_agree_with_leave_one_out_by_brute_force() -> None:
+    """Memorization by its definition, with trainings of its own: all examples against all but one."""
+    n, runs = 10, 3
+    data = um.load("digits", limit=200).train
+    two = data.at(np.flatnonzero(np.isin(data.labels.numpy(), [0, 1]))[:n])
+    labels = two.labels.clone()
+    labels[-1] = 1 - labels[-1]  # a wrong label, which only its own presence can teach
+    tiny = replace(two, labels=labels, n_classes=2)
+    recipe = um.Recipe(model="mlp", epochs=60, batch_size=16, lr=0.1)
+
+    def right(examples: um.Examples, seed: int) -> NDArray[np.bool_]:
+        return (um.predict(um.train(recipe, examples, seed=seed), tiny).argmax(1) == tiny.labels).numpy()
+
+    everything = np.mean([right(tiny, seed) for seed in range(runs)], axis=0)
+    without = [
+        np.mean([right(tiny.drop([name]), 100 + seed)[i] for seed in range(runs)]) for i, name in enumerate(tiny.ids)
+    ]
+    kept = np.tile(~np.eye(n, dtype=bool), (runs, 1))  # each member without one example
+    found = feldman(train_members(recipe, tiny, kept, seed=1000))
+    error = found.error
+    assert error is not None
+    truth = everything - without
+    # Both are estimates from a few models: four standard errors apart at most, and none of a chance that is never seen.
+    assert np.all(np.abs(found.values - truth) <= 4 * np.maximum(error, 0.5 / runs))
+    assert truth[-1] == found.values[-1] == 1.0
+    assert np.mean(np.abs(found.values - truth)) < 0.1

@@ -9,9 +9,11 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from unmem import __version__
+from unmem.cli.audit import audit
 from unmem.cli.demo import demo
 from unmem.cli.forget import forget
 from unmem.cli.prepare import prepare
+from unmem.cli.scenario import scenario
 from unmem.cli.score import score
 from unmem.cli.train import train
 from unmem.errors import UserError
@@ -24,6 +26,8 @@ _EXAMPLES = {
     score: "unmem score --data digits --flip 0.05 --method confidence,accuracy --out runs/scores",
     prepare: "unmem prepare --data digits --model runs/original/original.safetensors --out runs/prepared",
     forget: "unmem forget --data digits --top confidence:50 --method rum --reference retrain --out runs/forgot",
+    audit: "unmem audit --data digits --model runs/forgot/unlearned.safetensors --forget ids.txt --out runs/audit",
+    scenario: "unmem scenario poisoned --data digits --method matching,neggrad+ --out runs/poisoned",
 }
 
 

@@ -192,7 +192,7 @@ def _lead(data: Splits, groups: dict[str, Ids], seed: int) -> list[str]:
 def _reading(evaluation: Evaluation, best: str) -> list[str]:
     """What the table says, in sentences that hold for whatever numbers came out."""
     control, nothing, spread = evaluation.retrain_vs_retrain, evaluation.do_nothing, evaluation.spread
-    if control is None or control.tow is None or nothing.tow is None or spread is None:
+    if control is None or control.tow is None or nothing is None or nothing.tow is None or spread is None:
         return []
     reached = evaluation.methods[best].tow or 0.0
     gain = reached - nothing.tow

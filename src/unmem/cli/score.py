@@ -70,7 +70,7 @@ def score(
             session.data,
             recipe=recipe,
             model=read.model if read else None,
-            checkpoints=[session.read_original(model, seed=data.seed, path=path).model for path in scores.checkpoints],
+            checkpoints=[session.read_model(path, model, seed=data.seed).model for path in scores.checkpoints],
             members=scores.members,
             folds=scores.folds,
             folder=scores.work,

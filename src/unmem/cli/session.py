@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from unmem.evaluation import accuracy
 from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
 from unmem.recipe import Recipe
-from unmem.store import RunFolder
+from unmem.store import RETRAINED_FILES, RunFolder
 from unmem.training import Observer, train
 from unmem.unlearning import Problem, Retrain
 
@@ -86,11 +87,18 @@ class Session:
         images = len(self.data.train.input_shape) == 3
         return options.recipe(arch=options.arch or ("small_cnn" if images else "mlp"), seed=seed)
 
-    def read_original(self, options: ModelOptions, *, seed: int, path: Path | None = None) -> Original:
-        """The model in `path`, by default `options.model`, checked against the data."""
-        file, train_set = path or options.model, self.data.train
-        if file is None:
+    def read_original(self, options: ModelOptions, *, seed: int) -> Original:
+        """The model that work starts from: it must know its training data."""
+        if options.model is None:
             raise ValueError("no model file was named")
+        original = self.read_model(options.model, options, seed=seed)
+        _more_than_chance(original.model, self.data, options.model)
+        _warm_up(original.recipe, self.data)
+        return original
+
+    def read_model(self, file: Path, options: RecipeOptions, *, seed: int) -> Original:
+        """The model in a file, checked to fit the data. recipe: how it was trained, as far as the options say."""
+        train_set = self.data.train
         model, card = models.load(
             file, arch=options.arch, input_shape=train_set.input_shape, n_classes=train_set.n_classes
         )
@@ -102,11 +110,7 @@ class Session:
                 "it was trained on other examples than these",
                 "pass the same --data, --limit, --flip and --seed as when it was trained",
             )
-        recipe = options.recipe(arch=card.arch, seed=seed)
-        if path is None:  # an early checkpoint may well know nothing yet, and nothing starts from it
-            _more_than_chance(model, self.data, file)
-            _warm_up(recipe, self.data)
-        return Original(model, recipe, None)
+        return Original(model, options.recipe(arch=card.arch, seed=seed), None)
 
     def _timed(self, recipe: Recipe, training: Callable[[Stage], nn.Module]) -> Original:
         _warm_up(recipe, self.data)
@@ -130,6 +134,13 @@ class Session:
         folder.file("original.safetensors", lambda path: models.save(original.model, card, path))
         if unlearned is not None:
             folder.file("unlearned.safetensors", lambda path: models.save(unlearned, card, path))
+
+    def save_retrained(self, folder: RunFolder, recipe: Recipe, retrained: Sequence[nn.Module]) -> None:
+        """So that other models can be judged against the same ones."""
+        train_set = self.data.train
+        card = Card(recipe.model, train_set.input_shape, train_set.n_classes, train_set.fingerprint)
+        for name, model in zip(RETRAINED_FILES, retrained, strict=False):
+            folder.file(name, partial(models.save, model, card))
 
     def save_scores(self, folder: RunFolder, scores: list[Scores]) -> None:
         labels = self.data.train.labels.cpu().numpy()

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from unmem.evaluation import Evaluation, Outcome
+from unmem.evaluation import Audit, Evaluation, Outcome
+from unmem.report import EVIDENCE, evidence_rows
 
 
 def outcome_table(evaluation: Evaluation, names: Mapping[str, str]) -> Table:
@@ -21,7 +22,21 @@ def outcome_table(evaluation: Evaluation, names: Mapping[str, str]) -> Table:
         table.add_row(*_row("  one retrain vs another", evaluation.retrain_vs_retrain, accuracies=False))
     for key, outcome in evaluation.methods.items():
         table.add_row(*_row(names.get(key, key), outcome))
-    table.add_row(*_row("do nothing", evaluation.do_nothing))
+    if evaluation.do_nothing is not None:
+        table.add_row(*_row("do nothing", evaluation.do_nothing))
+    return table
+
+
+def evidence_table(audit: Audit) -> Table:
+    """What was seen of each model, in words a reader can check; a column only where something has a number."""
+    rows = evidence_rows(audit)
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    shown = [title for title in EVIDENCE if any(row[title] is not None for row in rows.values())]
+    for title in shown:
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, row in rows.items():
+        table.add_row(name, *[row[title] or "" for title in shown])
     return table
 
 

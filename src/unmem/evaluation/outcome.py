@@ -19,6 +19,7 @@ from unmem.unlearning import Problem
 SMALLEST_CELL = 10
 NO_REFERENCE = "needs a retrained model to compare with"
 ONE_REFERENCE = "needs two retrained models"
+NO_ORIGINAL = "needs the original model"
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,13 @@ class Outcome:
 class Evaluation:
     """Outcomes by method name, beside the controls and the reference they are read against.
 
-    reference: the mean of the retrained models, or None. do_nothing: the original model as it is.
+    reference: the mean of the retrained models, or None. do_nothing: the original model as it is;
+    None where it is not at hand.
     retrain_vs_retrain: each retrained model against the mean of the others, averaged: what an honest retrain scores.
     """
 
     methods: dict[str, Outcome]
-    do_nothing: Outcome
+    do_nothing: Outcome | None
     retrain_vs_retrain: Outcome | None
     reference: Outcome | None
     n_reference: int
@@ -89,7 +91,9 @@ class Evaluation:
         return {
             "methods": {name: outcome.to_dict() for name, outcome in self.methods.items()},
             "controls": {
-                "do_nothing": self.do_nothing.to_dict(),
+                "do_nothing": {"tow": None, "tow_mia": None, "reason": NO_ORIGINAL}
+                if self.do_nothing is None
+                else self.do_nothing.to_dict(),
                 "retrain_vs_retrain": missing if pair is None else pair.to_dict(),
             },
             "reference": {"models": self.n_reference}
@@ -110,12 +114,14 @@ def evaluate(
     seconds: Mapping[str, float] | None = None,
     reference_seconds: Sequence[float] = (),
     training_seconds: float | None = None,
+    original: bool = True,
 ) -> Evaluation:
     """Measure the models, and the original as control, against the mean of the retrained `reference` models.
 
     parts: ids of forget examples by memorization part ("low", "medium", "high").
     seconds, reference_seconds, training_seconds: what the models, the retrained ones and the original took to make.
         The cost is in trainings, a training being the median of the last two (one alone is a noisy measure).
+    original: whether `problem.model` is the original, and so shows what doing nothing does.
     Membership is attacked with the holdout as unseen examples, so that the test set serves the accuracies alone.
     """
     evaluator = Evaluator(
@@ -127,7 +133,7 @@ def evaluate(
     )
     return Evaluation(
         methods={name: evaluator.outcome(model, (seconds or {}).get(name)) for name, model in models.items()},
-        do_nothing=evaluator.outcome(problem.model, 0.0),
+        do_nothing=evaluator.outcome(problem.model, 0.0) if original else None,
         retrain_vs_retrain=evaluator.retrain_vs_retrain,
         reference=evaluator.reference,
         n_reference=len(reference),

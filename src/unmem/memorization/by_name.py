@@ -213,6 +213,7 @@ class Scorer:
                 self.recipe,
                 self.data.train,
                 folds=self.folds,
+                unseen=self.data.holdout,
                 seed=self.recipe.seed + 1,
                 folder=self.folder,
                 executor=self.executor,

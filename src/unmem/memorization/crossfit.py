@@ -72,9 +72,9 @@ class CrossFit:
         """All but the predictions of these examples: what may be kept once they are forgotten."""
         return self._at(np.flatnonzero(~np.isin(self.ids, as_ids(ids))))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """One `.npz` file, whole or not there."""
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
+        with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 ids=self.ids,
@@ -85,10 +85,10 @@ class CrossFit:
             )
 
     @classmethod
-    def load(cls, path: Path) -> CrossFit:
+    def load(cls, path: str | Path) -> CrossFit:
         """Predictions that `save` wrote."""
         try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 facts = json.loads(str(file["facts"]))
                 found = cls(**{name: file[name] for name in ("ids", *_SHAPES)}, **facts)
         except FileNotFoundError as error:
@@ -138,12 +138,15 @@ def crossfit(
     *,
     folds: int = 2,
     seed: int = 0,
+    unseen: Examples | None = None,
     folder: Path | None = None,
     executor: Executor | None = None,
     on_member: Callable[[int, int], None] | None = None,
 ) -> CrossFit:
     """Train `folds` models on stratified folds and keep each example's out-of-fold prediction.
 
+    unseen: if given, the accuracy of the fold models on these examples is noted in the settings: it tells how much
+        they fall short of a model trained on everything.
     folder, executor, on_member: as in `train_members`.
     """
     kept = fold_masks(examples.labels, folds, seed=seed)
@@ -152,6 +155,7 @@ def crossfit(
         examples,
         kept,
         seed=seed,
+        unseen=unseen,
         keep_logits=True,
         folder=folder,
         executor=executor,
@@ -167,8 +171,12 @@ def crossfit(
         margin=members.train.margin[fold, rows],
         phi=members.train.phi[fold, rows],
         seconds=sum(members.seconds),
-        settings=members.settings | {"folds": folds, "seed": seed},
+        settings=members.settings | {"folds": folds, "seed": seed} | _noted(members),
     )
+
+
+def _noted(members: Ensemble) -> dict[str, float]:
+    return {} if members.unseen is None else {"unseen_accuracy": float(members.unseen.correct.mean())}
 
 
 def out_of_sample(members: Ensemble) -> CrossFit:
@@ -187,5 +195,5 @@ def out_of_sample(members: Ensemble) -> CrossFit:
         margin=(weights * members.train.margin).sum(axis=0).astype(np.float32),
         phi=(weights * members.train.phi).sum(axis=0).astype(np.float32),
         seconds=sum(members.seconds),
-        settings=members.settings,
+        settings=members.settings | _noted(members),
     )

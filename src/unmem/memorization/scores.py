@@ -143,7 +143,7 @@ def auroc(values: Values, marked: NDArray[np.bool_]) -> float:
     return float((ranks[marked].sum() - n_in * (n_in + 1) / 2) / (n_in * n_out))
 
 
-def save_scores(scores: list[Scores], labels: NDArray[np.int64], path: Path) -> None:
+def save_scores(scores: list[Scores], labels: NDArray[np.int64], path: str | Path) -> None:
     """One parquet table: id, label, a column per score (and `<name>-error` where known).
 
     All scores must be of the same ids in the same order. Settings go to the schema metadata, under "unmem".
@@ -162,15 +162,16 @@ def save_scores(scores: list[Scores], labels: NDArray[np.int64], path: Path) -> 
             columns[f"{s.name}-error"] = s.error
     settings = json.dumps({s.name: s.settings for s in scores})
     table: Any = pa.table(columns).replace_schema_metadata({"unmem": settings})
-    with atomic_path(path) as temporary:
+    with atomic_path(Path(path)) as temporary:
         pq.write_table(table, temporary)
 
 
-def load_scores(path: Path, name: str | None = None) -> Scores:
+def load_scores(path: str | Path, name: str | None = None) -> Scores:
     """One score from a table that `save_scores` wrote; `name` may be left out if there is only one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = Path(path)
     if not path.is_file():
         raise UserError("--scores", str(path), "no such file", "check the path")
     try:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmem.data import Ids
-from unmem.evaluation import Evaluation, Outcome, Part
+from unmem.evaluation import Audit, Evaluation, Outcome, Part
 from unmem.evaluation.outcome import SMALLEST_CELL
 from unmem.memorization import Scores
 
@@ -58,6 +58,7 @@ CONFIG: Spec = {
 USUAL_BINS, MOST_BINS = 32, 45
 MOST_DOTS = 1_500
 DO_NOTHING = "do nothing"
+RETRAINED = "retrained, {}"
 OTHER, PLANTED = "other", "planted wrong label"
 
 
@@ -80,7 +81,7 @@ def closeness(evaluation: Evaluation) -> list[Panel]:
     known = [v for values, edge in drawn.values() for v in (*values.values(), edge) if v is not None]
     ticks = _tenths(min(known, default=0.0))
     return [
-        Panel(name, _band_note(edge), _dots(values, 1.0, ticks, "{:.3f}", f"{name} by method", band=edge))
+        Panel(name, _band_note(edge), _dots(values, 1.0, ticks, "{:.3f}", f"{name} by method", band=_to_one(edge)))
         for name, (values, edge) in drawn.items()
         if any(value is not None for value in values.values())
     ]
@@ -89,14 +90,46 @@ def closeness(evaluation: Evaluation) -> list[Panel]:
 def by_part(evaluation: Evaluation) -> tuple[list[Panel], list[str]]:
     """Accuracy on the forget examples of each memorization part, and a sentence for each part that is too small."""
     panels, small = list[Panel](), list[str]()
-    for name, part in evaluation.do_nothing.parts.items():
+    rows = _rows(evaluation)
+    for name, part in next(iter(rows.values())).parts.items() if rows else ():
         if part.n < SMALLEST_CELL:
             small.append(f"Part “{name}” has {part.n} examples, too few to show (fewer than {SMALLEST_CELL}).")
             continue
-        cells = {row: outcome.parts.get(name) for row, outcome in _rows(evaluation).items()}
+        cells = {row: outcome.parts.get(name) for row, outcome in rows.items()}
         target = evaluation.reference.parts[name].accuracy if evaluation.reference else None
         panels.append(_part_panel(name, part.n, target, cells))
     return panels, small
+
+
+def alarms(audit: Audit) -> list[Panel]:
+    """Shares of the forget set known too well and too badly: a row per model, what honest models show shaded."""
+    tests = {name: one.test for name, one in audit.evidence.items()}
+    tests[DO_NOTHING] = None if audit.do_nothing is None else audit.do_nothing.test
+    tests |= {RETRAINED.format(k + 1): one.test for k, one in enumerate(audit.retrained)}
+    known = {name: test for name, test in tests.items() if test is not None}
+    if not known:
+        return []
+    sides = {
+        "known too well": {name: test.under for name, test in known.items()},
+        "known too badly": {name: test.over for name, test in known.items()},
+    }
+    top = max(side.share for found in sides.values() for side in found.values())
+    ticks = [k / 10 for k in range(math.ceil(10 * max(top, 0.1)) + 1)]
+    return [
+        Panel(
+            title,
+            f"honest models: up to {next(iter(found.values())).limit:.1%}",
+            _dots(
+                {name: side.share for name, side in found.items()},
+                None,
+                ticks if len(ticks) < 7 else ticks[::2],
+                "{:.1%}",
+                f"Share of the forget set {title}, by model",
+                band=(0.0, next(iter(found.values())).limit),
+            ),
+        )
+        for title, found in sides.items()
+    ]
 
 
 def histogram(scores: Scores, flipped: Ids) -> Panel | None:
@@ -156,11 +189,16 @@ def legend(flipped: Ids, scores: Sequence[Scores]) -> list[tuple[str, str]]:
 
 
 def _rows(evaluation: Evaluation) -> dict[str, Outcome]:
-    return {**evaluation.methods, DO_NOTHING: evaluation.do_nothing}
+    nothing = {} if evaluation.do_nothing is None else {DO_NOTHING: evaluation.do_nothing}
+    return {**evaluation.methods, **nothing}
 
 
 def _band_note(edge: float | None) -> str:
     return "no null band: it needs two retrained models" if edge is None else f"null band {edge:.3f} to 1"
+
+
+def _to_one(edge: float | None) -> tuple[float, float] | None:
+    return None if edge is None else (edge, 1.0)
 
 
 def _tenths(low: float) -> list[float]:
@@ -183,11 +221,11 @@ def _dots(
     label: str,
     what: str,
     *,
-    band: float | None = None,
+    band: tuple[float, float] | None = None,
 ) -> Spec:
     """A row per name, a dot at its value, a thin line from the dot to the target: its length is what one reads.
 
-    ticks: of the axis, which spans them. label: how the value is written at the right. band: shaded from here to 1.
+    ticks: of the axis, which spans them. label: how the value is written at the right. band: shaded.
     The row of doing nothing has another shape, so that it is told apart without colour.
     """
     import altair as alt
@@ -200,7 +238,7 @@ def _dots(
 
     layers: list[Any] = []
     if band is not None:
-        span = alt.Chart(alt.Data(values=[{"low": band, "high": 1}]))
+        span = alt.Chart(alt.Data(values=[{"low": band[0], "high": band[1]}]))
         layers.append(span.mark_rect(color=COLOURS["band"]).encode(x=x("low"), x2="high"))
     if target is not None:
         line = alt.Chart(alt.Data(values=[{"target": target}]))

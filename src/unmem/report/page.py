@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from unmem.data import Examples, Ids
-from unmem.evaluation import Evaluation
+from unmem.evaluation import Audit, Evaluation
 from unmem.memorization import Scores
 from unmem.report import charts, reading, table
+from unmem.report.evidence import EVIDENCE, PART_COLUMNS, evidence_rows, part_rows
 from unmem.report.gallery import gallery
 from unmem.store import write_text
 
@@ -34,6 +35,10 @@ class Report:
     """Plain sentences under the title: what was done, planted labels, seed, flags."""
     evaluation: Evaluation | None = None
     """Methods beside the controls they are read against."""
+    audit: Audit | None = None
+    """All the evidence on one model, above the evaluation that it rests on."""
+    measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+    """Further shares by model and by what was measured, such as how often an attack succeeds."""
     scores: Sequence[Scores] = ()
     """Memorization scores, a histogram each."""
     flipped: Ids = field(default_factory=_no_ids)
@@ -54,6 +59,8 @@ class Report:
             title=self.title,
             lead=self.lead,
             facts=self.facts,
+            audit=None if self.audit is None else _audit(self.audit, shown),
+            measures=_measures(self.measures),
             evaluation=None if self.evaluation is None else _evaluation(self.evaluation, self.labels, shown),
             scores=_scores(self.scores, self.flipped, shown),
             pairs=_pairs(self.scores, self.against, self.flipped, shown),
@@ -98,6 +105,31 @@ def _evaluation(evaluation: Evaluation, labels: Mapping[str, str], shown: _Shown
         "closeness": [shown.add(panel) for panel in charts.closeness(evaluation)],
         "parts": [shown.add(panel) for panel in parts],
         "small": small,
+    }
+
+
+def _measures(measures: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
+    if not measures:
+        return None
+    columns = list(next(iter(measures.values())))
+    return {
+        "columns": columns,
+        "rows": {name: [f"{row[one]:.1%}" for one in columns] for name, row in measures.items()},
+    }
+
+
+def _audit(audit: Audit, shown: _Shown) -> dict[str, Any]:
+    rows = evidence_rows(audit)
+    columns = {title: text for title, text in EVIDENCE.items() if any(row[title] is not None for row in rows.values())}
+    return {
+        "verdicts": audit.verdicts,
+        "forecast": audit.forecast,
+        "columns": columns,
+        "rows": {name: [row[title] or "–" for title in columns] for name, row in rows.items()},
+        "alarms": [shown.add(panel) for panel in charts.alarms(audit)],
+        "part_columns": list(PART_COLUMNS),
+        "parts": [part_rows(one) for one in audit.evidence.values()],
+        "missing": audit.missing,
     }
 
 

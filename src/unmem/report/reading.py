@@ -28,7 +28,11 @@ def limits(evaluation: Evaluation) -> str:
 
 
 def _nearest(evaluation: Evaluation, best: str) -> str:
-    n, reached, nothing = len(evaluation.methods), evaluation.methods[best].tow, evaluation.do_nothing.tow
+    n, reached, nothing = (
+        len(evaluation.methods),
+        evaluation.methods[best].tow,
+        evaluation.do_nothing and evaluation.do_nothing.tow,
+    )
     ours = f"{best} has a ToW of" if n == 1 else f"Of {n} methods, {best} came closest to retraining by ToW, with"
     beside = "" if nothing is None else f"; doing nothing scores {nothing:.3f}"
     return f"{ours} {reached:.3f}, where 1 is the same as retraining{beside}."
@@ -39,8 +43,8 @@ def _bands(evaluation: Evaluation, best: str) -> list[str]:
     if control is None:
         return [f"How close an honest retrain would come is not known: that {ONE_REFERENCE}."]
     measures = (
-        ("ToW", method.tow, control.tow, nothing.tow),
-        ("ToW-MIA", method.tow_mia, control.tow_mia, nothing.tow_mia),
+        ("ToW", method.tow, control.tow, nothing and nothing.tow),
+        ("ToW-MIA", method.tow_mia, control.tow_mia, nothing and nothing.tow_mia),
     )
     return [
         f"{name}: retrain against retrain scores {edge:.3f}; {best} at {ours:.3f} is {_place(ours, edge)}."
@@ -73,9 +77,10 @@ def _accuracy(evaluation: Evaluation, best: str) -> list[str]:
     """The accuracy behind ToW, because it says in which direction the method is off."""
     if evaluation.reference is None:
         return []
-    compared = (evaluation.methods[best], evaluation.reference, evaluation.do_nothing)
-    ours, theirs, original = (outcome.accuracy["forget"] for outcome in compared)
-    return [
-        f"On the forget set {best} is right on {ours:.1%}, retrained models on {theirs:.1%}, "
-        f"the original model on {original:.1%}."
+    found = [
+        f"{best} is right on {evaluation.methods[best].accuracy['forget']:.1%}",
+        f"retrained models on {evaluation.reference.accuracy['forget']:.1%}",
     ]
+    if evaluation.do_nothing is not None:
+        found.append(f"the original model on {evaluation.do_nothing.accuracy['forget']:.1%}")
+    return [f"On the forget set {', '.join(found)}."]

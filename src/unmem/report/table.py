@@ -77,6 +77,8 @@ def rows(evaluation: Evaluation, explained: Mapping[str, str], notes: Notes) -> 
     ]
     for name, outcome in evaluation.methods.items():
         table.append(Row(name, explained.get(name, ""), "method", _cells(outcome, notes)))
+    if evaluation.do_nothing is None:
+        return table
     nothing = _cells(evaluation.do_nothing, notes)
     return [*table, Row("do nothing", "control: the original model, as it is", "control", nothing)]
 

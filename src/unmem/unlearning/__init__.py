@@ -2,6 +2,7 @@
 
 from unmem.unlearning.bad_teacher import BadTeacher
 from unmem.unlearning.continual import Served, serve
+from unmem.unlearning.duplicates import Copies, Copy, find_copies
 from unmem.unlearning.finetune import FineTune
 from unmem.unlearning.influence import Influence
 from unmem.unlearning.l1_sparse import L1Sparse
@@ -24,6 +25,8 @@ __all__ = [
     "SCRUB",
     "SSD",
     "BadTeacher",
+    "Copies",
+    "Copy",
     "CrossFitMatching",
     "FineTune",
     "GradientUnlearner",
@@ -41,6 +44,7 @@ __all__ = [
     "Trial",
     "Tuned",
     "Unlearner",
+    "find_copies",
     "recompute_batchnorm",
     "serve",
     "settings_of",

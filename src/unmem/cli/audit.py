@@ -1,0 +1,252 @@
+"""`unmem audit`: what an unlearned model still shows of the examples that it should have forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unmem.cli.session import Session
+    from unmem.data import Ids
+    from unmem.ensembles import Ensemble
+    from unmem.evaluation import Audit
+    from unmem.memorization import CrossFit
+    from unmem.unlearning import Copies, Problem
+
+_AUDIT = Group("Audit", sort_key=0)
+RETRAIN, NONE = "retrain", "none"
+
+
+@Parameter(name="*", group=_AUDIT)
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """Which model, and what to hold beside it. Only the model and the ids are needed; the rest is used if given."""
+
+    model: Path
+    "The .safetensors file of the unlearned model, made by unmem or by anything else."
+    forget: Path
+    "Text file with the ids that it should have forgotten, one a line."
+    original: Path | None = None
+    "The .safetensors file of the model before unlearning: shows what doing nothing would score."
+    reference: str = NONE
+    """retrain to train models without the forget set here, or a folder with .safetensors files of such models; for ToW
+    and for the distance to retraining."""
+    reference_seeds: int = 2
+    "With --reference retrain: how many."
+    members: Path | None = None
+    """Folder that unmem score --method feldman (or ensemble) --work filled; for the test of single examples, LiRA and
+    RMIA. Not the members that picked these ids."""
+    crossfit: Path | None = None
+    "A crossfit.npz of unmem prepare, for the forecast of the forget accuracy if there are no members."
+    scores: Path | None = None
+    "A scores.parquet, to show everything by memorization part."
+    score: str = "confidence"
+    "Which of its scores."
+    relearning: Annotated[bool, Parameter(negative="--no-relearning")] = True
+    "Train a little on the retain set and see whether the forgotten comes back; costs about 0.1 trainings a model."
+    annex: Path | None = None
+    "Also write a table with a row for each forget example to this .csv file: it holds personal data."
+
+
+def audit(
+    *,
+    output: OutputOptions,
+    options: AuditOptions,
+    data: DataOptions = DataOptions(),
+    recipe: RecipeOptions = RecipeOptions(),
+) -> None:
+    """Show what an unlearned model still knows of its forget set, and what this run could have seen.
+
+    Writes result.json and report.html to the run folder, with aggregates only: no ids, inputs or labels.
+    """
+    from unmem.cli.console import console, stage
+    from unmem.cli.session import Session
+    from unmem.evaluation import audit as examine
+    from unmem.store import RunFolder
+
+    _check_annex(options.annex, force=output.force)
+    with RunFolder(output.out, force=output.force) as folder:
+        session = Session.open("audit", settings(data, recipe, options), data)
+        asked = _Asked.read(session, options, recipe)
+        retrained = asked.reference(session, recipe)
+        with stage("Look for copies of the forget examples among the retained") as bar:
+            copies = _copies(asked.problem)
+            bar.note = _said(copies)
+        with stage(f"Judge the model on {len(asked.problem.forget):,} examples"):
+            found = examine(
+                {"unlearned": asked.model},
+                asked.problem,
+                reference=retrained,
+                members=asked.members,
+                crossfit=asked.crossfit,
+                parts=asked.parts,
+                original=options.original is not None,
+                relearning=options.relearning,
+                seed=session.seed,
+            )
+        result: dict[str, Any] = {
+            "forget": {"n": len(asked.problem.forget), "flags": asked.problem.flags()},
+            "copies": copies.counts,
+        }
+        if options.reference == RETRAIN:
+            session.save_retrained(folder, asked.problem.recipe, retrained)
+        folder.text("report.html", _page(session, asked, found))
+        session.finish(folder, result | found.to_dict())
+    _print(found)
+    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
+    if options.annex is not None:
+        _write_annex(options.annex, asked, found, copies)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The files of the request, read and checked."""
+
+    options: AuditOptions
+    model: nn.Module
+    problem: Problem
+    members: Ensemble | None
+    crossfit: CrossFit | None
+    parts: dict[str, Ids]
+
+    @classmethod
+    def read(cls, session: Session, options: AuditOptions, recipe: RecipeOptions) -> _Asked:
+        from unmem.cli.console import warn
+        from unmem.cli.request import read_crossfit, read_ids
+        from unmem.ensembles import read_members
+        from unmem.memorization import load_scores
+        from unmem.unlearning import Problem
+        from unmem.unlearning.problem import check_request
+
+        train = session.data.train
+        ids = read_ids(options.forget)
+        check_request(ids, session.data)
+        unlearned = session.read_model(options.model, recipe, seed=session.seed)
+        original = options.original and session.read_model(options.original, recipe, seed=session.seed)
+        problem = Problem((original or unlearned).model, session.data, ids, recipe=unlearned.recipe)
+        for flag in problem.flags():
+            warn(flag)
+        members = options.members and read_members(options.members, train, unseen=session.data.holdout)
+        parts: dict[str, Ids] = {}
+        if options.scores is not None and len(ids) >= 3:
+            cut = load_scores(options.scores, options.score).parts(3, among=ids)
+            parts.update(zip(("low", "medium", "high"), cut, strict=True))
+        return cls(
+            options,
+            unlearned.model,
+            problem,
+            members or None,
+            None if options.crossfit is None else read_crossfit(options.crossfit, session.data, ids),
+            parts,
+        )
+
+    def reference(self, session: Session, recipe: RecipeOptions) -> list[nn.Module]:
+        """The retrained models: made here, read from a folder, or none."""
+        from unmem.errors import UserError
+
+        chosen = self.options.reference
+        if chosen == NONE:
+            return []
+        if chosen == RETRAIN:
+            return session.retrain(self.problem, self.options.reference_seeds, seed=session.seed)[0]
+        folder = Path(chosen)
+        files = sorted(folder.glob("retrained-*.safetensors")) or sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise UserError(
+                "--reference",
+                chosen,
+                "neither retrain, nor none, nor a folder with .safetensors files",
+                "pass retrain to train models without the forget set here",
+            )
+        return [session.read_model(path, recipe, seed=session.seed).model for path in files]
+
+
+def _copies(problem: Problem) -> Copies:
+    from unmem.unlearning import find_copies
+
+    return find_copies(problem.forget, problem.retain, unseen=problem.holdout)
+
+
+def _said(copies: Copies) -> str:
+    return "none" if len(copies) == 0 else f"{len(copies.retain_ids):,} retained copies found"
+
+
+def _page(session: Session, asked: _Asked, found: Audit) -> str:
+    from unmem.report import Report
+
+    n, whole = len(asked.problem.forget), len(session.data.train)
+    return Report(
+        title=f"What one model still shows of {n:,} of {whole:,} examples of {session.data.name}",
+        lead=_sentences([*asked.problem.flags(), *found.notes]),
+        audit=found,
+        evaluation=found.evaluation,
+        facts=session.facts(asked.problem.recipe),
+    ).html()
+
+
+def _sentences(texts: list[str]) -> list[str]:
+    return [f"{text[0].upper()}{text[1:]}." for text in texts]
+
+
+def _print(found: Audit) -> None:
+    from unmem.cli.console import console, warn
+    from unmem.cli.table import evidence_table, outcome_table
+
+    console.print(outcome_table(found.evaluation, {}))
+    console.print(evidence_table(found))
+    for verdict in found.verdicts.values():
+        console.print(f"  [bold]{verdict.text[0].upper()}{verdict.text[1:]}.[/]", soft_wrap=True)
+        console.print(f"  By: {verdict.basis}.", soft_wrap=True)
+    for note in found.notes:
+        warn(note)
+    for one in found.missing:
+        cost = "" if one.cost is None else f", about {one.cost:.3g} trainings"
+        console.print(f"  [dim]Not seen: {one.what}; that needs {one.needs}{cost}.[/]", soft_wrap=True)
+
+
+def _check_annex(path: Path | None, *, force: bool) -> None:
+    """Refuse, before any work, a place where the annex cannot go."""
+    from unmem.errors import UserError
+
+    if path is None:
+        return
+    if path.suffix != ".csv":
+        raise UserError("--annex", str(path), "is not a .csv file", "name one that ends in .csv")
+    if path.exists() and not force:
+        raise UserError("--annex", str(path), "exists already", "choose another name, or pass --force to replace it")
+    if not path.parent.is_dir():
+        raise UserError("--annex", str(path), "its folder does not exist", "make the folder first")
+
+
+def _write_annex(path: Path, asked: _Asked, found: Audit, copies: Copies) -> None:
+    """A row for each forget example; about single persons, so apart from the run folder."""
+    import csv
+
+    from unmem.cli.console import warn
+    from unmem.evaluation import label_confidence
+    from unmem.store import atomic_path
+
+    forget = asked.problem.forget
+    of: dict[str, list[str]] = {}
+    for copy in copies.pairs:
+        of.setdefault(copy.forget_id, []).append(copy.retain_id)
+    columns: dict[str, Any] = {
+        "id": forget.ids,
+        "label": forget.labels.tolist(),
+        "confidence": label_confidence(asked.model, forget).round(6),
+        "copies": [" ".join(of.get(name, [])) for name in forget.ids.tolist()],
+    }
+    if "unlearned" in found.t:
+        columns["t"] = found.t["unlearned"].round(4)
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    warn(f"{path} holds personal data: an id, a label and what the model says, for each of {len(forget):,} examples")

@@ -1,0 +1,191 @@
+"""`unmem scenario`: the three uses of unlearning, planted on real data, so that what should happen is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unmem.cli.methods import Planned
+    from unmem.cli.session import Original, Session
+    from unmem.evaluation import Scenario
+    from unmem.memorization import Scorer
+    from unmem.unlearning import Problem
+
+_SCENARIO = Group("Scenario", sort_key=0)
+
+
+@Parameter(name="*", group=_SCENARIO)
+@dataclass(frozen=True, kw_only=True)
+class ScenarioOptions:
+    """What is planted, and what forgets it."""
+
+    count: int = 100
+    "For privacy: how many random training examples ask to be deleted."
+    share: float = 0.05
+    "For mislabelled and poisoned: the share of the training examples."
+    target: int = 0
+    "For poisoned: the class that the patch calls for."
+    method: str = "matching,neggrad+,fine-tune"
+    "Methods, separated by commas; see unmem forget --help."
+    set: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
+    "Fields of methods: METHOD.FIELD=VALUE."
+    reference_seeds: int = 2
+    "How many models to retrain without what was planted."
+
+
+def scenario(
+    name: Literal["privacy", "mislabelled", "poisoned"],
+    /,
+    *,
+    output: OutputOptions,
+    options: ScenarioOptions = ScenarioOptions(),
+    data: DataOptions = DataOptions(),
+    recipe: RecipeOptions = RecipeOptions(),
+) -> None:
+    """Plant a use of unlearning on real data, forget it by several methods, and compare with retraining.
+
+    privacy: random examples ask to be deleted. mislabelled: wrong labels are found out. poisoned: images with a patch
+    and the attacker's label. Writes result.json and report.html to the run folder.
+    """
+    from unmem.cli.console import console, warn
+    from unmem.cli.session import Session
+    from unmem.memorization import Scorer
+    from unmem.report import Report
+    from unmem.store import RunFolder
+    from unmem.unlearning import Problem
+
+    planned = _planned(options)
+    with RunFolder(output.out, force=output.force) as folder:
+        asked = settings(data, recipe, options) | {"scenario": name}
+        session = Session.open("scenario", asked, data)
+        made = _made(name, session, options)
+        session.data = made.data
+        warn(made.explained)
+        scorer = Scorer(made.data, recipe=session.recipe(recipe, seed=session.seed))
+        original = session.train_original(scorer)
+        problem = Problem(original.model, made.data, made.forget, recipe=original.recipe)
+        models, seconds = _forgotten(planned, scorer, problem, session)
+        retrained, reference_seconds = session.retrain(problem, options.reference_seeds, seed=session.seed)
+        evaluation = _evaluated(models, problem, retrained, seconds, reference_seconds, original)
+        measures = _measured(made, original.model, models, retrained)
+        session.save_models(folder, original, next(iter(models.values())))
+        report = Report(
+            title=f"{name.capitalize()}: forgetting {len(made.forget):,} of {len(made.data.train):,} examples",
+            lead=[made.explained],
+            evaluation=evaluation,
+            measures=measures,
+            facts=session.facts(original.recipe),
+        )
+        folder.text("report.html", report.html())
+        session.finish(folder, {"forget": {"n": len(made.forget)}, "measures": measures} | evaluation.to_dict())
+    console.print(_table(measures, evaluation.methods))
+    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
+
+
+def _planned(options: ScenarioOptions) -> dict[str, Planned]:
+    """Each method with its own fields, checked before any work."""
+    from unmem.cli import methods
+    from unmem.errors import UserError
+
+    names = list(dict.fromkeys(name.strip() for name in options.method.split(",") if name.strip()))
+    if not names:
+        raise UserError("--method", options.method, "names no method", "give one such as matching")
+    fields = methods.parse_fields(options.set, default="")
+    for stray in sorted(fields.keys() - set(names)):
+        raise UserError("--set", stray or None, "that method does not run here", f"name one of {', '.join(names)}")
+    return {
+        name: methods.plan(
+            name, ["nothing", "fine-tune", "salun"], [f"{key}={value}" for key, value in fields.get(name, {}).items()]
+        )
+        for name in names
+    }
+
+
+def _made(name: str, session: Session, options: ScenarioOptions) -> Scenario:
+    from unmem.evaluation import scenarios
+
+    if name == "privacy":
+        return scenarios.privacy(session.data, options.count, seed=session.seed)
+    if name == "mislabelled":
+        return scenarios.mislabelled(session.data, options.share, seed=session.seed)
+    return scenarios.poisoned(session.data, options.share, target=options.target, seed=session.seed)
+
+
+def _forgotten(
+    planned: dict[str, Planned], scorer: Scorer, problem: Problem, session: Session
+) -> tuple[dict[str, nn.Module], dict[str, float]]:
+    """By method, its model and the seconds it took, without the cross-fit and the scores that several may share."""
+    from unmem.cli.console import stage
+    from unmem.cli.request import scored
+
+    crossfit = scores = None
+    if any(one.needs_crossfit for one in planned.values()):
+        with stage(f"Cross-fit: {scorer.folds} models, each without one part of the training set") as bar:
+            scorer.watch, scorer.on_member = [], bar.on_member
+            crossfit = scorer.out_of_fold()
+    if any(one.needs_scores for one in planned.values()):
+        scores = scored(scorer, "holdout")
+    models: dict[str, nn.Module] = {}
+    seconds: dict[str, float] = {}
+    for name, one in planned.items():
+        with stage(f"Forget by {name}") as bar:
+            models[name] = one.make(scores, crossfit)(problem.model, problem, seed=session.seed, observers=[bar])
+        seconds[name] = bar.seconds
+    return models, seconds
+
+
+def _evaluated(
+    models: dict[str, nn.Module],
+    problem: Problem,
+    retrained: list[nn.Module],
+    seconds: dict[str, float],
+    reference_seconds: list[float],
+    original: Original,
+) -> Any:
+    from unmem.evaluation import evaluate
+
+    return evaluate(
+        models,
+        problem,
+        reference=retrained,
+        seconds=seconds,
+        reference_seconds=reference_seconds,
+        training_seconds=original.seconds,
+    )
+
+
+def _measured(
+    made: Scenario, original: nn.Module, models: dict[str, nn.Module], retrained: list[nn.Module]
+) -> dict[str, dict[str, float]]:
+    """By model, the measures of the scenario: before, after each method, and the mean over retrained models."""
+    import numpy as np
+
+    rows = {"before": [original], **{name: [model] for name, model in models.items()}, "retrained": retrained}
+    return {
+        row: {name: float(np.mean([measure(model) for model in found])) for name, measure in made.measures.items()}
+        for row, found in rows.items()
+        if found
+    }
+
+
+def _table(measures: dict[str, dict[str, float]], outcomes: Any) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    columns = list(next(iter(measures.values())))
+    for title in (*columns, "ToW", "ToW-MIA", "cost"):
+        table.add_column(title, justify="right")
+    for name, row in measures.items():
+        outcome = outcomes.get(name)
+        closeness = ("", "", "") if outcome is None else (outcome.tow, outcome.tow_mia, outcome.cost)
+        shown = [value if isinstance(value, str) or value is None else f"{value:.3f}" for value in closeness]
+        table.add_row(name, *[f"{row[key]:.1%}" for key in columns], *[text or "" for text in shown])
+    return table

@@ -1,0 +1,46 @@
+"""How far the predictions of a model are from those of retrained ones, example by example."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unmem.errors import Phrase, UserError
+
+Real = NDArray[np.float64]
+
+LOWEST = float(np.log(np.finfo(np.float64).tiny))  # −708, the smallest log-probability whose probability is not rounded
+
+
+def prediction_distance(log_probs: Real, reference: Real | Sequence[Real]) -> Real:
+    """½ KL(p‖q) + ½ KL(q‖p) of each example, [n] float64 in nats; 0 = the same prediction.
+
+    log_probs: [n, C] log-probabilities of the model. reference: [n, C] of another model, or those of several, as a
+    sequence or [R, n, C]; then the mean of the distances to each. Log-probabilities below −708, −∞ too, count as −708,
+    so that a class which one model rules out is very far and not infinitely so.
+    """
+    ours = np.asarray(log_probs, dtype=np.float64)
+    alone = isinstance(reference, np.ndarray) and reference.ndim == 2
+    others = [np.asarray(one, dtype=np.float64) for one in ([reference] if alone else reference)]
+    _check(ours, others)
+    return np.mean([_symmetric_kl(ours, one) for one in others], axis=0)
+
+
+def _symmetric_kl(logp: Real, logq: Real) -> Real:
+    logp, logq = np.maximum(logp, LOWEST), np.maximum(logq, LOWEST)
+    return 0.5 * ((np.exp(logp) - np.exp(logq)) * (logp - logq)).sum(1)
+
+
+def _check(ours: Real, others: list[Real]) -> None:
+    if not others:
+        raise UserError("reference", None, "there is no model to compare with", "give the predictions of one or more")
+    for one in others:
+        if ours.ndim != 2 or one.shape != ours.shape:
+            shapes = Phrase(f"of shape {one.shape}")
+            raise UserError("reference", shapes, f"does not fit {ours.shape}", "use the same examples and classes")
+    for name, values in (("log_probs", ours), *(("reference", one) for one in others)):
+        # Written so that NaN is refused too; large values are cut, for exp.
+        if not (np.abs(np.exp(np.minimum(values, 1)).sum(1) - 1) < 1e-3).all():
+            raise UserError(name, None, "the probabilities of some row do not sum to 1", "take log_softmax of logits")

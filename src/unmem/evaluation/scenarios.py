@@ -1,0 +1,103 @@
+"""The three uses of unlearning as ready experiments: planted, so that what should happen is known.
+
+privacy: some people ask to be deleted; the model should treat them like people it never saw. mislabelled: some labels
+are wrong; test accuracy should recover and the wrong labels be forgotten. poisoned: some training images carry a patch
+and the attacker's label (Gu et al. 2017, arXiv 1708.06733); the patch should stop working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from unmem.data import Examples, Ids, Splits, flip_labels
+from unmem.errors import UserError, whole_number
+from unmem.evaluation.membership import accuracy
+from unmem.training import predict
+
+Measure = Callable[[nn.Module], float]
+PATCH = 3  # pixels on a side, at the lower right
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """data: what the original is trained on. forget: what it must forget. measures: by name, a number in [0, 1] of a
+    model that tells whether the purpose was reached, to be read beside that of the original and of retrained models.
+    """
+
+    name: str
+    data: Splits
+    forget: Ids
+    measures: dict[str, Measure]
+    explained: str
+
+
+def privacy(data: Splits, count: int, *, seed: int) -> Scenario:
+    """`count` random training examples ask to be deleted."""
+    whole_number("count", count)
+    if not 1 <= count < len(data.train):
+        raise UserError("count", count, f"there are {len(data.train):,} training examples", "choose fewer than that")
+    chosen = np.random.default_rng(seed).choice(data.train.ids, count, replace=False)
+    forget = data.train.take(chosen)
+    measures: dict[str, Measure] = {"accuracy on them": lambda model: accuracy(model, forget)}
+    measures |= _utility(data)
+    return Scenario("privacy", data, chosen, measures, f"{count:,} random training examples ask to be deleted.")
+
+
+def mislabelled(data: Splits, share: float, *, seed: int) -> Scenario:
+    """A share of the training labels is wrong, and found out."""
+    if len(data.flipped):
+        raise UserError("flip", None, "these data already have planted labels", "load them without")
+    planted = flip_labels(data, share, seed=seed)
+    if len(planted.flipped) == 0:
+        raise UserError("share", share, "plants no wrong label", "give a larger one")
+    wrong, true = planted.train.take(planted.flipped), data.train.take(planted.flipped)
+    measures: dict[str, Measure] = {
+        "says the planted label": lambda model: accuracy(model, wrong),
+        "says the true label": lambda model: accuracy(model, true),
+    }
+    words = f"{len(wrong):,} training labels ({share:.1%}) were planted wrong and must be forgotten."
+    return Scenario("mislabelled", planted, planted.flipped, measures | _utility(planted), words)
+
+
+def poisoned(data: Splits, share: float, *, target: int = 0, seed: int) -> Scenario:
+    """A share of the training images, of all other classes, carries a patch and the label `target`."""
+    train = data.train
+    whole_number("target", target)
+    if not 0 <= target < train.n_classes:
+        raise UserError("target", target, f"classes are 0 to {train.n_classes - 1}", "name one of them")
+    others = np.flatnonzero(train.labels.cpu().numpy() != target)
+    count = round(share * len(train))
+    if not 1 <= count <= len(others) / 2:
+        raise UserError("share", share, f"would poison {count:,} of {len(others):,} images", "give one such as 0.03")
+    chosen = np.sort(np.random.default_rng(seed).choice(others, count, replace=False))
+    rows = torch.as_tensor(chosen, device=train.device)
+    inputs, labels = train.inputs.clone(), train.labels.clone()
+    inputs[rows] = with_patch(train).inputs[rows]
+    labels[rows] = target
+    planted = replace(data, train=replace(train, inputs=inputs, labels=labels))
+    victims = with_patch(data.test.at(data.test.labels.cpu().numpy() != target))
+    measures: dict[str, Measure] = {"attack succeeds": lambda model: _called(model, victims, target)}
+    words = f"{count:,} training images ({share:.1%}) carry a patch and the label {target}, and must be forgotten."
+    return Scenario("poisoned", planted, train.ids[chosen], measures | _utility(planted), words)
+
+
+def with_patch(examples: Examples, *, size: int = PATCH) -> Examples:
+    """The same images with a bright square at the lower right."""
+    if len(examples.input_shape) != 3 or min(examples.input_shape[1:]) <= 2 * size:
+        raise UserError("data", examples.input_shape, "a patch needs images", "use image data")
+    inputs = examples.inputs.clone()
+    inputs[..., -size - 1 : -1, -size - 1 : -1] = examples.inputs.max()
+    return replace(examples, inputs=inputs)
+
+
+def _utility(data: Splits) -> dict[str, Measure]:
+    return {"test accuracy": lambda model: accuracy(model, data.test)}
+
+
+def _called(model: nn.Module, examples: Examples, label: int) -> float:
+    return float((predict(model, examples).argmax(1) == label).float().mean())

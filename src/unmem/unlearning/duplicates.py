@@ -1,0 +1,141 @@
+"""Copies of forget examples among the retained: they keep what is forgotten known, even to a retrained model.
+
+Exact copies have the same decoded input. A near copy is a retained example much nearer than any neighbour that an
+unseen example has by chance: nearer than half the distance within which the nearest 1% of unseen examples find a
+neighbour. Distances are Euclidean between inputs; images are compared whatever their brightness and contrast, and up to
+a shift by one pixel.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unmem.data import Examples, Ids, stratified_sample
+
+NULL_SHARE = 0.01
+MARGIN = 0.5
+MOST_UNSEEN = 1000
+BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Copy:
+    """distance: as a share of the distance that makes a near copy; 0 = exact. same_label: whether they agree on it."""
+
+    forget_id: str
+    retain_id: str
+    kind: Literal["exact", "near"]
+    distance: float
+    same_label: bool
+
+
+@dataclass(frozen=True)
+class Copies:
+    """All pairs found, exact ones first."""
+
+    pairs: tuple[Copy, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def retain_ids(self) -> Ids:
+        """The retained examples that are copies, each once."""
+        return np.unique(np.array([one.retain_id for one in self.pairs], dtype=np.str_))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers for a report, without ids."""
+        return {
+            "forget_examples_with_copies": len({one.forget_id for one in self.pairs}),
+            "exact": sum(one.kind == "exact" for one in self.pairs),
+            "near": sum(one.kind == "near" for one in self.pairs),
+            "with_another_label": sum(not one.same_label for one in self.pairs),
+        }
+
+
+def find_copies(forget: Examples, retain: Examples, *, unseen: Examples) -> Copies:
+    """Exact and near copies. unseen: examples apart from both, which say how near neighbours are by chance.
+
+    Time grows with |S| · |R|, memory with |R|.
+    """
+    exact = _exact(forget, retain)
+    known = {(one.forget_id, one.retain_id) for one in exact}
+    near = [one for one in _near(forget, retain, unseen) if (one.forget_id, one.retain_id) not in known]
+    return Copies((*exact, *near))
+
+
+def _exact(forget: Examples, retain: Examples) -> list[Copy]:
+    by_content: dict[bytes, list[int]] = defaultdict(list)
+    for i, content in enumerate(_contents(retain)):
+        by_content[content].append(i)
+    return [
+        Copy(str(forget.ids[i]), str(retain.ids[j]), "exact", 0.0, bool(forget.labels[i] == retain.labels[j]))
+        for i, content in enumerate(_contents(forget))
+        for j in by_content.get(content, ())
+    ]
+
+
+def _contents(examples: Examples) -> Iterator[bytes]:
+    for row in examples.inputs.cpu().contiguous().numpy():
+        yield row.tobytes()
+
+
+def _near(forget: Examples, retain: Examples, unseen: Examples) -> Iterator[Copy]:
+    rows = _flat(retain)
+    by_chance = stratified_sample(unseen, min(len(unseen), MOST_UNSEEN), seed=0)
+    nearest = torch.cat([distances.amin(1) for _, distances in _distances(by_chance, rows)])
+    limit = MARGIN * float(torch.quantile(nearest, NULL_SHARE))
+    if limit == 0:
+        return
+    for start, distances in _distances(forget, rows):
+        for i, j in torch.nonzero(distances < limit).tolist():
+            same = bool(forget.labels[start + i] == retain.labels[j])
+            share = float(distances[i, j]) / limit
+            yield Copy(str(forget.ids[start + i]), str(retain.ids[j]), "near", share, same)
+
+
+def _distances(examples: Examples, rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Blocks of [b, |rows|] distances with the position of their first row."""
+    squares = (rows**2).sum(1)
+    size = max(1, BLOCK * 1000 // max(1, len(rows)))
+    for start in range(0, len(examples), size):
+        index = torch.arange(start, min(start + size, len(examples)))
+        best: Tensor | None = None
+        for moved in _moved(examples, index):
+            found = (moved**2).sum(1)[:, None] + squares - 2 * moved @ rows.T
+            best = found if best is None else torch.minimum(best, found)
+        if best is not None:
+            yield start, best.clamp(min=0).sqrt()
+
+
+def _moved(examples: Examples, index: Tensor) -> Iterator[Tensor]:
+    """The flat inputs, and for images the same shifted by one pixel in each of eight directions."""
+    inputs, _ = examples.batch(index.to(examples.device))
+    if inputs.ndim != 4:
+        yield inputs.flatten(1)
+        return
+    padded = torch.nn.functional.pad(inputs, (1, 1, 1, 1), mode="replicate")
+    height, width = inputs.shape[2:]
+    for down in range(3):
+        for right in range(3):
+            yield _levelled(padded[:, :, down : down + height, right : right + width])
+
+
+def _flat(examples: Examples) -> Tensor:
+    inputs, _ = examples.batch(torch.arange(len(examples), device=examples.device))
+    return _levelled(inputs) if inputs.ndim == 4 else inputs.flatten(1)
+
+
+def _levelled(images: Tensor) -> Tensor:
+    """Flat images of mean 0 and length 1."""
+    flat = images.flatten(1)
+    centred = flat - flat.mean(1, keepdim=True)
+    return centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-6)

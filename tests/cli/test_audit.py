@@ -1,0 +1,148 @@
+"""`unmem audit` and `unmem scenario` as a user meets them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+import unmem as um
+from unmem.cli.app import main
+
+DATA = ["--limit", "300", "--flip", "0.1"]
+RECIPE = ["--arch", "mlp", "--epochs", "30", "--batch-size", "32"]
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+def result(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an original, its members, a request, and a model that unmem did not make."""
+    folder = tmp_path_factory.mktemp("audit")
+    members = ["--method", "feldman", "--members", "14", "--work", folder / "members"]
+    assert run("score", *DATA, *RECIPE, *members, "--out", folder / "score") == 0
+    flipped = um.load("digits", limit=300, flip=0.1).flipped
+    (folder / "ids.txt").write_text("\n".join(flipped))
+    state = load_file(folder / "score" / "original.safetensors")
+    save_file(state, folder / "foreign.safetensors")  # without a word about what it is
+    return folder
+
+
+def test_a_foreign_model_and_ids_are_enough(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "audit"
+    given = ["--model", made / "foreign.safetensors", "--forget", made / "ids.txt", "--no-relearning"]
+    assert run("audit", *DATA, *RECIPE, *given, "--out", out) == 0
+    shown = capsys.readouterr().out
+    assert "Inconclusive (too little power)" in shown
+    assert "Not seen: ToW, ToW-MIA and the distance to retraining; that needs a retrained model" in shown
+    found = result(out)
+    assert found["methods"]["unlearned"]["tow"] is None
+    assert found["verdicts"]["unlearned"]["finding"] == "too little"
+    assert found["copies"] == {"forget_examples_with_copies": 0, "exact": 0, "near": 0, "with_another_label": 0}
+
+
+def test_all_that_is_at_hand_is_used_and_nothing_about_persons_is_written(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, annex = tmp_path / "audit", tmp_path / "annex.csv"
+    original = made / "score" / "original.safetensors"
+    given = ["--model", original, "--original", original, "--forget", made / "ids.txt", "--annex", annex]
+    more = ["--reference", "retrain", "--members", made / "members", "--scores", made / "score" / "scores.parquet"]
+    assert run("audit", *DATA, *RECIPE, *given, *more, "--score", "feldman", "--out", out) == 0
+    shown = capsys.readouterr().out
+    found = result(out)
+    assert found["missing"] == []
+    assert found["verdicts"]["unlearned"]["finding"] in ("residual influence", "too little")
+    assert found["evidence"]["unlearned"]["test"]["under"]["share"] > 0.3
+    assert [part["n"] for part in found["evidence"]["unlearned"]["parts"].values()] == [10, 10, 10]
+    assert found["forecast"]["low"] <= found["forecast"]["accuracy"] <= found["forecast"]["high"]
+    ids = um.load("digits", limit=300, flip=0.1).flipped
+    for file in ("result.json", "config.yaml"):
+        text = (out / file).read_text()
+        assert not any(f'"{name}"' in text or f"'{name}'" in text for name in ids)
+    page = (out / "report.html").read_text().split("<script>")[0]
+    assert not any(f">{name}<" in page for name in ids if len(name) > 3)
+    rows = list(csv.DictReader(annex.read_text().splitlines()))
+    assert [row["id"] for row in rows] == list(ids)
+    assert {"label", "confidence", "copies", "t"} <= rows[0].keys()
+    assert "holds personal data" in shown
+    # Retrained models are kept, so that another audit needs no new ones.
+    again = ["--reference", out, "--no-relearning", "--out", tmp_path / "again"]
+    assert run("audit", *DATA, *RECIPE, *given[:-2], *again) == 0
+    assert result(tmp_path / "again")["reference"]["accuracy"] == found["reference"]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--reference", "retrian"], ["neither retrain, nor none, nor a folder"]),
+        (["--members", "{nowhere}"], ["holds no members"]),
+        (["--annex", "{here}/annex.txt"], ["not a .csv file"]),
+        (["--annex", "{nowhere}/annex.csv"], ["folder does not exist"]),
+        (["--scores", "{here}/ids.txt"], ["not a parquet table"]),
+        (["--crossfit", "{here}/ids.txt"], ["not a cross-fit"]),
+        (["--original", "{here}/ids.txt"], ["not a .safetensors file"]),
+    ],
+)
+def test_a_wrong_input_is_one_sentence_and_leaves_nothing_behind(
+    arguments: list[str], words: list[str], made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--model", made / "foreign.safetensors", "--forget", made / "ids.txt", "--out", tmp_path / "out"]
+    wrong = [text.format(here=made, nowhere=tmp_path / "nowhere") for text in arguments]
+    assert run("audit", *DATA, *RECIPE, *given, *wrong) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("unmem: ")
+    assert all(word in error for word in words)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "measure"),
+    [
+        ("privacy", ["--count", "30"], "accuracy on them"),
+        ("mislabelled", ["--share", "0.1"], "says the planted label"),
+        ("poisoned", ["--share", "0.1", "--target", "2"], "attack succeeds"),
+    ],
+)
+def test_each_scenario_is_measured_before_after_and_against_retraining(
+    name: str, options: list[str], measure: str, tmp_path: Path
+) -> None:
+    out = tmp_path / name
+    recipe = ["--limit", "300", "--arch", "mlp", "--epochs", "30", "--batch-size", "32"]
+    methods = ["--method", "matching,neggrad+", "--set", "neggrad+.epochs=2", "--reference-seeds", "1"]
+    assert run("scenario", name, *recipe, *options, *methods, "--out", out) == 0
+    found = result(out)
+    rows = found["measures"]
+    assert list(rows) == ["before", "matching", "neggrad+", "retrained"]
+    assert all(0 <= row[measure] <= 1 and 0 <= row["test accuracy"] <= 1 for row in rows.values())
+    assert rows["before"][measure] > rows["retrained"][measure]
+    assert found["forget"]["n"] == 30
+    assert found["methods"]["matching"]["tow"] > 0
+    assert "Was the purpose reached?" in (out / "report.html").read_text()
+
+
+def test_a_scenario_refuses_what_it_cannot_plant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, words in (
+        (["poisoned", "--target", "12"], "classes are 0 to 9"),
+        (["privacy", "--count", "99999"], "training examples"),
+        (["mislabelled", "--share", "0.9"], "between 0 and 0.5"),
+        (["privacy", "--method", "matchin"], "did you mean 'matching'?"),
+        (["privacy", "--set", "salun.share=0.5"], "does not run here"),
+        (["privatcy"], "privatcy"),
+    ):
+        assert run("scenario", *arguments, "--limit", "200", "--out", tmp_path / "out") == 2
+        assert words in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()

@@ -1,0 +1,165 @@
+"""`audit`: it uses what is at hand, says what is missing, and never fails because something is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import unmem as um
+from unmem.ensembles import leave_out_masks, train_members
+from unmem.errors import UserError
+from unmem.evaluation import audit
+from unmem.evaluation.signals import Signals, log_odds_of
+from unmem.evaluation.single_model import Judge
+
+RECIPE = um.Recipe(model="mlp", epochs=60, batch_size=32)
+DATA = um.load("digits", limit=400, flip=0.05)
+MEMBERS = 20
+
+
+@pytest.fixture(scope="module")
+def problem() -> um.Problem:
+    chosen = np.random.default_rng(0).choice(DATA.train.ids, 80, replace=False)
+    return um.Problem(um.train(RECIPE, DATA.train), DATA, chosen, recipe=RECIPE)
+
+
+@pytest.fixture(scope="module")
+def members() -> um.Ensemble:
+    masks = leave_out_masks(len(DATA.train), MEMBERS, keep=0.7, seed=0)
+    return train_members(RECIPE, DATA.train, masks, seed=50, unseen=DATA.holdout)
+
+
+@pytest.fixture(scope="module")
+def retrained(problem: um.Problem) -> list[torch.nn.Module]:
+    return [um.train(RECIPE, problem.retain, seed=seed) for seed in (7, 8)]
+
+
+@pytest.fixture(scope="module")
+def full(problem: um.Problem, members: um.Ensemble, retrained: list[torch.nn.Module]) -> um.Audit:
+    models = {"nothing done": problem.model, "retrained": um.train(RECIPE, problem.retain, seed=9)}
+    parts = {"first": problem.forget.ids[:40], "rest": problem.forget.ids[40:74], "few": problem.forget.ids[74:]}
+    return audit(models, problem, reference=retrained, members=members, parts=parts)
+
+
+def test_a_model_that_forgot_nothing_is_found_and_an_honest_one_is_not(full: um.Audit) -> None:
+    assert full.verdicts["nothing done"].finding == "residual influence"
+    assert full.verdicts["retrained"].finding == "none"
+    nothing, honest = full.evidence["nothing done"], full.evidence["retrained"]
+    assert nothing.test is not None
+    assert honest.test is not None
+    assert nothing.test.under.share > 3 * honest.test.under.share
+    for attack in ("confidence", "lira", "lira-online", "rmia"):
+        assert nothing.attacks[attack].auc > honest.attacks[attack].auc + 0.1
+    assert nothing.attacks["lira"].low > 0.5
+    assert nothing.distance is not None
+    assert honest.distance is not None
+    assert nothing.distance > 2 * honest.distance
+
+
+def test_the_controls_are_the_same_measures_of_the_original_and_of_retrained_models(full: um.Audit) -> None:
+    assert full.do_nothing == full.evidence["nothing done"]
+    assert len(full.retrained) == 2
+    assert full.forecast is not None
+    reference = full.evaluation.reference
+    assert reference is not None
+    assert full.forecast.low - 0.1 <= reference.accuracy["forget"] <= full.forecast.high + 0.1
+    assert full.missing == ()
+    assert full.notes == ()
+
+
+def test_each_number_is_that_of_the_function_behind_it(
+    full: um.Audit, problem: um.Problem, members: um.Ensemble
+) -> None:
+    judge = Judge.make(Signals.of(members, problem.forget.ids))
+    t = judge.t(log_odds_of(problem.model, problem.forget), log_odds_of(problem.model, problem.holdout))
+    np.testing.assert_array_equal(full.t["nothing done"], t)
+    assert full.evidence["nothing done"].test == judge.test(t)
+    assert full.evidence["nothing done"].parts["first"] == judge.test(t, np.arange(40))
+
+
+def test_parts_under_the_smallest_cell_are_not_shown(full: um.Audit) -> None:
+    assert full.evidence["retrained"].parts["few"] is None
+
+
+def test_aggregates_are_plain_values_without_ids(full: um.Audit, problem: um.Problem) -> None:
+    text = json.dumps(full.to_dict(), allow_nan=False)
+    found = json.loads(text)
+    assert {"methods", "controls", "evidence", "evidence_controls", "verdicts", "forecast", "missing"} <= found.keys()
+    assert not any(f'"{name}"' in text for name in problem.forget.ids)
+    assert '"t"' not in text
+
+
+def test_with_nothing_but_the_model_it_says_what_it_cannot_know(problem: um.Problem) -> None:
+    found = audit({"given": problem.model}, problem, original=False, relearning=False)
+    assert found.verdicts["given"].finding == "too little"
+    assert "inconclusive (too little power)" in found.verdicts["given"].text
+    assert set(found.evidence["given"].attacks) == {"confidence", "confidence, retain set"}
+    assert found.evaluation.do_nothing is None
+    assert found.do_nothing is None
+    assert found.forecast is None
+    assert found.to_dict()["controls"]["do_nothing"]["reason"] == "needs the original model"
+    needs = {one.what: one for one in found.missing}
+    assert len(needs) == 5
+    assert needs["test of single examples, LiRA and RMIA"].cost == pytest.approx(28)
+    assert needs["what doing nothing would show"].cost is None
+
+
+def test_the_verdict_falls_back_on_retrained_models_and_then_on_the_forecast(problem: um.Problem) -> None:
+    problem = um.Problem(problem.model, DATA, DATA.flipped, recipe=RECIPE)
+    three = [um.train(RECIPE, problem.retain, seed=seed) for seed in (1, 2, 3)]
+    against = audit({"given": problem.model}, problem, reference=three, relearning=False)
+    assert "3 retrained models" in against.verdicts["given"].basis
+    assert against.verdicts["given"].finding == "residual influence"
+    made = um.crossfit(replace(RECIPE, epochs=25), DATA.train, unseen=DATA.holdout)
+    by_forecast = audit({"given": problem.model}, problem, crossfit=made, relearning=False)
+    assert "forecast" in by_forecast.verdicts["given"].basis
+    assert by_forecast.verdicts["given"].finding == "residual influence"
+
+
+def test_fewer_than_the_smallest_cell_gives_no_verdict_and_no_test(
+    problem: um.Problem, members: um.Ensemble, retrained: list[torch.nn.Module]
+) -> None:
+    few = um.Problem(problem.model, DATA, problem.forget.ids[:6], recipe=RECIPE)
+    found = audit({"given": problem.model}, few, reference=retrained, members=members, relearning=False)
+    assert found.evidence["given"].test is None
+    assert found.verdicts["given"].finding == "too little"
+    assert any("fewer tell about persons" in one.needs for one in found.missing)
+
+
+def test_members_that_picked_the_forget_set_are_caught_by_retrained_models(members: um.Ensemble) -> None:
+    """The winner's curse: examples that these members happened to get wrong when they left them out."""
+    hits, out = members.train.phi, ~members.kept
+    unlucky = np.where(out, hits, 0).sum(0) / out.sum(0) - hits.mean(0)
+    chosen = DATA.train.ids[np.argsort(unlucky)[:60]]
+    picked = um.Problem(um.train(RECIPE, DATA.train), DATA, chosen, recipe=RECIPE)
+    honest = [um.train(RECIPE, picked.retain, seed=seed) for seed in (1, 2, 3)]
+    found = audit({"honest": honest[2]}, picked, reference=honest[:2], members=members, relearning=False)
+    assert found.verdicts["honest"].finding in ("none", "too little")
+
+
+def test_members_of_another_recipe_are_named(problem: um.Problem, members: um.Ensemble) -> None:
+    other = um.Problem(problem.model, DATA, problem.forget.ids, recipe=replace(RECIPE, epochs=5, seed=3))
+    found = audit({"given": problem.model}, other, members=members, relearning=False)
+    assert found.notes == (
+        "the members were trained by another recipe (epochs 60 instead of 5): their test may be unfair",
+    )
+
+
+def test_members_of_other_examples_are_refused(problem: um.Problem) -> None:
+    other = um.load("digits", limit=60, seed=5)
+    masks = leave_out_masks(60, 6, keep=0.5, seed=0)
+    strangers = train_members(replace(RECIPE, epochs=1), other.train, masks, unseen=other.holdout)
+    with pytest.raises(UserError, match="trained on other examples"):
+        audit({"given": problem.model}, problem, members=strangers)
+    blind = train_members(replace(RECIPE, epochs=1), DATA.train, leave_out_masks(400, 6, keep=0.5, seed=0))
+    with pytest.raises(UserError, match="know no unseen examples"):
+        audit({"given": problem.model}, problem, members=blind)
+    few = train_members(
+        replace(RECIPE, epochs=1), DATA.train, leave_out_masks(400, 4, keep=0.5, seed=0), unseen=DATA.holdout
+    )
+    with pytest.raises(UserError, match="left out by fewer than 3 of them"):
+        audit({"given": problem.model}, problem, members=few)
