@@ -149,3 +149,37 @@ def test_every_algorithm_runs_by_name_and_gives_a_model(method: str, known: list
     assert found["unlearner"]["name"] == method
     assert list(found["methods"]) == [method]
     assert load_file(out / "unlearned.safetensors").keys() == load_file(out / "original.safetensors").keys()
+
+
+@pytest.fixture(scope="module")
+def doubled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits where the first three training examples are there twice, once a little darker."""
+    data = um.load("digits", limit=200)
+    x, y = data.train.inputs.numpy(), data.train.labels.numpy()
+    darker = (x[:3].astype(float) * 0.9).round().astype(x.dtype)
+    path = tmp_path_factory.mktemp("copies") / "doubled.npz"
+    np.savez(
+        path,
+        x_train=np.concatenate([x, x[:3], darker]),
+        y_train=np.concatenate([y, y[:3], y[:3]]),
+        ids_train=np.array(
+            [f"n{i}" for i in range(len(x))] + [f"copy{i}" for i in range(3)] + [f"dark{i}" for i in range(3)]
+        ),
+        x_test=data.test.inputs.numpy(),
+        y_test=data.test.labels.numpy(),
+    )
+    return path
+
+
+@pytest.mark.parametrize(("choice", "code", "n"), [("accept", 0, 12), ("include", 0, 18), ("stop", 2, 0)])
+def test_copies_among_the_retained_are_listed_and_the_user_decides(
+    choice: str, code: int, n: int, doubled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n".join(f"n{i}" for i in range(12)))
+    options = ["--data", doubled, "--arch", "mlp", "--epochs", "8", "--forget", ids, "--method", "fine-tune"]
+    assert run("forget", *options, "--copies", choice, "--max-drop", "1", "--out", tmp_path / "out") == code
+    said = capsys.readouterr()
+    assert "6 retained examples are copies of forget examples (3 exact pairs, 3 near): copy0" in said.out + said.err
+    if code == 0:
+        assert result(tmp_path / "out")["forget"]["n"] == n

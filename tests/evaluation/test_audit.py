@@ -67,7 +67,7 @@ def test_the_controls_are_the_same_measures_of_the_original_and_of_retrained_mod
     reference = full.evaluation.reference
     assert reference is not None
     assert full.forecast.low - 0.1 <= reference.accuracy["forget"] <= full.forecast.high + 0.1
-    assert full.missing == ()
+    assert [one.what for one in full.missing] == ["KLoM, which judges a method and not a model"]
     assert full.notes == ()
 
 
@@ -103,7 +103,7 @@ def test_with_nothing_but_the_model_it_says_what_it_cannot_know(problem: um.Prob
     assert found.forecast is None
     assert found.to_dict()["controls"]["do_nothing"]["reason"] == "needs the original model"
     needs = {one.what: one for one in found.missing}
-    assert len(needs) == 5
+    assert len(needs) == 6
     assert needs["test of single examples, LiRA and RMIA"].cost == pytest.approx(28)
     assert needs["what doing nothing would show"].cost is None
 
@@ -163,3 +163,21 @@ def test_members_of_other_examples_are_refused(problem: um.Problem) -> None:
     )
     with pytest.raises(UserError, match="left out by fewer than 3 of them"):
         audit({"given": problem.model}, problem, members=few)
+
+
+def test_klom_of_a_method_stands_beside_that_of_as_many_retrained_models(problem: um.Problem) -> None:
+    honest = [um.train(RECIPE, problem.retain, seed=seed) for seed in range(20, 26)]
+    lazy = [um.train(RECIPE, DATA.train, seed=seed) for seed in (30, 31)]
+    models = {"lazy": problem.model, "honest": honest[4]}
+    runs = {"lazy": lazy, "honest": honest[5:]}
+    found = audit(models, problem, reference=honest[:4], runs=runs, relearning=False)
+    one, other = found.evidence["lazy"], found.evidence["honest"]
+    margins = [um.predict(model, problem.forget).double() for model in [problem.model, lazy[0], *honest[:4]]]
+    own = [z.gather(1, problem.forget.labels[:, None])[:, 0] for z in margins]
+    rest = [z.scatter(1, problem.forget.labels[:, None], float("-inf")).amax(1) for z in margins]
+    gap = np.stack([(a - b).numpy() for a, b in zip(own, rest, strict=True)])
+    assert one.klom == pytest.approx(float(um.klom(gap[:2], gap[4:]).mean()))
+    assert one.klom_control == other.klom_control == pytest.approx(float(um.klom(gap[2:4], gap[4:]).mean()))
+    assert one.klom is not None
+    assert other.klom is not None
+    assert one.klom > other.klom

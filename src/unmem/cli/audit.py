@@ -40,6 +40,8 @@ class AuditOptions:
     and for the distance to retraining."""
     reference_seeds: int = 2
     "With --reference retrain: how many."
+    runs: Annotated[tuple[Path, ...], Parameter(negative=(), consume_multiple=True)] = ()
+    "Models that the same method made with other seeds; with twice as many retrained models, for KLoM."
     members: Path | None = None
     """Folder that unmem score --method feldman (or ensemble) --work filled; for the test of single examples, LiRA and
     RMIA. Not the members that picked these ids."""
@@ -87,6 +89,9 @@ def audit(
                 members=asked.members,
                 crossfit=asked.crossfit,
                 parts=asked.parts,
+                runs={
+                    "unlearned": [session.read_model(path, recipe, seed=session.seed).model for path in options.runs]
+                },
                 original=options.original is not None,
                 relearning=options.relearning,
                 seed=session.seed,

@@ -51,6 +51,9 @@ class RequestOptions:
     "Search strength, learning rate and epochs towards the out-of-sample forecast, without retraining."
     budget: float = 0.3
     "With --tune: what the search may cost, in trainings of the original."
+    copies: Literal["accept", "include", "stop"] = "accept"
+    """What to do about copies of forget examples among the retained, which keep them known: accept goes on and says so,
+    include adds them to the request, stop ends here."""
     plan: Flag = False
     "Show the steps, their sizes and an estimate of time; run nothing and write nothing."
     set: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
@@ -172,7 +175,7 @@ class _Run:
         scores = {name: source.get(name, scorer) for name in needed}
         if ids is None:
             ids = _most_memorized(request, scores)
-        problem = Problem(original.model, session.data, ids, recipe=original.recipe)
+        problem = _with_copies(Problem(original.model, session.data, ids, recipe=original.recipe), request.copies)
         for flag in problem.flags():
             warn(flag)
         crossfit = _crossfit(scorer) if planned.needs_crossfit or request.tune else None
@@ -249,6 +252,33 @@ class _Run:
                 "trials": [asdict(trial) for trial in made.tuned.trials],
             }
         return result
+
+
+def _with_copies(problem: Problem, choice: str) -> Problem:
+    """The problem after the user's choice about copies of forget examples among the retained."""
+    from unmem.cli.console import warn
+    from unmem.errors import UserError
+    from unmem.unlearning import Problem, find_copies
+
+    found = find_copies(problem.forget, problem.retain, unseen=problem.holdout)
+    if not len(found):
+        return problem
+    names = found.retain_ids
+    listed = f"{', '.join(names[:5].tolist())}{', …' if len(names) > 5 else ''}"
+    exact, near = found.counts["exact"], found.counts["near"]
+    said = (
+        f"{len(names):,} retained examples are copies of forget examples ({exact} exact pairs, {near} near): {listed}"
+    )
+    if choice == "stop":
+        raise UserError("--copies", choice, said, "pass --copies include to forget them too, or --copies accept")
+    if choice == "accept":
+        warn(
+            f"{said}; they keep what is forgotten known, even to a retrained model (--copies include forgets them too)"
+        )
+        return problem
+    warn(f"{said}; they are forgotten too")
+    everything = [*problem.forget.ids, *names]
+    return Problem(problem.model, problem.data, everything, recipe=problem.recipe)
 
 
 def _crossfit(scorer: Scorer) -> CrossFit:

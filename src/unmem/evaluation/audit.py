@@ -7,7 +7,7 @@ models, which never knew. Where an input is not there, what it would have given 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Ids
-from unmem.ensembles import Ensemble
+from unmem.ensembles import Ensemble, log_odds
 from unmem.evaluation.attacks import Attack, attacks
 from unmem.evaluation.distance import prediction_distance
 from unmem.evaluation.forecast import Forecast, forecast
+from unmem.evaluation.klom import klom
 from unmem.evaluation.membership import accuracy
 from unmem.evaluation.outcome import SMALLEST_CELL, Evaluation, evaluate
 from unmem.evaluation.relearning import Relearning, relearn
@@ -40,7 +41,8 @@ class Evidence:
 
     test: the single-model test on the forget set; parts: on each memorization part. attacks: by signal, see `Attack`.
     distance: mean symmetric KL, in nats, to the predictions of retrained models on the forget set; 0 = the same.
-    relearning: see there.
+    relearning: see there. klom: mean over the forget set, of this and further runs of the method against retrained
+    models; klom_control: the same of as many retrained models.
     """
 
     test: SingleModelTest | None
@@ -48,6 +50,8 @@ class Evidence:
     attacks: dict[str, Attack]
     distance: float | None
     relearning: Relearning | None
+    klom: float | None = None
+    klom_control: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ def audit(
     members: Ensemble | None = None,
     crossfit: CrossFit | None = None,
     parts: Mapping[str, Ids] | None = None,
+    runs: Mapping[str, Sequence[nn.Module]] | None = None,
     original: bool = True,
     relearning: bool = True,
     seed: int = 0,
@@ -107,13 +112,18 @@ def audit(
 
     reference: models retrained without the forget set. members: an ensemble that knows unseen examples and neither
     picked nor refined the forget set. crossfit: for the forecast, where there are no members. parts: ids of forget
-    examples by memorization part. original: whether `problem.model` is the original; if not, it only stands in.
+    examples by memorization part. runs: for KLoM, further models that the same method made. original: whether
+    `problem.model` is the original; if not, it only stands in.
     """
     evaluation = evaluate(models, problem, reference=reference, parts=parts, original=original)
     witness = _Witness(problem, reference, members, parts or {}, relearning, seed)
     expected = _forecast(problem, members, crossfit, original=original)
     truth = [accuracy(model, problem.forget) for model in reference]
-    evidence = {name: witness.evidence(model) for name, model in models.items()}
+    further = runs or {}
+    evidence = {
+        name: replace(witness.evidence(model), **_klom([model, *further.get(name, ())], reference, problem))
+        for name, model in models.items()
+    }
     honest = tuple(witness.evidence(model, without=k) for k, model in enumerate(reference))
     return Audit(
         evaluation=evaluation,
@@ -127,7 +137,7 @@ def audit(
             for name, one in evidence.items()
         },
         forecast=expected,
-        missing=tuple(_missing(problem, len(reference), members, expected, original=original)),
+        missing=tuple(_missing(problem, len(reference), members, expected, evidence, original=original)),
         notes=tuple(_notes(problem, members)),
         t={} if witness.judge is None else {name: witness.t(model) for name, model in models.items()},
     )
@@ -174,6 +184,22 @@ class _Witness:
         return self.judge.test(t, cell)
 
 
+def _klom(made: Sequence[nn.Module], reference: Sequence[nn.Module], problem: Problem) -> dict[str, float | None]:
+    """KLoM of a method and its control: the same retrained models against as many other retrained ones."""
+    n = min(len(made), len(reference) // 2)
+    if n < 2:
+        return {}
+    ours, theirs, others = (
+        np.stack([_margins(model, problem) for model in models]) for models in (made[:n], reference[:n], reference[n:])
+    )
+    return {"klom": float(klom(ours, others).mean()), "klom_control": float(klom(theirs, others).mean())}
+
+
+def _margins(model: nn.Module, problem: Problem) -> Real:
+    found: Real = log_odds(predict(model, problem.forget), problem.forget.labels)[1].cpu().numpy()
+    return found
+
+
 def _log_probs(model: nn.Module, problem: Problem) -> Real:
     found: Real = predict(model, problem.forget).double().log_softmax(1).cpu().numpy()
     return found
@@ -207,7 +233,13 @@ def _verdict(
 
 
 def _missing(
-    problem: Problem, reference: int, members: Ensemble | None, expected: Forecast | None, *, original: bool
+    problem: Problem,
+    reference: int,
+    members: Ensemble | None,
+    expected: Forecast | None,
+    evidence: Mapping[str, Evidence],
+    *,
+    original: bool,
 ) -> Iterator[Missing]:
     share = len(problem.retain) / len(problem.data.train)
     if members is None:
@@ -221,6 +253,10 @@ def _missing(
     if reference < 2:
         yield Missing(
             "what two honest retrains score against each other", "two retrained models", (2 - reference) * share
+        )
+    if all(one.klom is None for one in evidence.values()):
+        yield Missing(
+            "KLoM, which judges a method and not a model", "two runs of it and four retrained models", 4 * share
         )
     if expected is None:
         needs = "a cross-fit" if original else "the original model, and a cross-fit or members"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,8 @@ EVIDENCE = {
     "LiRA": "The same, each example judged by members that never saw it.",
     "RMIA": "The same, against a population of unseen examples.",
     "distance": "Mean symmetric KL divergence, in nats, from the predictions of retrained models.",
+    "KLoM": "Distance between margins of several runs of the method and of retrained models, beside that of as many "
+    "retrained models: from few runs it is never 0.",
     "comes back": "Rise of the mean confidence on the forget set after a little training on the retain set.",
 }
 Values = Callable[[Evidence], tuple[float | None, ...]]
@@ -24,10 +27,11 @@ Values = Callable[[Evidence], tuple[float | None, ...]]
 def evidence_rows(audit: Audit) -> dict[str, dict[str, str | None]]:
     """By model, the text of each column; None where there is no number. Retrained models are shown by their mean."""
     rows = {name: _texts([one]) for name, one in audit.evidence.items()}
+    control = next((one.klom_control for one in audit.evidence.values()), None)
     if audit.do_nothing is not None:
         rows["do nothing"] = _texts([audit.do_nothing])
     if audit.retrained:
-        rows["retrained (the goal)"] = _texts(audit.retrained)
+        rows["retrained (the goal)"] = _texts([replace(one, klom=control) for one in audit.retrained])
     return rows
 
 
@@ -64,6 +68,7 @@ def _numbers(one: Evidence) -> tuple[float | None, ...]:
         auc.get("lira"),
         auc.get("rmia"),
         one.distance,
+        one.klom,
         None if one.relearning is None else one.relearning.rise,
     )
 
