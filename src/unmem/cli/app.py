@@ -37,7 +37,7 @@ def build() -> App:
         version=__version__,
         help="Make a trained classifier forget chosen training examples, and see what was and was not forgotten.",
         help_epilogue="Start with: unmem demo",
-        help_format="plaintext",
+        help_format="markdown",
         suppress_keyboard_interrupt=False,
     )
     for command, example in _EXAMPLES.items():

@@ -170,7 +170,7 @@ def _methods(scores: Scores) -> dict[str, Unlearner]:
 def _print_scores(described: dict[str, Any]) -> None:
     from unmem.cli.console import console
 
-    console.print("\n  How well each memorization score finds the flipped labels (AUROC; 0.5 = chance, 1 = best):")
+    console.print("\n  How well each memorization score finds the flipped labels (AUROC, 1 = best):")
     console.print(
         "  " + "   ".join(f"{name} [bold]{entry['auroc_flipped']:.3f}[/]" for name, entry in described.items()) + "\n"
     )
