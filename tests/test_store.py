@@ -186,7 +186,7 @@ def test_a_run_that_is_killed_before_publishing_leaves_no_result(tmp_path: Path)
 
 def test_a_run_that_is_killed_while_publishing_never_leaves_a_result_beside_files_of_another(tmp_path: Path) -> None:
     outcomes = []
-    for k in range(20):
+    for k in range(3 * len(RUN_FILES)):
         out = tmp_path / str(k)
         for name in ("result.json", "config.yaml", "scores.parquet"):
             write_text(out / name, '"old"') if out.exists() else (out.mkdir(), write_text(out / name, '"old"'))
