@@ -92,7 +92,7 @@ def table(entry: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     rows = {
-        key: (entry["methods"][key], entry["evidence"][key], entry["verdicts"][key]["finding"])
+        key: (entry["methods"][key], entry["evidence"][key], in_short(entry["verdicts"][key]))
         for key in entry["methods"]
     }
     rows["*do nothing*"] = (entry["controls"]["do_nothing"], entry["evidence_controls"]["do_nothing"], "")
@@ -111,6 +111,15 @@ def table(entry: dict[str, Any]) -> str:
         f"{first['over']['detectable']:.1%}; models that forgot nothing show {first['nothing']:.1%}."
     )
     return "\n".join(lines)
+
+
+def in_short(verdict: dict[str, Any]) -> str:
+    """The finding, and why or where if that is not plain."""
+    finding, text = verdict["finding"], verdict["text"]
+    if finding == "too little":
+        return "inconclusive: " + ("damaged model" if "damaged" in text else "retrained models fail too")
+    parts = [part for part in PARTS if f"in the {part} part" in text]
+    return finding + (f" (in the {' and '.join(parts)} part)" if parts else "")
 
 
 def publish(found: dict[str, Any]) -> None:

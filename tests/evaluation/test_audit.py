@@ -15,6 +15,7 @@ from unmem.errors import UserError
 from unmem.evaluation import audit
 from unmem.evaluation.signals import Signals, log_odds_of
 from unmem.evaluation.single_model import Judge
+from unmem.evaluation.verdict import Verdict, damaged
 
 RECIPE = um.Recipe(model="mlp", epochs=60, batch_size=32)
 DATA = um.load("digits", limit=400, flip=0.05)
@@ -43,6 +44,23 @@ def full(problem: um.Problem, members: um.Ensemble, retrained: list[torch.nn.Mod
     models = {"nothing done": problem.model, "retrained": um.train(RECIPE, problem.retain, seed=9)}
     parts = {"first": problem.forget.ids[:40], "rest": problem.forget.ids[40:74], "few": problem.forget.ids[74:]}
     return audit(models, problem, reference=retrained, members=members, parts=parts)
+
+
+def test_a_wrecked_model_is_not_called_clean(problem: um.Problem, members: um.Ensemble) -> None:
+    wrecked = um.train(replace(RECIPE, epochs=0), problem.retain)
+    found = audit({"wrecked": wrecked}, problem, members=members, relearning=False)
+    assert found.verdicts["wrecked"].finding == "too little"
+    assert "the model is damaged" in found.verdicts["wrecked"].text
+
+
+def test_damage_is_worse_than_members_explain() -> None:
+    clean = Verdict("none", "none found", "test")
+    members = np.array([0.80, 0.82, 0.81, 0.79, 0.83])  # t(4) at 0.1% is 7.17; 0.81 − 7.17 · 0.0158 · √1.2 = 0.686
+    assert damaged(clean, 0.69, members) == clean
+    assert damaged(clean, 0.68, members).finding == "too little"
+    found = damaged(replace(clean, finding="over-forgetting"), 0.5, members)
+    assert found.finding == "over-forgetting"
+    assert found.text.endswith("the model is damaged: 50.0% right on unseen examples, where members have 81.0%")
 
 
 def test_a_model_that_forgot_nothing_is_found_and_an_honest_one_is_not(full: um.Audit) -> None:

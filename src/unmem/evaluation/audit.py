@@ -25,7 +25,7 @@ from unmem.evaluation.outcome import SMALLEST_CELL, Evaluation, evaluate
 from unmem.evaluation.relearning import Relearning, relearn
 from unmem.evaluation.signals import Signals, log_odds_of
 from unmem.evaluation.single_model import Judge, SingleModelTest
-from unmem.evaluation.verdict import Verdict, from_accuracies, from_forecast, from_test, unknown
+from unmem.evaluation.verdict import Verdict, damaged, from_accuracies, from_forecast, from_test, unknown
 from unmem.memorization import CrossFit
 from unmem.training import predict
 from unmem.unlearning import Problem
@@ -131,8 +131,11 @@ def audit(
         do_nothing=witness.evidence(problem.model) if original else None,
         retrained=honest,
         verdicts={
-            name: _verdict(
-                one, honest, evaluation.methods[name].accuracy["forget"], truth, expected, len(problem.forget)
+            name: witness.doubt(
+                models[name],
+                _verdict(
+                    one, honest, evaluation.methods[name].accuracy["forget"], truth, expected, len(problem.forget)
+                ),
             )
             for name, one in evidence.items()
         },
@@ -159,6 +162,7 @@ class _Witness:
         self.cells = {name: problem.forget.positions(ids) for name, ids in parts.items()}
         self.signals = None if members is None else Signals.of(members, problem.forget.ids)
         self.judge = None if self.signals is None else Judge.make(self.signals)
+        self.sound = None if members is None or members.unseen is None else members.unseen.correct.mean(1)
         self.reference = [_log_probs(model, problem) for model in reference]
 
     def evidence(self, model: nn.Module, *, without: int | None = None) -> Evidence:
@@ -172,6 +176,12 @@ class _Witness:
             distance=float(prediction_distance(_log_probs(model, self.problem), others).mean()) if others else None,
             relearning=relearn(model, self.problem, seed=self.seed) if self.relearning else None,
         )
+
+    def doubt(self, model: nn.Module, verdict: Verdict) -> Verdict:
+        """The verdict, weakened where the model is wrong about everything."""
+        if self.sound is None:
+            return verdict
+        return damaged(verdict, accuracy(model, self.problem.holdout), self.sound)
 
     def t(self, model: nn.Module) -> Real:
         if self.judge is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from unmem.evaluation.forecast import Forecast
@@ -16,6 +17,7 @@ Finding = Literal[
     "residual influence", "over-forgetting", "residual influence and over-forgetting", "none", "too little"
 ]
 FEWEST = 20  # forget examples for a verdict on the set from accuracies
+DAMAGE = 0.001  # chance that an honest model as weak as a member is called damaged
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,23 @@ def from_test(
         f"{_share(test.nothing)})",
         basis,
     )
+
+
+def damaged(verdict: Verdict, ours: float, members: NDArray[np.float64]) -> Verdict:
+    """The verdict on a model whose accuracy on unseen examples is `ours`, where members have these.
+
+    A model that is wrong about everything is also wrong about the forget set. The test takes off what the model gets
+    wrong everywhere, so that no alarm says nothing then; an alarm still stands.
+    """
+    k, mean = len(members), float(members.mean())
+    spread = float(members.std(ddof=1)) * np.sqrt(1 + 1 / k)
+    if ours >= mean - float(student.ppf(1 - DAMAGE, k - 1)) * spread:
+        return verdict
+    said = f"the model is damaged: {_share(ours)} right on unseen examples, where members have {_share(mean)}"
+    if verdict.finding == "none":
+        text = f"inconclusive: {said}, so that what it says of the forget set is no evidence"
+        return replace(verdict, finding="too little", text=text)
+    return replace(verdict, text=f"{verdict.text}; {said}")
 
 
 def _no_worse_than(n: int, side: Side, honest: Sequence[Side]) -> bool:
