@@ -239,7 +239,7 @@ def panel(name: str, regime: dict[str, Any]) -> Any:
     for column in COLUMNS:
         spread_names([row for row in rows if column[0] <= row["cost"] < column[1]], gap=0.031 * span)
     title = f"{name}: the models get {regime['training_accuracy']:.1%} of their training examples right"
-    scale = alt.Scale(type="log", domain=[CHEAPEST * 0.8, 700], nice=False)
+    scale = alt.Scale(type="log", domain=[CHEAPEST * 0.8, 250], nice=False)
     ticks = alt.Axis(values=[CHEAPEST, 0.1, 1, 10], labelExpr=f"datum.value < 0.01 ? '≤ {CHEAPEST}' : datum.label")
     base = alt.Chart(alt.Data(values=rows))
     x = alt.X("cost:Q", scale=scale, axis=ticks, title="cost in trainings of the original, log scale")
@@ -251,11 +251,11 @@ def panel(name: str, regime: dict[str, Any]) -> Any:
     names = base.mark_text(align="left", dx=3, fontSize=11, color="#1d2433").encode(
         x="beside:Q", y="place:Q", text="score:N"
     )
-    return alt.layer(links, bars, dots, names).properties(width=720, height=430, title=alt.Title(title, anchor="start"))
+    return alt.layer(links, bars, dots, names).properties(width=900, height=430, title=alt.Title(title, anchor="start"))
 
 
 CHEAPEST = 0.005  # what costs less is drawn here
-COLUMNS = ((0, 0.05), (0.05, 1), (1, 4), (4, 100))  # names of one column must not overlap
+COLUMNS = ((0, 0.05), (0.05, 1), (1, 2), (2, 4), (4, 100))  # names of one column must not overlap
 
 
 def spread_names(rows: list[dict[str, Any]], gap: float) -> None:
