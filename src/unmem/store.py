@@ -29,6 +29,7 @@ RUN_FILES = (
     *RETRAINED_FILES,
 )
 RESULT = "result.json"
+MEMBERS = "members"  # the folder, inside of a run folder, that a stopped run goes on from; --force leaves it
 
 
 @contextmanager

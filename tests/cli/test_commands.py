@@ -254,7 +254,15 @@ def test_a_folder_that_cannot_be_made_is_refused_before_training(
 def test_an_interrupted_run_leaves_nothing_half_written(stop: signal.Signals, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "unmem", "train", "--epochs", "100000", "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where the tests run in the background
+    )
     deadline = time.monotonic() + 60
     while not out.exists():
         assert time.monotonic() < deadline

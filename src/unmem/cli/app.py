@@ -15,6 +15,7 @@ from unmem.cli.forget import forget
 from unmem.cli.prepare import prepare
 from unmem.cli.scenario import scenario
 from unmem.cli.score import score
+from unmem.cli.store import store
 from unmem.cli.train import train
 from unmem.errors import UserError
 
@@ -42,6 +43,7 @@ def build() -> App:
     )
     for command, example in _EXAMPLES.items():
         app.command(command, help_epilogue=f"Example: {example}")
+    app.command(store)
     return app
 
 
@@ -56,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         print(f"unmem: {error}", file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt:
-        print("\nunmem: interrupted; nothing was written.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\nunmem: interrupted; {stop if stop.args else 'nothing was written'}.", file=sys.stderr)
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)

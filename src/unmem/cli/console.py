@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,18 +15,22 @@ from unmem.recipe import Recipe
 from unmem.training import Observer, Step, steps_per_epoch
 
 console = Console(highlight=False)
+TAKEN_UP = 0.05  # seconds: a member that is there sooner after the last one was read from its file
+EVERY = 30  # seconds between lines where there is no terminal to show a bar
 
 
 class Stage(Observer):
     """A piece of work that takes a while; as an observer of `fit` it moves its own bar. `seconds` once it is done."""
 
     def __init__(self, progress: Progress, title: str) -> None:
-        self._progress = progress
+        self._progress, self._title = progress, title
         self._task = progress.add_task(title, total=None)
         self._total = 0
         self._began = time.perf_counter()
         self.seconds = 0.0
         self.note = ""
+        self._began_members = self._last_member = self._last_line = self._began
+        self._taken_up = 0
 
     def on_start(self, examples: Examples, recipe: Recipe) -> None:
         self._total += recipe.epochs * steps_per_epoch(recipe, examples)  # work of several runs adds up
@@ -36,7 +41,18 @@ class Stage(Observer):
 
     def on_member(self, done: int, total: int) -> None:
         """Members of an ensemble move the bar instead of the steps of their trainings."""
+        now = time.perf_counter()
+        if now - self._last_member < TAKEN_UP:  # read, not trained: they say nothing about the rate
+            self._began_members, self._taken_up = now, done
+        self._last_member = now
         self._progress.update(self._task, completed=done, total=total)
+        if done > self._taken_up:
+            rate = (done - self._taken_up) / (now - self._began_members)
+            said = f"{60 * rate:,.1f} a minute" if rate < 1 else f"{rate:,.1f} a second"
+            self._progress.update(self._task, description=f"{self._title}, {said}")
+            if not console.is_terminal and now - self._last_line > EVERY and done < total:
+                console.print(f"  {self._title}: {done:,} of {total:,}, {said}, {_left((total - done) / rate)} left")
+                self._last_line = now
 
     def stop(self) -> None:
         self.seconds = time.perf_counter() - self._began
@@ -52,6 +68,26 @@ def stage(title: str) -> Generator[Stage]:
         current.stop()
     note = f"  {current.note}" if current.note else ""
     console.print(f"  [green]done[/]  {title}{note}  [dim]{current.seconds:.1f} s[/]", soft_wrap=True)
+
+
+@contextmanager
+def resumable(folder: Path) -> Generator[None]:
+    """An interrupt inside the block says what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = len(list(folder.glob("member-*.npz")))
+        if not kept:
+            raise
+        raise KeyboardInterrupt(
+            f"{kept:,} finished members are kept in {folder}, and the same command goes on from there"
+        ) from None
+
+
+def _left(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def warn(text: str) -> None:

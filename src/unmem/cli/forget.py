@@ -168,6 +168,7 @@ class _Run:
             recipe=read.recipe if read else session.recipe(model, seed=session.seed),
             model=read.model if read else None,
             prepared=given,
+            **session.at_work(),
         )
         if request.scores is None:
             scorer.check(*needed)

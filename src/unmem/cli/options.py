@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from unmem.recipe import Precision, Recipe, Schedule
 
 _DATA = Group("Data", sort_key=1)
+_WORK = Group("Where it runs", sort_key=4)
 _TRAINING = Group("Original model: read from a file, or trained by this recipe", sort_key=2)
 _OUTPUT = Group("Output", sort_key=3)
 _RECIPE = Recipe()
@@ -33,8 +34,13 @@ class DataOptions:
     "Plant this share of wrong training labels; their ids go to flipped.txt."
     seed: int = 0
     "Seed of the sample, the planted labels, the training and the unlearning."
-    device: str = "auto"
-    "Where the work runs: auto, cpu, cuda, cuda:1, …"
+    device: Annotated[str, Parameter(group=_WORK)] = "auto"
+    "What computes: auto, cpu, cuda, cuda:1, …"
+    executor: Annotated[Literal["serial", "processes", "ray", "dask"], Parameter(group=_WORK)] = "serial"
+    """Where independent trainings run (members, folds, retrained models): one after another, in processes of this
+    machine, or on a Ray or Dask cluster."""
+    workers: Annotated[int | None, Parameter(group=_WORK)] = None
+    "How many at a time; one a core unless told otherwise."
 
 
 @Parameter(name="*", group=_TRAINING)

@@ -21,7 +21,7 @@ class CrossFitOptions:
     folds: int = 2
     "Folds of the cross-fit: 2 costs one training, 5 four."
     work: Path | None = None
-    "Folder for the fold models' predictions, so that a stopped run goes on where it was."
+    "Folder for the fold models' predictions, from which a stopped run goes on; by default members in --out."
 
 
 def prepare(
@@ -36,26 +36,29 @@ def prepare(
     Writes crossfit.npz, which `unmem forget --crossfit` reads (for matching and --tune), and the scores that come with
     it to the run folder. Make it anew after many requests: its models have seen other forgotten examples.
     """
-    from unmem.cli.console import console, stage
+    from unmem.cli.console import console, resumable, stage
     from unmem.cli.session import Session
     from unmem.memorization import Scorer
-    from unmem.store import RunFolder
+    from unmem.store import MEMBERS, RunFolder
 
     with RunFolder(output.out, force=output.force) as folder:
         session = Session.open("prepare", settings(data, model, crossfit), data)
         read = session.read_original(model, seed=data.seed) if model.model is not None else None
         recipe = read.recipe if read else session.recipe(model, seed=data.seed)
+        work = crossfit.work or folder.path / MEMBERS
         scorer = Scorer(
             session.data,
             recipe=recipe,
             model=read.model if read else None,
             folds=crossfit.folds,
-            folder=crossfit.work,
+            folder=work,
+            **session.at_work(),
         )
         original = read or session.train_original(scorer)
         with stage(f"Cross-fit: {crossfit.folds} models, each without one part of the training set") as bar:
             scorer.watch, scorer.on_member = [], bar.on_member
-            made = scorer.out_of_fold()
+            with resumable(work):
+                made = scorer.out_of_fold()
         scores = [scorer.get("crossfit"), scorer.get("crossfit-fit")]
         folder.file("crossfit.npz", made.save)
         session.save_models(folder, original)

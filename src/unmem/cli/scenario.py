@@ -68,7 +68,7 @@ def scenario(
         made = _made(name, session, options)
         session.data = made.data
         warn(made.explained)
-        scorer = Scorer(made.data, recipe=session.recipe(recipe, seed=session.seed))
+        scorer = Scorer(made.data, recipe=session.recipe(recipe, seed=session.seed), **session.at_work())
         original = session.train_original(scorer)
         problem = Problem(original.model, made.data, made.forget, recipe=original.recipe)
         models, seconds = _forgotten(planned, scorer, problem, session)

@@ -38,7 +38,8 @@ class ScoreOptions:
     checkpoints: Annotated[tuple[Path, ...], Parameter(negative=(), consume_multiple=True)] = ()
     "Models saved during the training of --model, in order: learning events after the fact."
     work: Path | None = None
-    "Folder for the members of feldman, ensemble and cross-fit, so that a stopped run goes on where it was."
+    """Folder for the members of feldman, ensemble and cross-fit, from which a stopped run goes on; by default, members
+    in --out."""
 
 
 def score(
@@ -52,12 +53,12 @@ def score(
 
     Writes scores.parquet (id, label, a column per score), original.safetensors and report.html to the run folder.
     """
-    from unmem.cli.console import console
+    from unmem.cli.console import console, resumable
     from unmem.cli.request import scored
     from unmem.cli.session import Session
     from unmem.memorization import Scorer
     from unmem.report import Report
-    from unmem.store import RunFolder
+    from unmem.store import MEMBERS, RunFolder
 
     names = _names(scores, trained_here=model.model is None)
     _check_before_data(names, scores, trained_here=model.model is None)
@@ -66,6 +67,7 @@ def score(
         session = Session.open("score", asked, data)
         read = session.read_original(model, seed=data.seed) if model.model is not None else None
         recipe = read.recipe if read else session.recipe(model, seed=data.seed)
+        work = scores.work or folder.path / MEMBERS
         scorer = Scorer(
             session.data,
             recipe=recipe,
@@ -73,11 +75,13 @@ def score(
             checkpoints=[session.read_model(path, model, seed=data.seed).model for path in scores.checkpoints],
             members=scores.members,
             folds=scores.folds,
-            folder=scores.work,
+            folder=work,
+            **session.at_work(),
         )
         scorer.check(*names)
         original = read or session.train_original(scorer)
-        found = [scored(scorer, name) for name in names]
+        with resumable(work):
+            found = [scored(scorer, name) for name in names]
         described = {s.name: session.describe_score(s, scorer.seconds[s.name], original) for s in found}
         if scores.against is not None:
             _compare(found, scores.against, scores.threshold, described)

@@ -20,12 +20,13 @@ from unmem.cli.options import DataOptions, ModelOptions, RecipeOptions
 from unmem.data import Splits, load, pick_device
 from unmem.errors import UserError
 from unmem.evaluation import accuracy
+from unmem.executors import Name, check_executor
 from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
 from unmem.recipe import Recipe
 from unmem.store import RETRAINED_FILES, RunFolder
 from unmem.training import Observer, train
-from unmem.unlearning import Problem, Retrain
+from unmem.unlearning import Problem, Retrain, retrain_all
 
 SCHEMA = 1
 
@@ -47,11 +48,14 @@ class Session:
     settings: dict[str, Any]
     data: Splits
     seed: int = 0
+    executor: Name = "serial"
+    workers: int | None = None
     began: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def open(cls, command: str, settings: dict[str, Any], options: DataOptions) -> Session:
         began = time.perf_counter()
+        check_executor(options.executor, field="--executor")
         data = load(
             options.data,
             folder=options.folder,
@@ -65,7 +69,7 @@ class Session:
                 f"{len(data.flipped)} of {len(data.train):,} training labels were flipped on purpose "
                 f"({options.flip:.1%}, seed {options.seed})"
             )
-        return cls(command, settings, data, options.seed, began)
+        return cls(command, settings, data, options.seed, options.executor, options.workers, began)
 
     def original(self, options: RecipeOptions, *, seed: int, observers: Sequence[Observer] = ()) -> Original:
         """The original, trained by the recipe under `observers`."""
@@ -82,6 +86,10 @@ class Session:
         original = self._timed(scorer.recipe, trained)
         # What the scores took while watching is theirs, not the training's.
         return replace(original, seconds=(original.seconds or 0.0) - scorer.watched_seconds)
+
+    def at_work(self) -> dict[str, Any]:
+        """Where and how a `Scorer` trains its members."""
+        return {"executor": self.executor, "workers": self.workers, "told": warn}
 
     def recipe(self, options: RecipeOptions, *, seed: int) -> Recipe:
         images = len(self.data.train.input_shape) == 3
@@ -120,6 +128,10 @@ class Session:
 
     def retrain(self, problem: Problem, count: int, *, seed: int) -> tuple[list[nn.Module], list[float]]:
         """The reference: `count` models trained without the forget set, from seed + 1 on, and the seconds of each."""
+        if self.executor != "serial" and count > 1:
+            with stage(f"Retrain from scratch without them, {count} models") as bar:
+                seeds = range(seed + 1, seed + count + 1)
+                return retrain_all(problem, seeds, executor=self.executor, workers=self.workers, on_model=bar.on_member)
         models: list[nn.Module] = []
         seconds: list[float] = []
         for k in range(1, count + 1):

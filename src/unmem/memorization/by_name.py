@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import nn
 from unmem.data import Splits
 from unmem.ensembles import Ensemble, Mask, complementary_masks, leave_out_masks, train_members
 from unmem.errors import UserError, nearest
+from unmem.executors import Where
 from unmem.memorization.combine import rank_average
 from unmem.memorization.crossfit import CrossFit, crossfit
 from unmem.memorization.curvature import CurvatureTrace, curvature
@@ -50,7 +50,8 @@ def score(
     members: int | None = None,
     folds: int = 2,
     folder: Path | None = None,
-    executor: Executor | None = None,
+    executor: Where = None,
+    workers: int | None = None,
 ) -> Scores:
     """One memorization score of every training example; larger = more memorized.
 
@@ -66,6 +67,7 @@ def score(
         folds=folds,
         folder=folder,
         executor=executor,
+        workers=workers,
     )
     scorer.check(name)
     return scorer.get(name)
@@ -92,9 +94,10 @@ class Scorer:
 
     model: the finished original; None trains it here. checkpoints: models saved during its training, in order, for
     learning events after the fact. members: of "feldman" (100 by default, each on 70%) and "ensemble" (20, halves).
-    folds: of the cross-fit. folder: where members are kept for later runs. executor: where they are trained.
-    seconds: by score, what it took beyond the training of the original. watch: observers of each training here.
-    on_member: called with (done, total) as members finish.
+    folds: of the cross-fit. folder: where members are kept for later runs. executor, workers: where they are trained,
+    and how many at a time. seconds: by score, what it took beyond the training of the original. watch: observers of
+    each training here. on_member: called with (done, total) as members finish. told: hears of
+    failures, in words.
     """
 
     data: Splits
@@ -105,9 +108,11 @@ class Scorer:
     folds: int = 2
     prepared: CrossFit | None = None
     folder: Path | None = None
-    executor: Executor | None = None
+    executor: Where = None
+    workers: int | None = None
     watch: Sequence[Observer] = ()
     on_member: Callable[[int, int], None] | None = None
+    told: Callable[[str], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
@@ -217,7 +222,9 @@ class Scorer:
                 seed=self.recipe.seed + 1,
                 folder=self.folder,
                 executor=self.executor,
+                workers=self.workers,
                 on_member=self.on_member,
+                told=self.told,
             )
         return self._crossfit
 
@@ -230,5 +237,7 @@ class Scorer:
             unseen=self.data.holdout,
             folder=self.folder,
             executor=self.executor,
+            workers=self.workers,
             on_member=self.on_member,
+            told=self.told,
         )

@@ -11,7 +11,6 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from torch import nn
 from unmem.data import Examples, Ids, as_ids, find_ids
 from unmem.ensembles import Ensemble, fold_masks, log_odds, train_members
 from unmem.errors import UserError
+from unmem.executors import Where
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
 from unmem.store import atomic_path
@@ -140,14 +140,16 @@ def crossfit(
     seed: int = 0,
     unseen: Examples | None = None,
     folder: Path | None = None,
-    executor: Executor | None = None,
+    executor: Where = None,
+    workers: int | None = None,
     on_member: Callable[[int, int], None] | None = None,
+    told: Callable[[str], None] | None = None,
 ) -> CrossFit:
     """Train `folds` models on stratified folds and keep each example's out-of-fold prediction.
 
     unseen: if given, the accuracy of the fold models on these examples is noted in the settings: it tells how much
         they fall short of a model trained on everything.
-    folder, executor, on_member: as in `train_members`.
+    folder, executor, workers, on_member, told: as in `train_members`.
     """
     kept = fold_masks(examples.labels, folds, seed=seed)
     members = train_members(
@@ -159,8 +161,13 @@ def crossfit(
         keep_logits=True,
         folder=folder,
         executor=executor,
+        workers=workers,
         on_member=on_member,
+        told=told,
     )
+    if members.settings["failed"]:
+        why = members.settings["failed"][0]["why"]
+        raise UserError("crossfit", None, f"a fold model failed twice ({why})", "every fold is needed: run it again")
     if members.logits is None:
         raise ValueError("members were asked to keep their logits")
     fold, rows = (~kept).argmax(0), np.arange(len(examples))

@@ -12,7 +12,7 @@ from unmem.unlearning.neggrad_plus import NegGradPlus
 from unmem.unlearning.nothing import Nothing
 from unmem.unlearning.problem import Problem
 from unmem.unlearning.random_label import RandomLabel
-from unmem.unlearning.retrain import Retrain
+from unmem.unlearning.retrain import Retrain, retrain_all
 from unmem.unlearning.rum import RUM
 from unmem.unlearning.salun import SalUn
 from unmem.unlearning.scrub import SCRUB
@@ -46,6 +46,7 @@ __all__ = [
     "Unlearner",
     "find_copies",
     "recompute_batchnorm",
+    "retrain_all",
     "serve",
     "settings_of",
     "tune",

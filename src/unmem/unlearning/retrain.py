@@ -5,12 +5,16 @@ u = train(recipe, R)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from torch import nn
 
+from unmem.data import Examples
+from unmem.executors import Failed, Where, run_all
+from unmem.recipe import Recipe
 from unmem.training import Observer, train
 from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import Setting
@@ -32,3 +36,33 @@ class Retrain:
 
     def tuned(self, problem: Problem, setting: Setting) -> Self:
         return self
+
+
+def retrain_all(
+    problem: Problem,
+    seeds: Sequence[int],
+    *,
+    executor: Where = None,
+    workers: int | None = None,
+    on_model: Callable[[int, int], None] | None = None,
+) -> tuple[list[nn.Module], list[float]]:
+    """A retrained model for each seed, and the seconds that each took. executor, workers: see `run_all`.
+
+    on_model: called with (done, total) after each. Raises the error of a training that fails twice.
+    """
+    found: dict[int, tuple[nn.Module, float]] = {}
+    shared = problem.recipe, problem.retain, str(problem.retain.device)
+    for k, result in run_all(_retrained, shared, seeds, where=executor, workers=workers):
+        if isinstance(result, Failed):
+            raise result.error
+        found[k] = result[0].to(problem.retain.device), result[1]
+        if on_model is not None:
+            on_model(len(found), len(seeds))
+    return [found[k][0] for k in range(len(seeds))], [found[k][1] for k in range(len(seeds))]
+
+
+def _retrained(shared: tuple[Recipe, Examples, str], seed: int) -> tuple[nn.Module, float]:
+    recipe, retain, device = shared
+    began = time.perf_counter()
+    model = train(recipe, retain.to(device), seed=seed)
+    return model.to("cpu"), time.perf_counter() - began

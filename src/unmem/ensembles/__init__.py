@@ -1,0 +1,17 @@
+"""Many trainings on subsets of one training set: members that saw an example beside members that did not."""
+
+from unmem.ensembles.ensemble import Ensemble, Outputs, log_odds
+from unmem.ensembles.masks import Mask, complementary_masks, fold_masks, leave_out_masks
+from unmem.ensembles.members import read_members, train_members
+
+__all__ = [
+    "Ensemble",
+    "Mask",
+    "Outputs",
+    "complementary_masks",
+    "fold_masks",
+    "leave_out_masks",
+    "log_odds",
+    "read_members",
+    "train_members",
+]

@@ -1,0 +1,88 @@
+"""`Ensemble`: what models trained on subsets of one training set say of every example, seen or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unmem.data import Ids
+from unmem.ensembles.masks import Mask
+
+Real = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What models say of N examples, [K, N] each, one row a member.
+
+    phi: log p_y − log(1 − p_y), the log-odds of the true label; computed in float64 from logits, kept in float32.
+    margin: log p_y − log max_{k≠y} p_k. prediction: the class with the largest logit.
+    """
+
+    ids: Ids
+    labels: NDArray[np.int64]
+    phi: Real
+    margin: Real
+    prediction: NDArray[np.int16]
+
+    @property
+    def correct(self) -> Mask:
+        return self.prediction == self.labels
+
+    @property
+    def confidence(self) -> Real:
+        """Probability of the true label."""
+        from scipy.special import expit
+
+        return expit(self.phi)
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Members trained on subsets of the same examples.
+
+    kept: [K, N] booleans, which examples a member was trained on. train: outputs on those N examples, IN and OUT alike.
+    unseen: outputs on examples that no member was trained on, if asked for. seeds, seconds: one a member.
+    logits: [K, N, C] float32, if asked for.
+    """
+
+    kept: Mask
+    train: Outputs
+    unseen: Outputs | None
+    seeds: tuple[int, ...]
+    seconds: tuple[float, ...]
+    settings: dict[str, Any]
+    logits: Real | None = None
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def members(self, chosen: Sequence[int] | NDArray[np.int64]) -> Ensemble:
+        """The ensemble of these members alone; use disjoint halves where one picks and the other judges."""
+        index = np.asarray(chosen)
+        return replace(
+            self,
+            kept=self.kept[index],
+            train=_rows(self.train, index),
+            unseen=None if self.unseen is None else _rows(self.unseen, index),
+            seeds=tuple(self.seeds[i] for i in index),
+            seconds=tuple(self.seconds[i] for i in index),
+            logits=None if self.logits is None else self.logits[index],
+        )
+
+
+def log_odds(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """phi = log p_y − log(1 − p_y) and margin = log p_y − log max_{k≠y} p_k, [N] float64 each, from logits [N, C]."""
+    z = logits.double()
+    own = z.gather(1, labels[:, None])[:, 0]
+    others = z.scatter(1, labels[:, None], float("-inf"))
+    return own - others.logsumexp(1), own - others.amax(1)
+
+
+def _rows(outputs: Outputs, index: NDArray[Any]) -> Outputs:
+    return replace(outputs, phi=outputs.phi[index], margin=outputs.margin[index], prediction=outputs.prediction[index])

@@ -1,0 +1,291 @@
+"""Training members: each is one task with its own result file, so a run can be stopped at any point and taken up."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unmem import __version__
+from unmem.data import Examples
+from unmem.ensembles import files
+from unmem.ensembles.ensemble import Ensemble, Outputs, log_odds
+from unmem.ensembles.masks import Mask
+from unmem.errors import Phrase, UserError
+from unmem.executors import Failed, Where, check_executor, run_all
+from unmem.recipe import Recipe
+from unmem.training import predict, train
+
+Arrays = dict[str, NDArray[Any]]
+_OUTPUTS = {"phi": np.float32, "margin": np.float32, "prediction": np.int16}
+_OF_ONE = ("seed", "subset")  # what members of one ensemble differ in
+
+
+def train_members(
+    recipe: Recipe,
+    examples: Examples,
+    kept: Mask,
+    *,
+    seed: int = 0,
+    unseen: Examples | None = None,
+    keep_logits: bool = False,
+    keep_weights: bool = False,
+    folder: Path | None = None,
+    executor: Where = None,
+    workers: int | None = None,
+    on_member: Callable[[int, int], None] | None = None,
+    told: Callable[[str], None] | None = None,
+) -> Ensemble:
+    """Train one model for each row of `kept`; member k has seed `seed + k`.
+
+    folder: where each finished member is kept; members that are already there, made by the same recipe, data, subset,
+        seed and versions, are read and not trained again, and a damaged file is made anew. keep_weights: their weights
+        too, as .safetensors. executor, workers: where members run and how many at a time, see `run_all`. on_member:
+        called with (done, total) after each. told: called with what a user should know.
+    A member that crashes or diverges twice is left out, and `settings["failed"]` says so. Raises its error if no other
+    is left.
+    """
+    _check_masks(kept, examples)
+    check_executor(executor)
+    shared = _Shared(recipe, examples, unseen, keep_logits, keep_weights, str(examples.device))
+    tasks = [_Task(seed + k, row) for k, row in enumerate(kept)]
+    about = [] if folder is None else [shared.about(task) for task in tasks]
+    paths = [files.place(folder, one) for one in about] if folder is not None else []
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    results = _Results(shared, tasks, on_member)
+    missing = [k for k in range(len(tasks)) if not (paths and _taken_up(results, k, paths[k], keep_weights, told))]
+    if folder is not None and told is not None and len(missing) == len(tasks):
+        _tell_of_others(folder, about[0], told)
+    found = run_all(
+        _run,
+        shared,
+        [tasks[k] for k in missing],
+        where=executor,
+        workers=workers,
+        told=told,
+        names=lambda i: f"member {missing[i] + 1}",
+    )
+    for i, result in found:
+        k = missing[i]
+        if isinstance(result, Failed):
+            results.fail(k, result)
+            continue
+        if paths:
+            files.write(paths[k], about[k], {"kept": np.packbits(kept[k])} | result.arrays, result.weights)
+        results.put(k, result.arrays)
+    return results.ensemble()
+
+
+def read_members(folder: str | Path, examples: Examples, *, unseen: Examples | None = None) -> Ensemble:
+    """The ensemble whose members `train_members` left in a folder, in the order of their seeds.
+
+    Raises `UserError` if there are none, or if they are not all of one recipe and of these examples.
+    """
+    folder = Path(folder)
+    whole = [one for one in files.members_in(folder) if one.problem is None]
+    if unseen is not None:  # the fold models of a cross-fit are kept there too, and need not know unseen examples
+        whole = [one for one in whole if "unseen_phi" in one.arrays]
+    if not whole:
+        raise UserError("--members", str(folder), "holds no members", "make them with unmem score --work")
+    wanted = {"data": examples.fingerprint} | ({} if unseen is None else {"unseen": unseen.fingerprint})
+    for key, fingerprint in wanted.items():
+        if any(one.about[key] != fingerprint for one in whole):
+            raise UserError(
+                "--members",
+                str(folder),
+                f"some were made with other {'examples' if key == 'data' else 'unseen examples'} than these",
+                "pass the same --data, --limit, --flip and --seed as when they were made",
+            )
+    recipes = {tuple(sorted((one.about["recipe"] | {"seed": 0}).items())) for one in whole}
+    if len(recipes) > 1:
+        raise UserError("--members", str(folder), f"they are of {len(recipes)} recipes", "keep each in its own folder")
+    whole.sort(key=lambda one: (one.about["seed"], one.path.name))
+    keep_logits = all("logits" in one.arrays for one in whole)
+    shared = _Shared(Recipe(**whole[0].about["recipe"]), examples, unseen, keep_logits, False, str(examples.device))
+    tasks = [_Task(one.about["seed"], _unpacked(one.arrays["kept"], len(examples))) for one in whole]
+    results = _Results(shared, tasks, None)
+    for k, one in enumerate(whole):
+        results.put(k, one.arrays)
+    return results.ensemble()
+
+
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """What all members have in common; it travels once to each worker. device: where it is at work there."""
+
+    recipe: Recipe
+    examples: Examples
+    unseen: Examples | None
+    keep_logits: bool
+    keep_weights: bool
+    device: str
+
+    def about(self, task: _Task) -> dict[str, Any]:
+        """All that determines a member, and what its file says of it."""
+        return {
+            "recipe": asdict(replace(self.recipe, seed=0)),
+            "seed": task.seed,
+            "data": self.examples.fingerprint,
+            "subset": hashlib.sha256(np.packbits(task.kept).tobytes()).hexdigest(),
+            "unseen": None if self.unseen is None else self.unseen.fingerprint,
+            "logits": self.keep_logits,
+            "device": torch.device(self.device).type,
+            "versions": {"unmem": __version__, "torch": str(torch.__version__)},
+        }
+
+    @cached_property
+    def placed(self) -> tuple[Examples, Examples | None]:
+        """The examples on the device; they arrive in a worker on the CPU."""
+        return self.examples.to(self.device), None if self.unseen is None else self.unseen.to(self.device)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    seed: int
+    kept: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class _Result:
+    arrays: Arrays
+    weights: Arrays | None
+
+
+def _run(shared: _Shared, task: _Task) -> _Result:
+    began = time.perf_counter()
+    examples, unseen = shared.placed
+    model = train(shared.recipe, examples.at(np.flatnonzero(task.kept)), seed=task.seed)
+    logits = predict(model, examples)
+    arrays = _outputs(logits, examples.labels, "train")
+    if unseen is not None:
+        arrays |= _outputs(predict(model, unseen), unseen.labels, "unseen")
+    if shared.keep_logits:
+        arrays["logits"] = logits.cpu().numpy()
+    arrays["seconds"] = np.array(time.perf_counter() - began)
+    state = model.state_dict() if shared.keep_weights else None
+    return _Result(arrays, state and {name: value.cpu().contiguous().numpy() for name, value in state.items()})
+
+
+def _outputs(logits: Tensor, labels: Tensor, name: str) -> Arrays:
+    phi, margin = log_odds(logits, labels)
+    return {
+        f"{name}_phi": phi.float().cpu().numpy(),
+        f"{name}_margin": margin.float().cpu().numpy(),
+        f"{name}_prediction": logits.argmax(1).to(torch.int16).cpu().numpy(),
+    }
+
+
+def _taken_up(results: _Results, k: int, path: Path, weights: bool, told: Callable[[str], None] | None) -> bool:
+    """Whether member k was there already, and whole."""
+    found = files.read(path)
+    if found is None or (weights and not files.weights_of(path).exists()):
+        return False
+    if found.problem is None and results.fits(found.arrays):
+        results.put(k, found.arrays)
+        return True
+    if told is not None:
+        told(f"{path.name} is damaged: {found.problem or 'it is of other sizes'}; the member is trained again")
+    return False
+
+
+def _tell_of_others(folder: Path, ours: dict[str, Any], told: Callable[[str], None]) -> None:
+    """Nothing could be taken up: if that is because of another setting, say which."""
+    others = [one for one in files.members_in(folder) if one.problem is None]
+    if others:
+        differ = files.differences(
+            {key: value for key, value in others[0].about.items() if key not in _OF_ONE},
+            {key: value for key, value in ours.items() if key not in _OF_ONE},
+        )
+        why = ", ".join(differ) if differ else "other subsets or seeds"
+        told(f"{folder} holds {len(others):,} members made with {why}; they stay, and new ones are trained")
+
+
+class _Results:
+    """The rows of an ensemble, filled in place as members arrive: no more memory than they take in the end."""
+
+    def __init__(self, shared: _Shared, tasks: Sequence[_Task], on_member: Callable[[int, int], None] | None) -> None:
+        self._shared, self._tasks, self._on_member = shared, tasks, on_member
+        total = len(tasks)
+        sizes = {"train": len(shared.examples)} | ({} if shared.unseen is None else {"unseen": len(shared.unseen)})
+        self._rows = {
+            f"{name}_{key}": np.empty((total, n), kind) for name, n in sizes.items() for key, kind in _OUTPUTS.items()
+        }
+        self._logits: NDArray[np.float32] | None = None
+        self._seconds = np.zeros(total)
+        self._there = np.zeros(total, dtype=bool)
+        self._failed: dict[int, Failed] = {}
+
+    def fits(self, arrays: Arrays) -> bool:
+        return all(name in arrays and arrays[name].shape == rows.shape[1:] for name, rows in self._rows.items())
+
+    def put(self, k: int, arrays: Arrays) -> None:
+        for name, rows in self._rows.items():
+            rows[k] = arrays[name]
+        if self._shared.keep_logits:
+            if self._logits is None:
+                self._logits = np.empty((len(self._tasks), *arrays["logits"].shape), np.float32)
+            self._logits[k] = arrays["logits"]
+        self._seconds[k], self._there[k] = arrays["seconds"], True
+        self._count()
+
+    def fail(self, k: int, failed: Failed) -> None:
+        self._failed[k] = failed
+        self._count()
+
+    def _count(self) -> None:
+        if self._on_member is not None:
+            self._on_member(int(self._there.sum()) + len(self._failed), len(self._tasks))
+
+    def ensemble(self) -> Ensemble:
+        """The ensemble of the members that did not fail."""
+        if not self._there.any():
+            raise next(iter(self._failed.values())).error
+        rows: Any = slice(None) if self._there.all() else np.flatnonzero(self._there)
+        shared = self._shared
+        chosen = [k for k, there in enumerate(self._there.tolist()) if there]
+        settings: dict[str, Any] = {
+            "recipe": asdict(shared.recipe),
+            "members": len(chosen),
+            "data": shared.examples.fingerprint,
+            "versions": {"unmem": __version__, "torch": str(torch.__version__)},
+            "failed": [{"seed": self._tasks[k].seed, "why": str(failed)} for k, failed in self._failed.items()],
+        }
+        return Ensemble(
+            kept=np.stack([self._tasks[k].kept for k in chosen]),
+            train=self._outputs(shared.examples, "train", rows),
+            unseen=None if shared.unseen is None else self._outputs(shared.unseen, "unseen", rows),
+            seeds=tuple(self._tasks[k].seed for k in chosen),
+            seconds=tuple(float(self._seconds[k]) for k in chosen),
+            settings=settings,
+            logits=None if self._logits is None else self._logits[rows],
+        )
+
+    def _outputs(self, examples: Examples, name: str, rows: Any) -> Outputs:
+        values: Any = {key: self._rows[f"{name}_{key}"][rows] for key in _OUTPUTS}
+        return Outputs(examples.ids, examples.labels.cpu().numpy().copy(), **values)
+
+
+def _unpacked(kept: NDArray[np.uint8], n: int) -> Mask:
+    return np.unpackbits(kept, count=n).astype(bool)
+
+
+def _check_masks(kept: Mask, examples: Examples) -> None:
+    if kept.ndim != 2 or len(kept) == 0 or kept.shape[1] != len(examples):
+        raise UserError(
+            "kept",
+            Phrase(f"of shape {kept.shape}"),
+            f"needs a row for each member and a column for each of the {len(examples):,} examples",
+            "make it with leave_out_masks, complementary_masks or fold_masks",
+        )
+    if not kept.any(axis=1).all():
+        raise UserError("kept", None, "a member would be trained on nothing", "keep some examples in each")
