@@ -90,19 +90,19 @@ def test_what_tasks_share_travels_once_to_each_worker(tmp_path: Path) -> None:
 
 def test_a_worker_that_dies_once_costs_nothing_but_time(tmp_path: Path) -> None:
     heard: list[str] = []
-    tasks = ["a:0", "b:1", "c:0", "d:1", "e:0"]
+    tasks = ["a:0", "b:1", "c:0"]
     found = dict(run_all(mortal, tmp_path, tasks, where="processes", workers=2, told=heard.append))
-    assert found == dict(enumerate("abcde"))
+    assert found == dict(enumerate("abc"))
     assert any("task 2 failed" in line and "tried once more" in line for line in heard)
 
 
 def test_a_task_that_kills_every_worker_is_left_out_and_the_others_are_not(tmp_path: Path) -> None:
     heard: list[str] = []
-    tasks = ["a:0", "b:9", "c:0", "d:9", "e:0", "f:0"]
+    tasks = ["a:0", "b:9", "c:0"]
     found = dict(run_all(mortal, tmp_path, tasks, where="processes", workers=2, told=heard.append))
-    assert {k for k, one in found.items() if isinstance(one, Failed)} == {1, 3}
-    assert [found[k] for k in (0, 2, 4, 5)] == ["a", "c", "e", "f"]
-    assert sum("left out" in line for line in heard) == 2
+    assert {k for k, one in found.items() if isinstance(one, Failed)} == {1}
+    assert (found[0], found[2]) == ("a", "c")
+    assert sum("left out" in line for line in heard) == 1
 
 
 def test_a_pool_of_the_callers_that_breaks_ends_with_what_it_had(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_a_worker_killed_at_random_changes_no_bit(tmp_path: Path) -> None:
         time.sleep(random.uniform(0, 0.5))
         os.kill(random.choice(descendants(os.getpid())), signal.SIGKILL)
 
-    longer = replace(RECIPE, epochs=300)
+    longer = replace(RECIPE, epochs=150)
     undisturbed = train_members(longer, DATA, KEPT)
     killer = threading.Thread(target=kill_one)
     killer.start()
