@@ -232,7 +232,9 @@ class _Ray(_Engine):
         self._ray = ray
         self._ours = not ray.is_initialized()
         if self._ours:
-            ray.init(num_cpus=workers if "RAY_ADDRESS" not in os.environ else None, log_to_driver=False)
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a future default
+            here = "RAY_ADDRESS" not in os.environ
+            ray.init(num_cpus=workers if here else None, log_to_driver=False, logging_level="ERROR")
         on_gpu = str(getattr(shared, "device", "cpu")).startswith("cuda")
         self._call = ray.remote(num_cpus=1, num_gpus=GPU_SHARE if on_gpu else 0, max_retries=3)(_with_one_thread)
         self._shared = ray.put(shared)

@@ -263,13 +263,16 @@ def test_an_interrupted_run_leaves_nothing_half_written(stop: signal.Signals, tm
             signal.SIGINT, signal.SIG_DFL
         ),  # ignored where the tests run in the background
     )
-    deadline = time.monotonic() + 60
-    while not out.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    time.sleep(3)
-    process.send_signal(stop)
-    _, message = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 60
+        while not out.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(3)
+        process.send_signal(stop)
+        _, message = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert message.strip() == "unmem: interrupted; nothing was written."
     assert not out.exists()

@@ -17,6 +17,7 @@ from unmem.errors import UserError
 from unmem.memorization.scores import Scores
 
 Measure = Literal["correct", "confidence"]
+_COLUMNS = 4096
 
 
 def feldman(ensemble: Ensemble, *, measure: Measure = "correct", name: str | None = None) -> Scores:
@@ -76,10 +77,14 @@ class _Moments:
     """Mean and variance over the members where `where` holds, per example; NaN where it never does."""
 
     def __init__(self, values: NDArray[Any], where: NDArray[np.bool_]) -> None:
-        self.count = where.sum(0).astype(np.float64)
+        n = where.shape[1]
+        self.count, self.mean, square = where.sum(0).astype(np.float64), np.empty(n), np.empty(n)
         with np.errstate(invalid="ignore", divide="ignore"):
-            self.mean = (values * where).sum(0, dtype=np.float64) / self.count
-            square = (values.astype(np.float32) ** 2 * where).sum(0, dtype=np.float64) / self.count
+            for start in range(0, n, _COLUMNS):  # in pieces, or the products would take as much memory as the members
+                part = slice(start, start + _COLUMNS)
+                chosen = values[:, part].astype(np.float32) * where[:, part]
+                self.mean[part] = chosen.sum(0, dtype=np.float64) / self.count[part]
+                square[part] = (chosen**2).sum(0, dtype=np.float64) / self.count[part]
             self.variance = np.maximum(square - self.mean**2, 0)
 
 

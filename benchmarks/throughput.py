@@ -1,0 +1,240 @@
+"""How fast trainings run, alone and side by side, and what engine and store add.
+
+    .venv/bin/python benchmarks/throughput.py            # about 15 minutes on two cores, with nothing else at work
+    .venv/bin/python benchmarks/throughput.py loop       # one part: loop, members, overhead, resume or memory
+
+loop: images a second of unmem's training loop over a plain PyTorch loop with a `DataLoader`, same network, steps and
+accuracy. members: trainings an hour in two processes over one after another. overhead: seconds that engine and store
+add to a member. resume, memory: 400 members taken up from their files (whose contents are random: nothing is trained).
+Ratios are medians of pairs that run one after the other. Writes benchmarks/results/throughput.json and the table of
+docs/scale.md.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import ROOT, machine
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+import unmem as um
+from unmem.ensembles import files, leave_out_masks, train_members
+from unmem.ensembles.members import _Shared, _Task  # pyright: ignore[reportPrivateUsage]
+from unmem.evaluation import accuracy
+from unmem.executors import run_all
+from unmem.memorization import feldman
+from unmem.models import build
+from unmem.store import write_text
+
+RESULTS = ROOT / "benchmarks" / "results" / "throughput.json"
+LOOPS = {"digits": (None, 30), "fashion-mnist": (5000, 5)}  # examples, epochs
+MEMBERS = 400
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--peak"]:
+        print(json.dumps(peak(Path(sys.argv[2]))))
+        return
+    parts = {"loop": loop, "members": members, "overhead": overhead, "resume": resume, "memory": memory}
+    chosen = sys.argv[1:] or list(parts)
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"schema": 1}
+    for name in chosen:
+        found[name] = parts[name]()
+        print(name, json.dumps(found[name], indent=1), flush=True)
+    write_text(RESULTS, json.dumps(found | machine(), indent=1) + "\n")
+
+
+class Plain(Dataset[tuple[torch.Tensor, int]]):
+    """The training set as most scripts have it: one example at a time, scaled when it is asked for."""
+
+    def __init__(self, examples: um.Examples) -> None:
+        self.inputs, self.labels, self.scaling = examples.inputs, examples.labels.tolist(), examples.scaling
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.inputs[index].float() * self.scaling.scale + self.scaling.shift, self.labels[index]
+
+
+def plain_train(recipe: um.Recipe, examples: um.Examples, seed: int) -> nn.Module:
+    """The loop of a PyTorch tutorial, by the same recipe."""
+    torch.manual_seed(seed)
+    model = build(recipe.model, examples.input_shape, examples.n_classes, seed=seed)
+    loader = DataLoader(Plain(examples), batch_size=recipe.batch_size, shuffle=True)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs * len(loader))
+    for _ in range(recipe.epochs):
+        model.train()
+        for inputs, labels in loader:
+            loss = F.cross_entropy(model(inputs), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+def loop(pairs: int = 7) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, (limit, epochs) in LOOPS.items():
+        data = um.load(name, limit=limit)
+        recipe = um.Recipe(model="small_cnn", epochs=epochs)
+        ways: dict[str, Callable[[int], nn.Module]] = {
+            "ours": lambda seed, recipe=recipe, data=data: um.train(recipe, data.train, seed=seed),
+            "plain": lambda seed, recipe=recipe, data=data: plain_train(recipe, data.train, seed),
+        }
+        for way in ways.values():
+            way(0)  # so that nothing is loaded inside a measurement
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        reached: dict[str, list[float]] = {way: [] for way in ways}
+        for k in range(pairs):
+            for way in (ways, reversed(ways))[k % 2]:
+                began = time.perf_counter()
+                model = ways[way](k)
+                seconds[way].append(time.perf_counter() - began)
+                reached[way].append(accuracy(model, data.test))
+        ratios = [plain / ours for ours, plain in zip(seconds["ours"], seconds["plain"], strict=True)]
+        images = len(data.train) * epochs
+        found[name] = {
+            "ratio": statistics.median(ratios),
+            "low": min(ratios),
+            "high": max(ratios),
+            "pairs": pairs,
+            **{f"images_a_second_{way}": images / statistics.median(taken) for way, taken in seconds.items()},
+            **{f"accuracy_{way}": [float(np.mean(one)), float(np.std(one, ddof=1))] for way, one in reached.items()},
+        }
+    return found
+
+
+def members(pairs: int = 2, count: int = 12) -> dict[str, Any]:
+    """Both with warm processes or none at all: starting a process takes two seconds, once."""
+    data = um.load("fashion-mnist", limit=5000)
+    recipe = um.Recipe(model="small_cnn", epochs=10)
+    kept = leave_out_masks(len(data.train), count, keep=0.7, seed=0)
+    seconds: dict[str, list[float]] = {"serial": [], "processes": []}
+    for k in range(pairs):
+        for where in (list(seconds), list(reversed(seconds)))[k % 2]:
+            began = time.perf_counter()
+            train_members(recipe, data.train, kept, executor=where, workers=2)  # pyright: ignore[reportArgumentType]
+            seconds[where].append(time.perf_counter() - began)
+    ratios = [a / b for a, b in zip(seconds["serial"], seconds["processes"], strict=True)]
+    return {
+        "ratio": statistics.median(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
+        "pairs": pairs,
+        "members": count,
+        **{f"members_an_hour_{where}": 3600 * count / statistics.median(taken) for where, taken in seconds.items()},
+    }
+
+
+def nothing(shared: object, task: object) -> dict[str, Any]:  # noqa: ARG001 (a task takes what is shared)
+    return random_outputs(5000, 5000, 0)
+
+
+def overhead(tasks: int = 100) -> dict[str, float]:
+    """Seconds that handing out, sending back, checking and writing add to one member."""
+    data = um.load("fashion-mnist", limit=5000)
+    alone = statistics.median(timed(lambda: nothing(None, None)) for _ in range(20))
+    arrived: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for k, result in run_all(nothing, data.train, [np.ones(5000, bool)] * tasks, where="processes", workers=2):
+            about = {"seed": k, "recipe": {}, "data": data.train.fingerprint}
+            files.write(files.place(Path(folder), about), about, {"kept": np.zeros(625, np.uint8)} | result)
+            arrived.append(time.perf_counter())
+    each = (arrived[-1] - arrived[4]) / (tasks - 5) - alone / 2  # the first wait for the processes to start
+    return {"seconds_a_member": each, "share_of_ten_seconds": each / 10}
+
+
+def random_outputs(n: int, unseen: int, seed: int) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    arrays: dict[str, Any] = {"seconds": np.array(10.0)}
+    for name, size in (("train", n), ("unseen", unseen)):
+        arrays[f"{name}_phi"] = random.normal(size=size).astype(np.float32)
+        arrays[f"{name}_margin"] = random.normal(size=size).astype(np.float32)
+        arrays[f"{name}_prediction"] = random.integers(0, 10, size).astype(np.int16)
+    return arrays
+
+
+def filled(folder: Path, n: int, unseen: int) -> tuple[um.Recipe, um.Examples, um.Examples, Any]:
+    """400 finished members of random contents."""
+    random = np.random.default_rng(0)
+    examples, others = (
+        um.Examples.of(random.normal(size=(size, 2)).astype(np.float32), random.integers(0, 10, size), n_classes=10)
+        for size in (n, unseen)
+    )
+    recipe, kept = um.Recipe(model="mlp"), random.random((MEMBERS, n)) < 0.7
+    shared = _Shared(recipe, examples, others, keep_logits=False, keep_weights=False, device="cpu")
+    folder.mkdir(exist_ok=True)
+    for k in range(MEMBERS):
+        about = shared.about(_Task(k, kept[k]))
+        path = files.place(folder, about)
+        if not path.exists():
+            files.write(path, about, {"kept": np.packbits(kept[k])} | random_outputs(n, unseen, k))
+    return recipe, examples, others, kept
+
+
+def resume() -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        recipe, examples, others, kept = filled(Path(folder), 5000, 5000)
+        taken = [
+            timed(lambda: train_members(recipe, examples, kept, unseen=others, folder=Path(folder))) for _ in range(5)
+        ]
+    return {"members": MEMBERS, "examples": 5000, "seconds": statistics.median(taken), "slowest": max(taken)}
+
+
+def memory() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        filled(Path(folder), 50_000, 5000)
+        told = subprocess.run([sys.executable, __file__, "--peak", folder], capture_output=True, text=True, check=True)
+    return json.loads(told.stdout)
+
+
+def peak(folder: Path) -> dict[str, Any]:
+    """In a process of its own: the highest memory above what it had before the members were read."""
+    recipe, examples, others, kept = filled(folder, 50_000, 5000)
+    packed = kept.nbytes // 8
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    ensemble = train_members(recipe, examples, kept, unseen=others, folder=folder)
+    read = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    feldman(ensemble)
+    scored = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    outputs = [
+        array for one in (ensemble.train, ensemble.unseen) if one for array in (one.phi, one.margin, one.prediction)
+    ]
+    size = packed + sum(array.nbytes for array in outputs)
+    return {
+        "members": MEMBERS,
+        "examples": 50_000,
+        "size_mb": size / 1e6,
+        "peak_mb": (read - before) / 1e6,
+        "ratio": (read - before) / size,
+        "peak_with_score_mb": (scored - before) / 1e6,
+        "ratio_with_score": (scored - before) / size,
+    }
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
