@@ -6,6 +6,7 @@ A task that crashes or diverges is tried once more and then given up, and the ot
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -234,7 +235,7 @@ class _Ray(_Engine):
         if self._ours:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a future default
             here = "RAY_ADDRESS" not in os.environ
-            ray.init(num_cpus=workers if here else None, log_to_driver=False, logging_level="ERROR")
+            ray.init(num_cpus=workers if here else None, log_to_driver=False, logging_level=logging.ERROR)
         on_gpu = str(getattr(shared, "device", "cpu")).startswith("cuda")
         self._call = ray.remote(num_cpus=1, num_gpus=GPU_SHARE if on_gpu else 0, max_retries=3)(_with_one_thread)
         self._shared = ray.put(shared)
