@@ -13,13 +13,14 @@ docs/scale.md.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Plain(Dataset[tuple[torch.Tensor, int]]):
         return self.inputs[index].float() * self.scaling.scale + self.scaling.shift, self.labels[index]
 
 
-def plain_train(recipe: um.Recipe, examples: um.Examples, seed: int) -> nn.Module:
+def plain_train(recipe: um.Recipe, examples: um.Examples, *, seed: int) -> nn.Module:
     """The loop of a PyTorch tutorial, by the same recipe."""
     torch.manual_seed(seed)
     model = build(recipe.model, examples.input_shape, examples.n_classes, seed=seed)
@@ -95,29 +96,29 @@ def loop(pairs: int = 7) -> dict[str, Any]:
     for name, (limit, epochs) in LOOPS.items():
         data = um.load(name, limit=limit)
         recipe = um.Recipe(model="small_cnn", epochs=epochs)
-        ways: dict[str, Callable[[int], nn.Module]] = {
-            "ours": lambda seed, recipe=recipe, data=data: um.train(recipe, data.train, seed=seed),
-            "plain": lambda seed, recipe=recipe, data=data: plain_train(recipe, data.train, seed),
+        ways: dict[str, Callable[..., nn.Module]] = {
+            "ours, fp32": partial(um.train, replace(recipe, precision="fp32"), data.train),
+            "ours, bf16": partial(um.train, replace(recipe, precision="bf16"), data.train),
+            "plain": partial(plain_train, recipe, data.train),
         }
         for way in ways.values():
-            way(0)  # so that nothing is loaded inside a measurement
+            way(seed=0)  # so that nothing is loaded inside a measurement
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         reached: dict[str, list[float]] = {way: [] for way in ways}
         for k in range(pairs):
-            for way in (ways, reversed(ways))[k % 2]:
+            for way in (list(ways), list(reversed(ways)))[k % 2]:
                 began = time.perf_counter()
-                model = ways[way](k)
+                model = ways[way](seed=k)
                 seconds[way].append(time.perf_counter() - began)
                 reached[way].append(accuracy(model, data.test))
-        ratios = [plain / ours for ours, plain in zip(seconds["ours"], seconds["plain"], strict=True)]
         images = len(data.train) * epochs
         found[name] = {
-            "ratio": statistics.median(ratios),
-            "low": min(ratios),
-            "high": max(ratios),
-            "pairs": pairs,
-            **{f"images_a_second_{way}": images / statistics.median(taken) for way, taken in seconds.items()},
-            **{f"accuracy_{way}": [float(np.mean(one)), float(np.std(one, ddof=1))] for way, one in reached.items()},
+            way: {
+                **spread([plain / ours for ours, plain in zip(taken, seconds["plain"], strict=True)]),
+                "images_a_second": images / statistics.median(taken),
+                "accuracy": [float(np.mean(reached[way])), float(np.std(reached[way], ddof=1))],
+            }
+            for way, taken in seconds.items()
         }
     return found
 
@@ -135,13 +136,14 @@ def members(pairs: int = 2, count: int = 12) -> dict[str, Any]:
             seconds[where].append(time.perf_counter() - began)
     ratios = [a / b for a, b in zip(seconds["serial"], seconds["processes"], strict=True)]
     return {
-        "ratio": statistics.median(ratios),
-        "low": min(ratios),
-        "high": max(ratios),
-        "pairs": pairs,
+        **spread(ratios),
         "members": count,
         **{f"members_an_hour_{where}": 3600 * count / statistics.median(taken) for where, taken in seconds.items()},
     }
+
+
+def spread(ratios: list[float]) -> dict[str, float]:
+    return {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios), "pairs": len(ratios)}
 
 
 def nothing(shared: object, task: object) -> dict[str, Any]:  # noqa: ARG001 (a task takes what is shared)
@@ -210,11 +212,12 @@ def peak(folder: Path) -> dict[str, Any]:
     """In a process of its own: the highest memory above what it had before the members were read."""
     recipe, examples, others, kept = filled(folder, 50_000, 5000)
     packed = kept.nbytes // 8
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = memory_of("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is that of making the masks
     ensemble = train_members(recipe, examples, kept, unseen=others, folder=folder)
-    read = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    read = memory_of("VmHWM")
     feldman(ensemble)
-    scored = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    scored = memory_of("VmHWM")
     outputs = [
         array for one in (ensemble.train, ensemble.unseen) if one for array in (one.phi, one.margin, one.prediction)
     ]
@@ -228,6 +231,12 @@ def peak(folder: Path) -> dict[str, Any]:
         "peak_with_score_mb": (scored - before) / 1e6,
         "ratio_with_score": (scored - before) / size,
     }
+
+
+def memory_of(key: str) -> int:
+    """Bytes of this process, now (VmRSS) or at most (VmHWM)."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
+    return 1024 * int(line.split()[1])
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -39,7 +39,11 @@ class Failed:
     error: BaseException
 
     def __str__(self) -> str:
-        return f"{self.error}" if isinstance(self.error, UserError) else f"{type(self.error).__name__}: {self.error}"
+        if isinstance(self.error, BrokenExecutor):
+            return "its worker process died: killed, or out of memory"
+        if isinstance(self.error, UserError):
+            return str(self.error)
+        return f"{type(self.error).__name__}: {self.error}".split("\n")[0]
 
 
 def check_executor(where: Where, *, field: str = "executor") -> None:
