@@ -61,7 +61,7 @@ def main() -> None:
     for name in chosen:
         found[name] = parts[name]()
         print(name, json.dumps(found[name], indent=1), flush=True)
-    write_text(RESULTS, json.dumps(found | machine(), indent=1) + "\n")
+        write_text(RESULTS, json.dumps(found | machine(), indent=1) + "\n")
 
 
 class Plain(Dataset[tuple[torch.Tensor, int]]):
