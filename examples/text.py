@@ -64,6 +64,7 @@ def save(rows: list[dict[str, str]], path: Path) -> None:
 
 def main(out: Path, downloads: Path) -> None:
     began = time.perf_counter()
+    torch.set_num_threads(1)  # the same numbers on any number of cores
     torch.manual_seed(0)
     rows = read(downloads)
     users = np.random.default_rng(0).permutation(sorted({row["user"] for row in rows}))
@@ -79,8 +80,8 @@ def main(out: Path, downloads: Path) -> None:
         return said["input_ids"], torch.tensor([names.index(row["label"]) for row in part])
 
     (x, y), (x_test, y_test) = tensors(train), tensors(test)
-    shape = dict(hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256)
-    labels = dict(num_labels=2, id2label=dict(enumerate(names)), label2id={name: k for k, name in enumerate(names)})
+    shape = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: k for k, name in enumerate(names)}}
     config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=LENGTH, pad_token_id=0, **shape, **labels)
     model = BertForSequenceClassification(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
