@@ -94,8 +94,8 @@ def _numbers(found: list[Row], notes: Notes) -> str:
     ]
     body = [(row.kind, row.name, [f"{row.cells[k].text}{_raised(row.cells[k].mark)}" for k in shown]) for row in found]
     used = {row.cells[k].mark for row in found for k in shown}
-    reasons = [f"{_raised(mark)} {reason}" for mark, reason in notes.listed() if mark in used]
-    return table([titles[k] for k in shown], body) + (paragraph("   ".join(reasons), small=True) if reasons else "")
+    reasons = [f"({mark}) {reason}" for mark, reason in notes.listed() if mark in used]
+    return table([titles[k] for k in shown], body) + (paragraph("; ".join(reasons), small=True) if reasons else "")
 
 
 def _raised(mark: str) -> str:
