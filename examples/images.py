@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
-TRAIN, TEST, EPOCHS, BATCH, LR = 1000, 500, 6, 50, 0.05
+TRAIN, TEST, EPOCHS, BATCH, LR = 1000, 500, 5, 50, 0.05
 
 
 def read(folder: Path, part: str, count: int) -> tuple[np.ndarray, np.ndarray]:
