@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from unmem.recipe import Recipe
     from unmem.report import Report
+    from unmem.tracking import LogTo
     from unmem.training import Observer, fit, predict, train
     from unmem.unlearning import (
         RUM,
@@ -70,6 +71,7 @@ _ROOMS = {
     ),
     "unmem.recipe": ("Recipe",),
     "unmem.report": ("Report",),
+    "unmem.tracking": ("LogTo",),
     "unmem.training": ("Observer", "fit", "predict", "train"),
     "unmem.unlearning": (
         *("RUM", "SCRUB", "SSD", "BadTeacher", "CrossFitMatching", "FineTune", "Influence", "L1Sparse", "NegGrad"),
@@ -118,6 +120,7 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "score",
     "Recipe",
     "Report",
+    "LogTo",
     "Observer",
     "fit",
     "predict",

@@ -30,6 +30,7 @@ RUN_FILES = (
 )
 RESULT = "result.json"
 MEMBERS = "members"  # the folder, inside of a run folder, that a stopped run goes on from; --force leaves it
+LOGS = "logs"  # the same for the files of --log: one folder a run, written as the run goes
 
 
 @contextmanager

@@ -32,12 +32,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step as observers see it: `logits` [B, C] and `loss` are those of the forward pass before it."""
+    """One optimiser step as observers see it: `logits` [B, C] and `loss` are those of the forward pass before it; `lr`
+    is its learning rate."""
 
     epoch: int
     batch: Batch
     logits: Tensor
     loss: Tensor
+    lr: float
 
 
 class Observer:
@@ -129,7 +131,7 @@ def fit_epochs(
             model.train()
             losses = torch.zeros((), device=device)
             for objective, batch in _steps(passes, recipe, order):
-                optimizer.param_groups[0]["lr"] = recipe.lr_at(done / total)
+                optimizer.param_groups[0]["lr"] = lr = recipe.lr_at(done / total)
                 with autocast(recipe, batch.inputs):
                     loss, logits = objective(run, batch)
                 optimizer.zero_grad()
@@ -140,7 +142,7 @@ def fit_epochs(
                 losses += loss.detach()
                 done += 1
                 for observer in observers:
-                    observer.on_step(Step(epoch, batch, logits.detach(), loss.detach()))
+                    observer.on_step(Step(epoch, batch, logits.detach(), loss.detach(), lr))
             _check_finite(losses, parameters, epoch, recipe, last_good.state)
             stops = [observer.on_epoch(epoch, model) for observer in observers]
             if any(stops):

@@ -69,13 +69,13 @@ def audit(
     Writes result.json and report.html to the run folder, with aggregates only: no ids, inputs or labels.
     """
     from unmem.cli.console import console, stage
-    from unmem.cli.session import Session
+    from unmem.cli.session import Session, log_of
     from unmem.evaluation import audit as examine
     from unmem.store import RunFolder
 
     _check_annex(options.annex, force=output.force)
-    with RunFolder(output.out, force=output.force) as folder:
-        session = Session.open("audit", settings(data, recipe, options), data)
+    with RunFolder(output.out, force=output.force) as folder, log_of(output, "audit") as log:
+        session = Session.open("audit", settings(data, recipe, options), data, log=log)
         asked = _Asked.read(session, options, recipe)
         retrained = asked.reference(session, recipe)
         with stage("Look for copies of the forget examples among the retained") as bar:

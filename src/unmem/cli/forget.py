@@ -84,7 +84,7 @@ def forget(
     from unmem.cli import methods
     from unmem.cli.console import console, warn
     from unmem.cli.request import ScoreSource
-    from unmem.cli.session import Session
+    from unmem.cli.session import Session, log_of
     from unmem.cli.table import outcome_table
     from unmem.store import RunFolder
 
@@ -96,8 +96,8 @@ def forget(
     if request.plan:
         _show_plan(Session.open("forget", asked, data), request, model, planned, needed)
         return 0
-    with RunFolder(output.out, force=output.force) as folder:
-        session = Session.open("forget", asked, data)
+    with RunFolder(output.out, force=output.force) as folder, log_of(output, "forget") as log:
+        session = Session.open("forget", asked, data, log=log)
         run = _Run.prepare(session, request, model, planned, source, needed)
         made = run.forget()
         guard = _guard(session, run.original.model, made.model, request.max_drop)
@@ -198,11 +198,11 @@ class _Run:
                     self.crossfit,
                     seed=seed,
                     budget=self.request.budget,
-                    observers=[bar],
+                    observers=self.session.logged("forget", bar),
                 )
             return _Made(found.model, found.unlearner, bar.seconds, found)
         with stage(title) as bar:
-            unlearned = unlearner(model, problem, seed=seed, observers=[bar])
+            unlearned = unlearner(model, problem, seed=seed, observers=self.session.logged("forget", bar))
         return _Made(unlearned, unlearner, bar.seconds, None)
 
     def evaluate(self, made: _Made) -> Evaluation:

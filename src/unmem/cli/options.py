@@ -92,6 +92,9 @@ class OutputOptions:
     "Run folder to make."
     force: Flag = False
     "Replace the run in that folder, if there is one."
+    log: str = ""
+    """Send losses and results to tensorboard, wandb or mlflow as well, or to several, separated by commas. Files go to
+    logs in --out as the run goes; they stay if it is stopped, and --force adds to them."""
 
 
 _TRAINING_FIELDS = (

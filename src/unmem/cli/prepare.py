@@ -37,12 +37,12 @@ def prepare(
     it to the run folder. Make it anew after many requests: its models have seen other forgotten examples.
     """
     from unmem.cli.console import console, resumable, stage
-    from unmem.cli.session import Session
+    from unmem.cli.session import Session, log_of
     from unmem.memorization import Scorer
     from unmem.store import MEMBERS, RunFolder
 
-    with RunFolder(output.out, force=output.force) as folder:
-        session = Session.open("prepare", settings(data, model, crossfit), data)
+    with RunFolder(output.out, force=output.force) as folder, log_of(output, "prepare") as log:
+        session = Session.open("prepare", settings(data, model, crossfit), data, log=log)
         read = session.read_original(model, seed=data.seed) if model.model is not None else None
         recipe = read.recipe if read else session.recipe(model, seed=data.seed)
         work = crossfit.work or folder.path / MEMBERS

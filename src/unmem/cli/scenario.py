@@ -55,16 +55,16 @@ def scenario(
     and the attacker's label. Writes result.json and report.html to the run folder.
     """
     from unmem.cli.console import console, warn
-    from unmem.cli.session import Session
+    from unmem.cli.session import Session, log_of
     from unmem.memorization import Scorer
     from unmem.report import Report
     from unmem.store import RunFolder
     from unmem.unlearning import Problem
 
     planned = _planned(options)
-    with RunFolder(output.out, force=output.force) as folder:
+    with RunFolder(output.out, force=output.force) as folder, log_of(output, "scenario") as log:
         asked = settings(data, recipe, options) | {"scenario": name}
-        session = Session.open("scenario", asked, data)
+        session = Session.open("scenario", asked, data, log=log)
         made = _made(name, session, options)
         session.data = made.data
         warn(made.explained)
@@ -136,7 +136,9 @@ def _forgotten(
     seconds: dict[str, float] = {}
     for name, one in planned.items():
         with stage(f"Forget by {name}") as bar:
-            models[name] = one.make(scores, crossfit)(problem.model, problem, seed=session.seed, observers=[bar])
+            models[name] = one.make(scores, crossfit)(
+                problem.model, problem, seed=session.seed, observers=session.logged(name, bar)
+            )
         seconds[name] = bar.seconds
     return models, seconds
 

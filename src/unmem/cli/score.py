@@ -55,16 +55,16 @@ def score(
     """
     from unmem.cli.console import console, resumable
     from unmem.cli.request import scored
-    from unmem.cli.session import Session
+    from unmem.cli.session import Session, log_of
     from unmem.memorization import Scorer
     from unmem.report import Report
     from unmem.store import MEMBERS, RunFolder
 
     names = _names(scores, trained_here=model.model is None)
     _check_before_data(names, scores, trained_here=model.model is None)
-    with RunFolder(output.out, force=output.force) as folder:
+    with RunFolder(output.out, force=output.force) as folder, log_of(output, "score") as log:
         asked = settings(data, model, scores) | {"method": names}
-        session = Session.open("score", asked, data)
+        session = Session.open("score", asked, data, log=log)
         read = session.read_original(model, seed=data.seed) if model.model is not None else None
         recipe = read.recipe if read else session.recipe(model, seed=data.seed)
         work = scores.work or folder.path / MEMBERS

@@ -16,7 +16,7 @@ from torch import nn
 
 from unmem import __version__, models
 from unmem.cli.console import Stage, stage, warn
-from unmem.cli.options import DataOptions, ModelOptions, RecipeOptions
+from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, RecipeOptions
 from unmem.data import Splits, load, pick_device
 from unmem.errors import UserError
 from unmem.evaluation import accuracy
@@ -24,7 +24,8 @@ from unmem.executors import Name, check_executor
 from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
 from unmem.recipe import Recipe
-from unmem.store import RETRAINED_FILES, RunFolder
+from unmem.store import LOGS, RETRAINED_FILES, RunFolder, free_folder
+from unmem.tracking import LogTo
 from unmem.training import Observer, train
 from unmem.unlearning import Problem, Retrain, retrain_all
 
@@ -51,9 +52,10 @@ class Session:
     executor: Name = "serial"
     workers: int | None = None
     began: float = field(default_factory=time.perf_counter)
+    log: LogTo = field(default_factory=lambda: LogTo(()))
 
     @classmethod
-    def open(cls, command: str, settings: dict[str, Any], options: DataOptions) -> Session:
+    def open(cls, command: str, settings: dict[str, Any], options: DataOptions, *, log: LogTo | None = None) -> Session:
         began = time.perf_counter()
         check_executor(options.executor, field="--executor")
         data = load(
@@ -69,23 +71,32 @@ class Session:
                 f"{len(data.flipped)} of {len(data.train):,} training labels were flipped on purpose "
                 f"({options.flip:.1%}, seed {options.seed})"
             )
-        return cls(command, settings, data, options.seed, options.executor, options.workers, began)
+        log = log or LogTo(())
+        log.settings = settings
+        return cls(command, settings, data, options.seed, options.executor, options.workers, began, log)
 
     def original(self, options: RecipeOptions, *, seed: int, observers: Sequence[Observer] = ()) -> Original:
         """The original, trained by the recipe under `observers`."""
         recipe = self.recipe(options, seed=seed)
-        return self._timed(recipe, lambda bar: train(recipe, self.data.train, observers=[*observers, bar]))
+        return self._timed(
+            recipe, lambda bar: train(recipe, self.data.train, observers=[*observers, *self.logged("original", bar)])
+        )
 
     def train_original(self, scorer: Scorer) -> Original:
         """The original trained by a scorer, under the observers that its scores need."""
 
         def trained(bar: Stage) -> nn.Module:
-            scorer.watch = [bar]
+            scorer.watch = self.logged("original", bar)
             return scorer.original()
 
         original = self._timed(scorer.recipe, trained)
         # What the scores took while watching is theirs, not the training's.
         return replace(original, seconds=(original.seconds or 0.0) - scorer.watched_seconds)
+
+    def logged(self, stage: str, bar: Stage) -> list[Observer]:
+        """Observers of the training that comes next: its bar and, where there is one, the log, under this name."""
+        self.log.stage = stage
+        return [bar, self.log] if self.log else [bar]
 
     def at_work(self) -> dict[str, Any]:
         """Where and how a `Scorer` trains its members."""
@@ -136,7 +147,9 @@ class Session:
         seconds: list[float] = []
         for k in range(1, count + 1):
             with stage(f"Retrain from scratch without them, {k} of {count}") as bar:
-                models.append(Retrain()(problem.model, problem, seed=seed + k, observers=[bar]))
+                models.append(
+                    Retrain()(problem.model, problem, seed=seed + k, observers=self.logged(f"retrained-{k}", bar))
+                )
             seconds.append(bar.seconds)
         return models, seconds
 
@@ -218,6 +231,13 @@ class Session:
             "seconds": time.perf_counter() - self.began,
         }
         folder.json("result.json", head | result)
+        if self.log:
+            self.log.results(result)
+
+
+def log_of(output: OutputOptions, command: str) -> LogTo:
+    """The loggers of --log, checked; each run has a folder of its own. Does nothing where none was named."""
+    return LogTo(output.log, free_folder(output.out / LOGS, command), told=warn, field="--log")
 
 
 def _warm_up(recipe: Recipe, data: Splits) -> None:

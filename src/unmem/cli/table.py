@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from unmem.evaluation import Audit, Evaluation, Outcome
-from unmem.report import EVIDENCE, evidence_rows
+from unmem.evaluation.evidence_rows import EVIDENCE, evidence_rows
 
 
 def outcome_table(evaluation: Evaluation, names: Mapping[str, str]) -> Table:

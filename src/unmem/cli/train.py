@@ -11,11 +11,11 @@ def train(*, output: OutputOptions, data: DataOptions = DataOptions(), recipe: R
     Writes original.safetensors, result.json and config.yaml to the run folder.
     """
     from unmem.cli.console import console
-    from unmem.cli.session import Session
+    from unmem.cli.session import Session, log_of
     from unmem.store import RunFolder
 
-    with RunFolder(output.out, force=output.force) as folder:
-        session = Session.open("train", settings(data, recipe), data)
+    with RunFolder(output.out, force=output.force) as folder, log_of(output, "train") as log:
+        session = Session.open("train", settings(data, recipe), data, log=log)
         original = session.original(recipe, seed=data.seed)
         described = session.describe(original)
         session.save_models(folder, original)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from unmem.evaluation.verdict import Verdict, damaged, from_accuracies, from_for
 from unmem.memorization import CrossFit
 from unmem.training import predict
 from unmem.unlearning import Problem
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Real = NDArray[np.float64]
 MEMBERS = 40  # enough for the tests of single examples
@@ -52,6 +55,11 @@ class Evidence:
     relearning: Relearning | None
     klom: float | None = None
     klom_control: float | None = None
+
+    def _repr_html_(self) -> str:
+        from unmem.evaluation.notebook import evidence_html
+
+        return evidence_html(self)
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,20 @@ class Audit:
             "missing": [asdict(one) for one in self.missing],
             "notes": list(self.notes),
         }
+
+    def to_pandas(self) -> DataFrame:
+        """A row per model (column `kind`: method, control or reference), a column per number of its evidence.
+
+        Intervals are in columns such as `auc_confidence_low`. Aggregates only. Needs pandas.
+        """
+        from unmem.evaluation.frames import audit_frame
+
+        return audit_frame(self)
+
+    def _repr_html_(self) -> str:
+        from unmem.evaluation.notebook import audit_html
+
+        return audit_html(self)
 
 
 def audit(

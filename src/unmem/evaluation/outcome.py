@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from unmem.data import Ids
 from unmem.evaluation.membership import accuracy, called_unseen, correct
 from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.unlearning import Problem
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 # Below this many examples a share would tell about single persons, and says nothing about the set anyway.
 SMALLEST_CELL = 10
@@ -57,6 +60,11 @@ class Outcome:
         if self.reason is None:
             del values["reason"]
         return values
+
+    def _repr_html_(self) -> str:
+        from unmem.evaluation.notebook import outcome_html
+
+        return outcome_html(self)
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,20 @@ class Evaluation:
                 else {key: value for key, value in self.reference.to_dict().items() if key not in ("tow", "tow_mia")}
             ),
         }
+
+    def to_pandas(self) -> DataFrame:
+        """A row per model, controls and reference among them (column `kind`), numbers as in `Outcome`, in [0, 1].
+
+        Numbers by memorization part are in columns such as `low_tow`. Needs pandas.
+        """
+        from unmem.evaluation.frames import evaluation_frame
+
+        return evaluation_frame(self)
+
+    def _repr_html_(self) -> str:
+        from unmem.evaluation.notebook import evaluation_html
+
+        return evaluation_html(self)
 
 
 def evaluate(

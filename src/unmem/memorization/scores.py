@@ -6,14 +6,18 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unmem.data import Ids, as_ids, find_ids
 from unmem.errors import UserError, nearest
+from unmem.html import need_pandas
 from unmem.store import atomic_path
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Values = NDArray[np.float64]
 
@@ -111,6 +115,20 @@ class Scores:
         """
         defined = ~np.isnan(self.values)
         return auroc(self.values[defined], np.isin(self.ids, as_ids(positives))[defined])
+
+    def to_pandas(self) -> DataFrame:
+        """A row per example with its id as index, a column with the score's name, and `<name>-error` where known.
+
+        As in `save_scores`, so that frames of several scores join by id. Needs pandas.
+        """
+        columns = {self.name: self.values} | ({} if self.error is None else {f"{self.name}-error": self.error})
+        pandas = need_pandas("Scores.to_pandas")
+        return pandas.DataFrame(columns, index=pandas.Index(self.ids.tolist(), name="id"))
+
+    def _repr_html_(self) -> str:
+        from unmem.memorization.notebook import scores_html
+
+        return scores_html(self)
 
     def _defined(self, among: Iterable[object] | None) -> tuple[Ids, Values]:
         """The ids chosen and their values, all of which must be there."""

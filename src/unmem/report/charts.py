@@ -18,6 +18,7 @@ from unmem.data import Ids
 from unmem.evaluation import Audit, Evaluation, Outcome, Part
 from unmem.evaluation.outcome import SMALLEST_CELL
 from unmem.memorization import Scores
+from unmem.memorization.notebook import bin_edges
 
 if TYPE_CHECKING:
     import altair as alt
@@ -55,7 +56,6 @@ CONFIG: Spec = {
     },
     "axisX": {"labelColor": COLOURS["muted"], "labelPadding": 6},
 }
-USUAL_BINS, MOST_BINS = 32, 45
 MOST_DOTS = 1_500
 DO_NOTHING = "do nothing"
 RETRAINED = "retrained, {}"
@@ -138,7 +138,7 @@ def histogram(scores: Scores, flipped: Ids) -> Panel | None:
     values, planted = scores.values[finite], np.isin(scores.ids[finite], flipped)
     if not len(values):
         return None
-    edges = _bin_edges(values)
+    edges = bin_edges(values)
     # Planted bars are narrow and in front, from the same zero: stacks could not be read on a logarithmic axis.
     bars = _bars(values[~planted], edges, 0.0, OTHER) + _bars(values[planted], edges, 0.25, PLANTED)
     notes = list[str]()
@@ -270,15 +270,6 @@ def _row_marks(alt: Any, values: Mapping[str, float | None], target: float | Non
     right = y(orient="right", labelExpr=f"({written})[datum.value]", labelPadding=12)
     numbers = base.mark_point(opacity=0).encode(x=x, y=right)
     return [distances, dots, numbers] if target is not None else [dots, numbers]
-
-
-def _bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Equal bins; one per value where a score takes few evenly spaced values, such as a share of epochs."""
-    distinct = np.unique(values.round(9))
-    if len(distinct) == 1:
-        return np.histogram_bin_edges(values, bins=1)
-    steps = round(float((distinct[-1] - distinct[0]) / np.diff(distinct).min()))
-    return np.histogram_bin_edges(values, bins=steps + 1 if steps < MOST_BINS else USUAL_BINS)
 
 
 def _bars(values: NDArray[np.float64], edges: NDArray[np.float64], inset: float, kind: str) -> list[dict[str, Any]]:

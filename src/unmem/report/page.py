@@ -14,9 +14,10 @@ import numpy as np
 
 from unmem.data import Examples, Ids
 from unmem.evaluation import Audit, Evaluation
+from unmem.evaluation import rows as table
+from unmem.evaluation.evidence_rows import EVIDENCE, PART_COLUMNS, evidence_rows, part_rows
 from unmem.memorization import Scores
-from unmem.report import charts, reading, table
-from unmem.report.evidence import EVIDENCE, PART_COLUMNS, evidence_rows, part_rows
+from unmem.report import charts, reading
 from unmem.report.gallery import gallery
 from unmem.store import write_text
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from unmem.evaluation import Audit, Evidence, SingleModelTest
+from unmem.evaluation.audit import Audit, Evidence
+from unmem.evaluation.single_model import SingleModelTest
 
 # Heading of each column, and what it means in one plain line.
 EVIDENCE = {
@@ -33,6 +34,11 @@ def evidence_rows(audit: Audit) -> dict[str, dict[str, str | None]]:
     if audit.retrained:
         rows["retrained (the goal)"] = _texts([replace(one, klom=control) for one in audit.retrained])
     return rows
+
+
+def one_row(evidence: Evidence) -> dict[str, str | None]:
+    """The same for one model alone."""
+    return _texts([evidence])
 
 
 PART_COLUMNS = (

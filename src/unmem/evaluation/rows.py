@@ -1,12 +1,11 @@
-"""The table of the page as text: a row per model, a cell per number, a note for every number that is missing."""
+"""An evaluation as text: a row per model, a cell per number, a note for every number that is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from unmem.evaluation import Evaluation, Outcome
-from unmem.evaluation.outcome import NO_REFERENCE, ONE_REFERENCE
+from unmem.evaluation.outcome import NO_REFERENCE, ONE_REFERENCE, Evaluation, Outcome
 
 # Heading of each column, and what it means in one plain line.
 COLUMNS = {
@@ -81,6 +80,11 @@ def rows(evaluation: Evaluation, explained: Mapping[str, str], notes: Notes) -> 
         return table
     nothing = _cells(evaluation.do_nothing, notes)
     return [*table, Row("do nothing", "control: the original model, as it is", "control", nothing)]
+
+
+def outcome_row(name: str, outcome: Outcome, notes: Notes) -> Row:
+    """One model alone."""
+    return Row(name, "", "method", _cells(outcome, notes))
 
 
 def _reference_line(n: int) -> str:

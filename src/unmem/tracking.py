@@ -1,0 +1,186 @@
+"""`LogTo`: trainings and results in the logger that a user has already; TensorBoard, W&B and MLflow by `accelerate`.
+
+accelerate.tracking (Hugging Face) gives the three one interface, so nothing here knows their clients.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from unmem.data import Examples
+from unmem.errors import UserError, one_of
+from unmem.recipe import Recipe
+from unmem.training import Observer, Step
+
+EXTRAS = {"tensorboard": "log", "wandb": "wandb", "mlflow": "mlflow"}  # logger -> extra that installs it
+PROJECT = "unmem"
+_SETTINGS = ("settings", "recipe", "unlearner", "unlearners")  # parts of a result that say how it was made
+_NOT_IN_NAMES = re.compile(r"[^\w\-./ ]")  # what MLflow refuses in the name of a metric
+
+
+class Logger(Protocol):
+    """Where numbers go: a run of W&B, a tracker of accelerate, or an object of one's own."""
+
+    def log(self, values: dict[str, float], step: int) -> object: ...
+
+
+class LogTo(Observer):
+    """Sends each epoch's training loss, learning rate and seconds, and in the end the results, to loggers.
+
+    to: "tensorboard", "wandb" or "mlflow", several separated by commas, or any object with `log(values, step)`.
+    folder: for the files of TensorBoard and W&B. told: hears, in words, that a logger failed; work goes on without it.
+    stage: the name of what is being trained, first part of every name; set it before each training. settings: what the
+    run was asked, for loggers that keep it.
+
+    A step is an epoch, counted over all trainings. Losses are read once an epoch, so that the loop never waits. Loggers
+    given by name are started by the first training and ended by `close` (or by leaving a `with` block). An object is
+    its owner's: it is neither started nor ended, and its errors are raised.
+    """
+
+    def __init__(
+        self,
+        to: str | Logger | Sequence[str | Logger],
+        folder: str | Path = "logs",
+        *,
+        told: Callable[[str], None] = warnings.warn,
+        field: str = "LogTo",
+    ) -> None:
+        self.stage = "train"
+        self.settings: dict[str, Any] = {}
+        self._folder, self._told, self._field = Path(folder), told, field
+        self._names: list[str] = []
+        self._loggers: list[Logger] = []
+        for one in cast("Sequence[str | Logger]", [to] if isinstance(to, str) or hasattr(to, "log") else to):
+            if isinstance(one, str):
+                self._names += [name.strip() for name in one.split(",") if name.strip()]
+            else:
+                self._loggers.append(one)
+        for name in self._names:
+            _check(name, field)
+        self._started: dict[str, Any] | None = None
+        self._step = 0
+        self._losses: list[torch.Tensor] = []
+        self._sizes: list[int] = []
+        self._lr = 0.0
+        self._began = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._names or self._loggers)
+
+    def __enter__(self) -> LogTo:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: TracebackType | BaseException | None) -> None:
+        self.close()
+
+    def on_start(self, examples: Examples, recipe: Recipe) -> None:
+        self._start()
+        self._losses.clear()
+        self._sizes.clear()
+        self._began = time.perf_counter()
+
+    def on_step(self, step: Step) -> None:
+        self._losses.append(step.loss)
+        self._sizes.append(len(step.batch.index))
+        self._lr = step.lr
+
+    def on_epoch(self, epoch: int, model: nn.Module) -> None:
+        losses = torch.stack(self._losses).double().cpu().numpy()
+        mean = float(np.average(losses, weights=self._sizes))
+        now = time.perf_counter()
+        self._step += 1
+        self._log({"loss": mean, "lr": self._lr, "seconds": now - self._began}, prefix=f"{self.stage}/")
+        self._losses.clear()
+        self._sizes.clear()
+        self._began = time.perf_counter()
+
+    def results(self, result: Mapping[str, Any]) -> None:
+        """The numbers of a result, such as `evaluation.to_dict()`, by their path: "methods/rum/tow"."""
+        self._log(dict(flat(result)))
+
+    def close(self) -> None:
+        """End the loggers that were started here; what they hold is written."""
+        self._try(lambda tracker: tracker.finish())
+        self._started = None
+
+    def _log(self, values: Mapping[str, float], *, prefix: str = "") -> None:
+        named = {_NOT_IN_NAMES.sub("_", f"{prefix}{name}"): value for name, value in values.items()}
+        self._start()
+        self._try(lambda tracker: tracker.log(named, step=self._step))
+        for logger in self._loggers:
+            logger.log(named, step=self._step)
+
+    def _start(self) -> None:
+        """Start the loggers named, at the first need, so that a refused run leaves no files."""
+        if self._started is not None:
+            return
+        self._started = {}
+        for name in self._names:
+            try:
+                self._started[name] = _tracker(name, self._folder, self.settings)
+            except Exception as error:  # of whatever kind its client raises: no login, no network, no place
+                raise UserError(
+                    self._field, name, f"could not be started ({error})", "check that logger's own settings"
+                ) from error
+
+    def _try(self, use: Callable[[Any], object]) -> None:
+        """Use each started logger; one that fails is left out from then on, since no run is worth losing for it."""
+        for name, tracker in list((self._started or {}).items()):
+            try:
+                use(tracker)
+            except Exception as error:
+                self._told(f"{name} failed and gets no more numbers ({error})")
+                del (self._started or {})[name]
+
+
+def flat(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Path and value of each number in nested results; text, lists, settings and what is missing are left out.
+
+    >>> dict(flat({"methods": {"rum": {"tow": 0.99, "reason": "", "settings": {"lr": 0.1}}}}))
+    {'methods/rum/tow': 0.99}
+    """
+    for key, value in result.items():
+        if isinstance(value, Mapping) and key not in _SETTINGS:
+            yield from flat(cast("Mapping[str, Any]", value), f"{prefix}{key}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{key}", float(value)
+
+
+def _check(name: str, field: str) -> None:
+    """Refuse an unknown logger, and one that is not installed."""
+    one_of(field, name, tuple(EXTRAS))
+    for package in ("accelerate", name):
+        if find_spec(package) is None:
+            raise UserError(
+                field, name, f"the package {package} is not installed", f"pip install 'unmem[{EXTRAS[name]}]'"
+            )
+
+
+def _tracker(name: str, folder: Path, settings: dict[str, Any]) -> Any:
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if name == "tensorboard":  # keeps no settings: its way to do so makes a second run beside each run
+        tracker = LOGGER_TYPE_TO_CLASS[name](folder.name, logging_dir=folder.parent)
+        tracker.start()
+        return tracker
+    options: dict[str, Any] = {"dir": str(folder)} if name == "wandb" else {}
+    tracker = LOGGER_TYPE_TO_CLASS[name](PROJECT, **options)
+    tracker.start()
+    tracker.store_init_configuration({key: _plain(value) for key, value in settings.items()})
+    return tracker
+
+
+def _plain(value: Any) -> bool | int | float | str | None:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
