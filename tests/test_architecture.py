@@ -13,7 +13,7 @@ SOURCE = Path(um.__file__).parent
 # From bottom to top; a room may import from those before it, and from itself.
 ROOMS = (
     *("errors", "recipe", "store", "data", "models", "training", "executors", "ensembles"),
-    *("memorization", "unlearning", "evaluation", "report", "cli"),
+    *("memorization", "unlearning", "requests", "evaluation", "report", "cli"),
 )
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path not in (SOURCE / "__init__.py", SOURCE / "__main__.py"))
 

@@ -90,6 +90,22 @@ class OutputOptions:
     "Replace the run in that folder, if there is one."
 
 
+@dataclass(frozen=True, kw_only=True)
+class SelectOptions:
+    """Which examples are meant."""
+
+    forget: Path | None = None
+    """File with the ids: text with one a line, CSV or parquet with a column id, or JSON; - reads standard input."""
+    where: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
+    """Instead: COLUMN=VALUE, all examples with that value, such as label=3 or another column of the data. May be given
+    again; then all must hold."""
+    issues: str | None = None
+    """Instead: FILE of label issues as cleanlab writes them (is_label_issue, with an id or in the order of the training
+    set), or FILE:N, the N worst by label_quality."""
+    dedupe: Flag = False
+    "Take an id that the request names several times once, instead of refusing it."
+
+
 _TRAINING_FIELDS = ("epochs", "lr", "batch_size", "momentum", "weight_decay", "schedule", "precision")
 
 
