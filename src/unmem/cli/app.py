@@ -14,6 +14,7 @@ from unmem.cli.audit import audit
 from unmem.cli.config import ConfigFile
 from unmem.cli.demo import demo
 from unmem.cli.forget import forget
+from unmem.cli.init import init
 from unmem.cli.options import Flag
 from unmem.cli.prepare import prepare
 from unmem.cli.scenario import scenario
@@ -28,6 +29,7 @@ _OURSELVES: dict[str, Any] = {"exit_on_error": False, "print_error": False, "res
 _CONFIG = Group("Options from a file", sort_key=5)
 
 _EXAMPLES = {
+    init: "unmem init --data digits --arch small_cnn",
     demo: "unmem demo --out runs/demo",
     train: "unmem train --data digits --flip 0.05 --out runs/original",
     score: "unmem score --data digits --flip 0.05 --method confidence,accuracy --out runs/scores",

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from cyclopts import App, ArgumentCollection
+from cyclopts import App, Argument, ArgumentCollection
 from cyclopts.config import Dict
 
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, SelectOptions
@@ -75,7 +75,7 @@ class ConfigFile:
         }
         taken = {key: value for key, value in taken.items() if key not in replaced}
         if taken and not self.asked:
-            print(f"  note  options from ./{self.path}: {', '.join(taken)} (--no-config leaves them out)", flush=True)
+            print(f"  note  options from ./{self.path} (--no-config leaves it out)", flush=True)
         nested: dict[str, Any] = taken
         for name in reversed(commands):
             nested = {name: nested}
@@ -178,11 +178,12 @@ def _reason(error: BaseException) -> str:
 
 def _options(arguments: ArgumentCollection) -> dict[str, Any]:
     """By key, the arguments of a command that have a name."""
-    return {
-        argument.name.lstrip("-").replace("-", "_"): argument
-        for argument in arguments
-        if argument.name.startswith("--")
-    }
+    return {key_of(argument): argument for argument in arguments if argument.name.startswith("--")}
+
+
+def key_of(argument: Argument) -> str:
+    """`--batch-size` -> "batch_size"."""
+    return argument.name.lstrip("-").replace("-", "_")
 
 
 def _options_of(command: App) -> list[str]:

@@ -94,7 +94,7 @@ class OutputOptions:
 class SelectOptions:
     """Which examples are meant."""
 
-    forget: Path | None = None
+    forget: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     """File with the ids: text with one a line, CSV or parquet with a column id, or JSON; - reads standard input."""
     where: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
     """Instead: COLUMN=VALUE, all examples with that value, such as label=3 or another column of the data. May be given
