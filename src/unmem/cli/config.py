@@ -65,7 +65,7 @@ class ConfigFile:
         if commands[0] == "init":  # makes such a file
             return
         known = _options(arguments)
-        self._refuse_unknown()
+        self._refuse_unknown({COMMAND, *known})
         given = {key for key, argument in known.items() if argument.tokens}
         replaced = {*given, *(_REQUEST if given & set(_REQUEST) else ())}
         taken = {
@@ -89,7 +89,9 @@ class ConfigFile:
             return False
         return self.command is None or key in _SHARED
 
-    def _refuse_unknown(self) -> None:
+    def _refuse_unknown(self, here: set[str]) -> None:
+        if self.values.keys() <= here:
+            return
         known = {COMMAND, *(key for _, app in _commands(self.program) for key in _options_of(app))}
         for key in self.values:
             if key not in known:
@@ -109,7 +111,7 @@ def read_config(path: Path) -> dict[str, Any]:
             problem = "a folder, not a file" if path.is_dir() else "no such file"
             raise UserError("--config", name, problem, "name a YAML file, or make one with unmem init")
         text = path.read_text(encoding="utf-8-sig")
-        pairs = list(_toml(text) if path.suffix.lower() == ".toml" else _yaml(text))
+        pairs = _toml(text) if path.suffix.lower() == ".toml" else _yaml(text)
     except UserError:
         raise
     except (OSError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError, LookupError) as error:
@@ -141,30 +143,27 @@ def _plain(path: Path, key: str, value: Any, hint: Any) -> Any:
     )
 
 
-def _yaml(text: str) -> Iterator[tuple[Any, Any]]:
+def _yaml(text: str) -> list[tuple[Any, Any]]:
     """Pairs in their order, repeated keys too."""
     import yaml
 
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
-            return
+            return []
         if not isinstance(node, yaml.MappingNode):
             raise ValueError("it holds no KEY: VALUE lines")
         loader.flatten_mapping(node)
-        for key, value in node.value:
-            yield loader.construct_object(key, deep=True), loader.construct_object(value, deep=True)
+        return [tuple(loader.construct_object(part, deep=True) for part in pair) for pair in node.value]
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
-    finally:
-        loader.dispose()
 
 
-def _toml(text: str) -> Iterator[tuple[Any, Any]]:
+def _toml(text: str) -> list[tuple[Any, Any]]:
     import tomllib
 
-    yield from tomllib.loads(text).items()
+    return list(tomllib.loads(text).items())
 
 
 def _reason(error: BaseException) -> str:
