@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import unmem as um
@@ -198,6 +198,7 @@ def _fuzz(name: str, folder: Path, examples: int, *, random: bool) -> None:
         deadline=None,
         derandomize=not random,
         database=None,
+        phases=(Phase.generate, Phase.shrink),  # to explain failures, every line would be traced
         suppress_health_check=list(HealthCheck),
     )
     @given(contents, SUFFIXES)

@@ -66,12 +66,13 @@ class ConfigFile:
             return
         known = _options(arguments)
         self._refuse_unknown({COMMAND, *known})
+        made_by = self.command
         given = {key for key, argument in known.items() if argument.tokens}
         replaced = {*given, *(_REQUEST if given & set(_REQUEST) else ())}
         taken = {
             key: _plain(self.path, key, value, known[key].hint)
             for key, value in self.values.items()
-            if key in known and value is not None and self._means_the_same(key, commands[0])
+            if key in known and value is not None and _means_the_same(key, commands[0], made_by)
         }
         taken = {key: value for key, value in taken.items() if key not in replaced}
         if taken and not self.asked:
@@ -81,14 +82,6 @@ class ConfigFile:
             nested = {name: nested}
         Dict(nested, source=str(self.path))(app, commands, arguments)
 
-    def _means_the_same(self, key: str, command: str) -> bool:
-        """Whether the file's key is what this command calls so."""
-        if self.command == command:
-            return True
-        if command == "audit" and key == "model":  # there the unlearned one, everywhere else the original
-            return False
-        return self.command is None or key in _SHARED
-
     def _refuse_unknown(self, here: set[str]) -> None:
         if self.values.keys() <= here:
             return
@@ -96,6 +89,15 @@ class ConfigFile:
         for key in self.values:
             if key not in known:
                 raise UserError(str(self.path), key, "no command has such an option", _near(key, sorted(known)))
+
+
+def _means_the_same(key: str, command: str, made_by: str | None) -> bool:
+    """Whether the key of a file, made by a command or by hand, is what this command calls so."""
+    if made_by == command:
+        return True
+    if command == "audit" and key == "model":  # there the unlearned one, everywhere else the original
+        return False
+    return made_by is None or key in _SHARED
 
 
 def _near(name: object, known: list[str]) -> str:
