@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 import unmem as um
 from unmem.cli.app import build, main
-from unmem.cli.config import ConfigFile
+from unmem.cli.config import key_of, option_value, read_config
 from unmem.cli.options import DataOptions, ModelOptions
 from unmem.cli.options import settings as settings_of
 from unmem.requests import checked_ids, read_ids, read_issues
 
-PROGRAM = build()
+HINTS = {key_of(one): one.hint for one in build()["forget"].assemble_argument_collection() if one.name[:2] == "--"}
 DEFAULTS = settings_of(DataOptions(), ModelOptions())
 KEYS = [*DEFAULTS, "command", "method", "steps", "where", "top", "forget", "issues", "set", "scenario", "relearning"]
 
@@ -147,9 +147,11 @@ def _config(raw: bytes, suffix: str, folder: Path, _: um.Splits) -> None:
     """The options alone, as every command reads them."""
     file = folder / f"options{'.toml' if suffix == '.csv' else '.yaml'}"
     file.write_bytes(raw)
-    arguments = PROGRAM["forget"].assemble_argument_collection()
     with contextlib.suppress(um.UserError):
-        ConfigFile(file, PROGRAM, asked=True)(PROGRAM["forget"], ("forget",), arguments)
+        for key, value in read_config(file).items():
+            for hint in HINTS if key not in HINTS else [key]:
+                with contextlib.suppress(um.UserError):
+                    option_value(file, key, value, HINTS[hint])
     assert file.read_bytes() == raw
 
 

@@ -70,7 +70,7 @@ class ConfigFile:
         given = {key for key, argument in known.items() if argument.tokens}
         replaced = {*given, *(_REQUEST if given & set(_REQUEST) else ())}
         taken = {
-            key: _plain(self.path, key, value, known[key].hint)
+            key: option_value(self.path, key, value, known[key].hint)
             for key, value in self.values.items()
             if key in known and value is not None and _means_the_same(key, commands[0], made_by)
         }
@@ -129,7 +129,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
-def _plain(path: Path, key: str, value: Any, hint: Any) -> Any:
+def option_value(path: Path, key: str, value: Any, hint: Any) -> Any:
     """The value as the command line would have it: text, a truth value, or a list of texts."""
     if key in _JOINED and isinstance(value, list) and all(isinstance(one, str) for one in value):
         value = ",".join(value)

@@ -102,7 +102,8 @@ class SelectOptions:
     issues: str | None = None
     """Instead: FILE of label issues as cleanlab writes them (is_label_issue, with an id or in the order of the training
     set), or FILE:N, the N worst by label_quality."""
-    dedupe: Flag = False
+    # Written out: cyclopts looks the names of inherited annotations up in the room of the subclass.
+    dedupe: Annotated[bool, Parameter(negative=())] = False
     "Take an id that the request names several times once, instead of refusing it."
 
 
