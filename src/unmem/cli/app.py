@@ -52,6 +52,7 @@ def build() -> App:
     for command, example in _EXAMPLES.items():
         app.command(command, help_epilogue=f"Example: {example}")
     app.command(store)
+    app.meta.suppress_keyboard_interrupt = False
     app.meta.default(_Launcher(app).launch)
     return app
 
