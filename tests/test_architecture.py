@@ -13,7 +13,7 @@ SOURCE = Path(um.__file__).parent
 # From bottom to top; a room may import from those before it, and from itself.
 ROOMS = (
     *("errors", "html", "allocator", "recipe", "augmentation", "store", "data", "models", "training", "tracking"),
-    *("executors", "ensembles", "memorization", "unlearning", "evaluation", "report", "cli"),
+    *("executors", "ensembles", "memorization", "unlearning", "requests", "evaluation", "report", "cli"),
 )
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path not in (SOURCE / "__init__.py", SOURCE / "__main__.py"))
 

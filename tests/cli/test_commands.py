@@ -279,7 +279,7 @@ def test_an_interrupted_run_leaves_nothing_half_written(stop: signal.Signals, tm
 
 
 def test_help_is_quick_and_each_command_shows_an_example() -> None:
-    for command in ("demo", "train", "score", "forget"):
+    for command in ("demo", "train", "score", "forget", "audit", "init"):
         page = subprocess.run([sys.executable, "-m", "unmem", command, "--help"], capture_output=True, text=True)
         assert page.returncode == 0
         assert f"Example: unmem {command}" in page.stdout

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from unmem import __version__
 from unmem.allocator import keep_freed_memory
 from unmem.cli.audit import audit
+from unmem.cli.config import ConfigFile
 from unmem.cli.demo import demo
 from unmem.cli.forget import forget
+from unmem.cli.init import init
+from unmem.cli.options import Flag
 from unmem.cli.prepare import prepare
 from unmem.cli.scenario import scenario
 from unmem.cli.score import score
@@ -21,8 +25,12 @@ from unmem.cli.train import train
 from unmem.errors import UserError
 
 INTERRUPTED = 130
+_OURSELVES: dict[str, Any] = {"exit_on_error": False, "print_error": False, "result_action": "return_value"}
+
+_CONFIG = Group("Options from a file", sort_key=5)
 
 _EXAMPLES = {
+    init: "unmem init --data digits --arch small_cnn",
     demo: "unmem demo --out runs/demo",
     train: "unmem train --data digits --flip 0.05 --out runs/original",
     score: "unmem score --data digits --flip 0.05 --method confidence,accuracy --out runs/scores",
@@ -45,7 +53,38 @@ def build() -> App:
     for command, example in _EXAMPLES.items():
         app.command(command, help_epilogue=f"Example: {example}")
     app.command(store)
+    app.meta.suppress_keyboard_interrupt = False
+    app.meta.default(_Launcher(app).launch)
     return app
+
+
+@dataclass(frozen=True)
+class _Launcher:
+    """What comes before every command: where its options are read from."""
+
+    app: App
+
+    def launch(
+        self,
+        *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        config: Annotated[str | None, Parameter(group=_CONFIG)] = None,
+        no_config: Annotated[Flag, Parameter(group=_CONFIG)] = False,
+    ) -> Any:
+        """Run a command, with the options of a file where the command line leaves them open.
+
+        Parameters
+        ----------
+        config
+            YAML or TOML file of options, such as the config.yaml of a run. Default: ./unmem.yaml if there is one.
+        no_config
+            Read no file of options.
+        """
+        found = ConfigFile.find(config, self.app, ignore=no_config)
+        self.app.config = found
+        named = not arguments or arguments[0].startswith("-")
+        if config is not None and found is not None and named and found.command is not None:
+            arguments = (found.command, *arguments)
+        return self.app(arguments, **_OURSELVES)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
     keep_freed_memory()
     try:
-        code: Any = build()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        code: Any = build().meta(arguments, **_OURSELVES)
     except CycloptsError as error:
         print(f"unmem: {error} (see --help)", file=sys.stderr)
         code = UserError.exit_code

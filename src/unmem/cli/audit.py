@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, settings
+from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, SelectOptions, settings
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from unmem.cli.request import Request
     from unmem.cli.session import Session
     from unmem.data import Ids
     from unmem.ensembles import Ensemble
@@ -26,13 +27,11 @@ RETRAIN, NONE = "retrain", "none"
 
 @Parameter(name="*", group=_AUDIT)
 @dataclass(frozen=True, kw_only=True)
-class AuditOptions:
+class AuditOptions(SelectOptions):
     """Which model, and what to hold beside it. Only the model and the ids are needed; the rest is used if given."""
 
     model: Path
     "The .safetensors file of the unlearned model, made by unmem or by anything else."
-    forget: Path
-    "Text file with the ids that it should have forgotten, one a line."
     original: Path | None = None
     "The .safetensors file of the model before unlearning: shows what doing nothing would score."
     reference: str = NONE
@@ -69,14 +68,16 @@ def audit(
     Writes result.json and report.html to the run folder, with aggregates only: no ids, inputs or labels.
     """
     from unmem.cli.console import console, stage
+    from unmem.cli.request import Request
     from unmem.cli.session import Session, log_of
     from unmem.evaluation import audit as examine
     from unmem.store import RunFolder
 
     _check_annex(options.annex, force=output.force)
+    wanted = Request.read(options)
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "audit") as log:
         session = Session.open("audit", settings(data, recipe, options), data, log=log)
-        asked = _Asked.read(session, options, recipe)
+        asked = _Asked.read(session, options, wanted, recipe)
         retrained = asked.reference(session, recipe)
         with stage("Look for copies of the forget examples among the retained") as bar:
             copies = _copies(asked.problem)
@@ -122,17 +123,17 @@ class _Asked:
     parts: dict[str, Ids]
 
     @classmethod
-    def read(cls, session: Session, options: AuditOptions, recipe: RecipeOptions) -> _Asked:
+    def read(cls, session: Session, options: AuditOptions, wanted: Request, recipe: RecipeOptions) -> _Asked:
         from unmem.cli.console import warn
-        from unmem.cli.request import read_crossfit, read_ids
+        from unmem.cli.request import read_crossfit
         from unmem.ensembles import read_members
         from unmem.memorization import load_scores
         from unmem.unlearning import Problem
-        from unmem.unlearning.problem import check_request
 
         train = session.data.train
-        ids = read_ids(options.forget)
-        check_request(ids, session.data)
+        ids = wanted.ids(session.data)
+        if ids is None:
+            raise ValueError("the most memorized examples were asked for without their scores")
         unlearned = session.read_model(options.model, recipe, seed=session.seed)
         original = options.original and session.read_model(options.original, recipe, seed=session.seed)
         problem = Problem((original or unlearned).model, session.data, ids, recipe=unlearned.recipe)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from unmem.cli.options import DataOptions, Flag, ModelOptions, OutputOptions, settings
+from unmem.cli.options import DataOptions, Flag, ModelOptions, OutputOptions, SelectOptions, settings
 
 if TYPE_CHECKING:
     from torch import nn
 
     from unmem.cli.methods import Planned
-    from unmem.cli.request import ScoreSource
+    from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Original, Session
     from unmem.data import Ids
     from unmem.evaluation import Evaluation
@@ -28,13 +28,11 @@ UTILITY_FELL = 4
 
 @Parameter(name="*", group=_REQUEST)
 @dataclass(frozen=True, kw_only=True)
-class RequestOptions:
+class RequestOptions(SelectOptions):
     """What to forget, and how."""
 
-    forget: Path | None = None
-    "Text file with the ids to forget, one a line."
     top: str | None = None
-    "Instead of a file: SCORE:N, the N most memorized examples by a score, such as confidence:50 or crossfit:50."
+    "Instead: SCORE:N, the N most memorized examples by a score, such as confidence:50 or crossfit:50."
     method: str = "rum"
     """rum, matching, fine-tune, l1-sparse, neggrad, neggrad+, scrub, random-label, salun, influence, bad-teacher, ssd,
     retrain or nothing."""
@@ -83,7 +81,7 @@ def forget(
     """
     from unmem.cli import methods
     from unmem.cli.console import console, warn
-    from unmem.cli.request import ScoreSource
+    from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Session, log_of
     from unmem.cli.table import outcome_table
     from unmem.store import RunFolder
@@ -91,14 +89,15 @@ def forget(
     steps = [name.strip() for name in request.steps.split(",") if name.strip()]
     planned = methods.plan(request.method, steps, request.set)
     source = ScoreSource(request.scores, trained_here=model.model is None)
-    needed = _scores_needed(request, source)
+    wanted = Request.read(request)
+    needed = _scores_needed(request, wanted, source)
     asked = settings(data, model, request) | {"steps": steps}
     if request.plan:
-        _show_plan(Session.open("forget", asked, data), request, model, planned, needed)
+        _show_plan(Session.open("forget", asked, data), wanted, request, model, planned, needed)
         return 0
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "forget") as log:
         session = Session.open("forget", asked, data, log=log)
-        run = _Run.prepare(session, request, model, planned, source, needed)
+        run = _Run.prepare(session, request, wanted, model, planned, source, needed)
         made = run.forget()
         guard = _guard(session, run.original.model, made.model, request.max_drop)
         evaluation = run.evaluate(made)
@@ -150,6 +149,7 @@ class _Run:
         cls,
         session: Session,
         request: RequestOptions,
+        wanted: Request,
         model: ModelOptions,
         planned: Planned,
         source: ScoreSource,
@@ -160,7 +160,7 @@ class _Run:
         from unmem.memorization import Scorer
         from unmem.unlearning import Problem
 
-        ids = _ids_from_file(request, session)
+        ids = wanted.ids(session.data)
         given = None if request.crossfit is None else read_crossfit(request.crossfit, session.data, ids)
         read = session.read_original(model, seed=session.seed) if model.model is not None else None
         scorer = Scorer(
@@ -175,7 +175,7 @@ class _Run:
         original = read or session.train_original(scorer)
         scores = {name: source.get(name, scorer) for name in needed}
         if ids is None:
-            ids = _most_memorized(request, scores)
+            ids = wanted.most_memorized(scores)
         problem = _with_copies(Problem(original.model, session.data, ids, recipe=original.recipe), request.copies)
         for flag in problem.flags():
             warn(flag)
@@ -294,16 +294,19 @@ def _crossfit(scorer: Scorer) -> CrossFit:
 
 
 def _show_plan(
-    session: Session, request: RequestOptions, model: ModelOptions, planned: Planned, needed: list[str]
+    session: Session,
+    wanted: Request,
+    request: RequestOptions,
+    model: ModelOptions,
+    planned: Planned,
+    needed: list[str],
 ) -> None:
     from unmem.cli.console import console
     from unmem.cli.plan import Estimate, plan_table
 
-    ids = _ids_from_file(request, session)
+    ids = wanted.ids(session.data)
     if ids is None:
-        from unmem.cli.request import parse_top
-
-        ids = session.data.train.ids[: parse_top(request.top or "")[1]]
+        ids = session.data.train.ids[: wanted.count]  # of that many, whichever they will be
     estimate = Estimate.make(
         session,
         planned,
@@ -320,44 +323,16 @@ def _show_plan(
         console.print(f"  {line}", soft_wrap=True)
 
 
-def _scores_needed(request: RequestOptions, source: ScoreSource) -> list[str]:
+def _scores_needed(request: RequestOptions, wanted: Request, source: ScoreSource) -> list[str]:
     """Names of the scores that the request and the method use, each checked to be available."""
-    from unmem.cli.request import parse_top
-    from unmem.errors import NothingToDoError, UserError
-
-    if (request.forget is None) == (request.top is None):
-        given = None if request.forget is None else str(request.forget)
-        raise UserError("--forget", given, "exactly one of --forget FILE and --top SCORE:N is needed", "choose one")
     needed: list[str] = []
-    if request.top is not None:
-        name, count = parse_top(request.top)
-        if count == 0:
-            raise NothingToDoError("--top", request.top, "asks for no example", "ask for at least one")
-        source.check(name, option="--top")
-        needed.append(name)
+    if wanted.score is not None:
+        source.check(wanted.score, option="--top")
+        needed.append(wanted.score)
     if request.method == "rum" and request.score not in needed:
         source.check(request.score, option="--score")
         needed.append(request.score)
     return needed
-
-
-def _ids_from_file(request: RequestOptions, session: Session) -> Ids | None:
-    """The ids of --forget, checked against the data before anything is trained."""
-    from unmem.cli.request import read_ids
-    from unmem.unlearning.problem import check_request
-
-    if request.forget is None:
-        return None
-    ids = read_ids(request.forget)
-    check_request(ids, session.data)
-    return ids
-
-
-def _most_memorized(request: RequestOptions, scores: dict[str, Scores]) -> Ids:
-    from unmem.cli.request import parse_top
-
-    name, count = parse_top(request.top or "")
-    return scores[name].top(count)
 
 
 def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: float) -> dict[str, Any]:

@@ -97,6 +97,23 @@ class OutputOptions:
     logs in --out as the run goes; they stay if it is stopped, and --force adds to them."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SelectOptions:
+    """Which examples are meant."""
+
+    forget: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
+    """File with the ids: text with one a line, CSV or parquet with a column id, or JSON; - reads standard input."""
+    where: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
+    """Instead: COLUMN=VALUE, all examples with that value, such as label=3 or another column of the data. May be given
+    again; then all must hold."""
+    issues: str | None = None
+    """Instead: FILE of label issues as cleanlab writes them (is_label_issue, with an id or in the order of the training
+    set), or FILE:N, the N worst by label_quality."""
+    # Written out: cyclopts looks the names of inherited annotations up in the room of the subclass.
+    dedupe: Annotated[bool, Parameter(negative=())] = False
+    "Take an id that the request names several times once, instead of refusing it."
+
+
 _TRAINING_FIELDS = (
     *("epochs", "lr", "batch_size", "momentum", "weight_decay", "schedule"),
     *("augment", "precision", "compile"),

@@ -2,26 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmem.cli.console import stage
-from unmem.data import Ids, Splits, as_ids
-from unmem.errors import UserError
+from unmem.cli.console import stage, warn
+from unmem.cli.options import SelectOptions
+from unmem.data import Ids, Splits
+from unmem.errors import NothingToDoError, UserError
 from unmem.memorization import CrossFit, Scorer, Scores, check_names, load_scores
+from unmem.requests import checked_ids, ids_where, parse_condition, read_ids, read_issues
+
+_KINDS = {"forget": "FILE", "top": "SCORE:N", "where": "COLUMN=VALUE", "issues": "FILE"}
 
 
-def read_ids(path: Path) -> Ids:
-    """One id a line; blank lines and lines that start with # do not count."""
-    if not path.is_file():
-        raise UserError("--forget", str(path), "no such file", "name a text file with one id a line")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            "--forget", str(path), "cannot be read as text", "name a text file with one id a line"
-        ) from error
-    return as_ids([line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")])
+@dataclass(frozen=True)
+class Request:
+    """Which examples are meant, as far as it can be known without them.
+
+    choose: given the data, the ids; None for the most memorized: `count` of them by `score`, once that is there.
+    """
+
+    choose: Callable[[Splits], Ids] | None = None
+    score: str | None = None
+    count: int = 0
+
+    @classmethod
+    def read(cls, options: SelectOptions) -> Request:
+        """Exactly one kind of request, its files read and its text understood; needs no data."""
+        known = {kind: getattr(options, kind) for kind in _KINDS if hasattr(options, kind)}
+        given = [kind for kind, value in known.items() if value not in (None, ())]
+        if len(given) > 1:
+            both = " and ".join(f"--{kind}" for kind in given)
+            raise UserError(f"--{given[0]}", str(known[given[0]]), f"{both} are given together", "choose one of them")
+        if not given:
+            listed = ", ".join(f"--{kind} {_KINDS[kind]}" for kind in known)
+            raise UserError("--forget", None, f"exactly one of {listed} is needed", "say which examples are meant")
+        if given == ["top"]:
+            score, count = parse_top(known["top"])
+            return cls(score=score, count=count)
+        return cls(_chooser(options))
+
+    def ids(self, data: Splits) -> Ids | None:
+        """The ids, checked against the data before anything is trained; None for the most memorized."""
+        if self.choose is not None:
+            return self.choose(data)
+        if self.count >= len(data.train):
+            raise UserError(
+                "--top",
+                f"{self.score}:{self.count}",
+                f"there are {len(data.train):,} training examples, and some must be left to learn from",
+                "ask for fewer",
+            )
+        return None
+
+    def most_memorized(self, scores: Mapping[str, Scores]) -> Ids:
+        return scores[self.score or ""].top(self.count)
+
+
+def _chooser(options: SelectOptions) -> Callable[[Splits], Ids]:
+    if options.forget is not None:
+        names = read_ids(options.forget)
+        if not names:
+            raise NothingToDoError("--forget", str(options.forget), "the request is empty", "name at least one example")
+        return lambda data: _once(names, data, "--forget", options.dedupe)
+    if options.issues is not None:
+        issues = read_issues(options.issues)
+        return lambda data: _once(issues.names(data.train), data, "--issues", options.dedupe)
+    conditions = [parse_condition(text) for text in options.where]
+    return lambda data: checked_ids(ids_where(data.train, conditions).tolist(), data, field="--where")
+
+
+def _once(names: list[str], data: Splits, field: str, dedupe: bool) -> Ids:
+    ids = checked_ids(names, data, field=field, dedupe=dedupe)
+    if len(ids) < len(names):
+        warn(f"{len(names) - len(ids):,} repeated ids were left out")
+    return ids
 
 
 def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
@@ -41,8 +97,12 @@ def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
 def parse_top(text: str) -> tuple[str, int]:
     """ "confidence:50" -> the score's name and a number of examples."""
     name, colon, count = text.rpartition(":")
-    if not colon or not name or not count.isdecimal():
+    if not colon or not name or not (count.isascii() and count.isdecimal()):
         raise UserError("--top", text, "is not SCORE:N", "write for example --top confidence:50")
+    if len(count) > 18:
+        raise UserError("--top", text, "asks for too many examples", "ask for fewer")
+    if int(count) == 0:
+        raise NothingToDoError("--top", text, "asks for no example", "ask for at least one")
     return name, int(count)
 
 

@@ -41,8 +41,7 @@ class ScenarioOptions:
 
 
 def scenario(
-    name: Literal["privacy", "mislabelled", "poisoned"],
-    /,
+    name: Annotated[Literal["privacy", "mislabelled", "poisoned"], Parameter(name="--scenario")],
     *,
     output: OutputOptions,
     options: ScenarioOptions = ScenarioOptions(),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,7 @@ class Examples:
     inputs: [N, ...] tensor, compact (uint8 for images), scaled only when a batch is taken.
     labels: [N] int64 tensor in 0 … n_classes − 1.
     ids: [N] unique strings, stable across runs; position in the tensors carries no meaning.
+    columns: other columns of the source, each [N], for requests such as "all of this site"; not in the fingerprint.
     """
 
     inputs: Tensor
@@ -41,6 +42,7 @@ class Examples:
     ids: Ids
     n_classes: int
     scaling: Scaling = Scaling()
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[Any]])
 
     @classmethod
     def of(
@@ -119,7 +121,10 @@ class Examples:
         """The examples at these (unique) positions, or where a boolean mask holds."""
         positions = np.flatnonzero(positions) if positions.dtype == bool else positions
         index = torch.as_tensor(positions, dtype=torch.int64, device=self.device)
-        return replace(self, inputs=self.inputs[index], labels=self.labels[index], ids=self.ids[positions])
+        columns = {name: values[positions] for name, values in self.columns.items()}
+        return replace(
+            self, inputs=self.inputs[index], labels=self.labels[index], ids=self.ids[positions], columns=columns
+        )
 
     def relabel(self, labels: Tensor) -> Examples:
         """The same examples under other labels."""

@@ -1,0 +1,163 @@
+"""`unmem init`: a file of options to start from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Argument, Group, Parameter
+
+from unmem.cli.config import DEFAULT, key_of
+from unmem.cli.options import DataOptions, Flag, ModelOptions, settings
+from unmem.errors import UserError
+
+_FILE = Group("File", sort_key=0)
+_HEAD = """\
+# Options of all unmem commands that run in this folder. Those on the command line come first, and --no-config leaves
+# this file out. null stands for what an option is by default.
+"""
+_WIDTH = 118
+
+
+def init(
+    *,
+    file: Annotated[Path, Parameter(group=_FILE)] = DEFAULT,
+    force: Annotated[Flag, Parameter(group=_FILE)] = False,
+    data: DataOptions | None = None,
+    model: ModelOptions | None = None,
+) -> None:
+    """Write a file of options, from those given here or from answers to a few questions.
+
+    Asks on a terminal if no option is given; else, what is not given is written with its default.
+
+    Parameters
+    ----------
+    file
+        File to write. Commands find unmem.yaml in the current folder by themselves.
+    force
+        Replace the file, if there is one.
+    """
+    from unmem.store import write_text
+
+    _check_place(file, force=force)
+    ask = data is None and model is None and sys.stdin.isatty() and sys.stdout.isatty()
+    chosen, started = data or DataOptions(), model or ModelOptions()
+    if ask:
+        chosen, started = _asked(chosen, started)
+    for problem in _problems(chosen, started):
+        raise problem
+    write_text(file, _written(chosen, started))
+    with_it = "" if file == DEFAULT else f" --config {file}"
+    print(f"  Wrote {file}. Next:")
+    print(f"  unmem {'train' if started.model is None else 'score'}{with_it} --out runs/first")
+
+
+def _check_place(file: Path, *, force: bool) -> None:
+    if file.is_dir() or file.suffix.lower() not in (".yaml", ".yml"):
+        raise UserError("--file", str(file), "is not the name of a .yaml file", "name one such as unmem.yaml")
+    if not file.parent.is_dir():
+        raise UserError("--file", str(file), "its folder does not exist", "make the folder first")
+    if file.exists() and not force:
+        raise UserError("--file", str(file), "exists already", "choose another name, or pass --force to replace it")
+
+
+def _problems(data: DataOptions, model: ModelOptions) -> Iterator[UserError]:
+    """What can be seen to be wrong without reading data or model."""
+    from unmem.errors import nearest
+
+    names = ["digits", "fashion-mnist"]
+    if data.data not in names and not Path(data.data).exists():
+        known = nearest(data.data, names)
+        yield UserError("--data", data.data, "no such file and no data set of that name", known)
+    if data.folder is not None and not data.folder.is_dir():
+        yield UserError("--folder", str(data.folder), "no such folder", "check the path")
+    if model.model is not None and not model.model.is_file():
+        yield UserError("--model", str(model.model), "no such file", "check the path, or leave it out to train one")
+    try:
+        model.recipe(arch=model.arch or "mlp", seed=data.seed)
+    except UserError as error:
+        yield error
+
+
+def _asked(data: DataOptions, model: ModelOptions) -> tuple[DataOptions, ModelOptions]:
+    """The answers; an empty one takes the default. What cannot be is asked again."""
+    data = _answered("Data set or file", "data", data, model)[0]
+    columns = _columns(data.data)
+    if columns and hasattr(data, "label"):
+        data = _answered(f"Column with the labels ({', '.join(columns)})", "label", data, model)[0]
+    data, model = _answered("File of the finished model (empty: train one)", "model", data, model)
+    data, model = _answered("Network (empty: by the data, or by the model file)", "arch", data, model)
+    return _answered("Epochs of the training", "epochs", data, model)
+
+
+def _answered(question: str, key: str, data: DataOptions, model: ModelOptions) -> tuple[DataOptions, ModelOptions]:
+    while True:
+        default = getattr(data if hasattr(data, key) else model, key)
+        shown = "" if default is None else f" [{default}]"
+        try:
+            text = input(f"{question}{shown}: ").strip()
+        except EOFError:
+            text = ""
+        value: Any = text or default
+        if text and key == "epochs":
+            value = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else -1
+        if text and key == "model":
+            value = Path(text).expanduser()
+        new = (replace(data, **{key: value}), model) if hasattr(data, key) else (data, replace(model, **{key: value}))
+        found = next(_problems(*new), None)
+        if found is None:
+            return new
+        if not text:
+            raise found
+        print(f"  {found}")
+
+
+def _columns(data: str) -> list[str]:
+    """The columns of a table; none of anything else."""
+    import csv
+
+    path = Path(data)
+    try:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
+            return list(pq.read_schema(path).names)
+        if path.suffix.lower() in (".csv", ".tsv"):
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                return next(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","), [])
+    except (OSError, ValueError, csv.Error):
+        return []
+    return []
+
+
+def _written(data: DataOptions, model: ModelOptions) -> str:
+    """The file: each option with its help above it, in the groups of `--help`."""
+    import textwrap
+
+    import yaml
+
+    values = settings(data, model)
+    lines = [_HEAD]
+    group = ""
+    for key, argument in _described().items():
+        name = argument.parameter.group[0].name  # pyright: ignore[reportOptionalSubscript, reportAttributeAccessIssue, reportIndexIssue]
+        if name != group:
+            lines.append(f"\n# {name}\n")
+            group = name
+        lines += textwrap.wrap(argument.parameter.help or "", _WIDTH, initial_indent="# ", subsequent_indent="# ")
+        lines.append(yaml.safe_dump({key: values[key]}, allow_unicode=True, width=10**6).rstrip("\n") + "\n")
+    return "\n".join(lines)
+
+
+def _described() -> dict[str, Argument]:
+    """By key, the options of data, training and model, with their help."""
+
+    def options(*, data: DataOptions = DataOptions(), model: ModelOptions = ModelOptions()) -> None: ...
+
+    known = asdict(DataOptions()) | asdict(ModelOptions())
+    arguments = App(default_command=options).assemble_argument_collection(parse_docstring=True)
+    found = {key_of(argument): argument for argument in arguments if argument.name.startswith("--")}
+    return {key: argument for key, argument in found.items() if key in known}

@@ -1,0 +1,7 @@
+"""What is to be forgotten: ids from files, examples by their columns, label issues that another tool found."""
+
+from unmem.requests.ids import checked_ids, read_ids
+from unmem.requests.issues import Issues, read_issues
+from unmem.requests.where import Condition, ids_where, parse_condition
+
+__all__ = ["Condition", "Issues", "checked_ids", "ids_where", "parse_condition", "read_ids", "read_issues"]

@@ -1,0 +1,212 @@
+"""Options from a file, and `unmem init`, which writes one."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from unmem.cli.app import main
+from unmem.cli.options import DataOptions, ModelOptions, settings
+from unmem.store import write_text
+
+QUICK = "arch: mlp\nepochs: 2\nlimit: 200\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+def kept(folder: str) -> dict:
+    return yaml.safe_load(Path(folder, "config.yaml").read_text())
+
+
+def numbers(folder: str) -> dict:
+    """All of a result but what time and place make different."""
+    found = json.loads(Path(folder, "result.json").read_text())
+
+    def timeless(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: timeless(one) for key, one in value.items() if "seconds" not in key and key != "cost"}
+        return value
+
+    return timeless(found)  # type: ignore[return-value]
+
+
+def test_flags_come_before_the_file_and_the_file_before_defaults() -> None:
+    Path("my.yaml").write_text("arch: mlp\nepochs: 5\nlimit: 200\nbatch-size: 64\nlr: 5e-2\nweight_decay: null\n")
+    assert run("train", "--config", "my.yaml", "--epochs", "1", "--out", "run") == 0
+    found = kept("run")
+    assert (found["epochs"], found["batch_size"], found["lr"]) == (1, 64, 0.05)
+    assert (found["weight_decay"], found["momentum"]) == (ModelOptions().weight_decay, 0.9)
+
+
+def test_the_file_of_this_folder_is_taken_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("unmem.yaml").write_text(QUICK)
+    assert run("train", "--out", "run") == 0
+    assert "note  options from ./unmem.yaml" in capsys.readouterr().out
+    assert kept("run")["epochs"] == 2
+    Path("unmem.yaml").write_text("epochs: broken")
+    for ignored in (["--no-config"], ["--config", "none"]):
+        assert run("train", *ignored, "--out", "run") == 2
+        assert "already holds a run" in capsys.readouterr().err  # and not: broken
+    assert run("train", "--config", "my.yaml", "--no-config", "--out", "other") == 2
+    assert "--no-config was given too" in capsys.readouterr().err
+
+
+def test_toml_is_read_too() -> None:
+    Path("my.toml").write_text('arch = "mlp"\nepochs = 1\nlimit = 200\n')
+    assert run("train", "--config", "my.toml", "--out", "run") == 0
+    assert kept("run")["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch: 3", "my.yaml 'epoch': no command has such an option; did you mean 'epochs'?"),
+        ("epochs: many", "my.yaml epochs: 'many': the value must be a whole number"),
+        ("epochs: 2.5", "epochs: 2.5: the value must be a whole number"),
+        ("epochs: true", "epochs: True: the value must be a whole number"),
+        ("lr: [1]", "lr: a list: the value must be a number"),
+        ("data: {a: 1}", "data: a mapping: the value must be text"),
+        ("schedule: cosin", "the value must be one of cosine, linear, constant"),
+        ("force: sure", "force: 'sure': the value must be true or false"),
+        ("epochs: 1\nepochs: 2", "'epochs': the key is there twice"),
+        ("batch-size: 1\nbatch_size: 2", "'batch_size': the key is there twice"),
+        ("- epochs", "it holds no KEY: VALUE lines"),
+        ("epochs: [", "cannot be read"),
+        ("1: 2", "is not the name of an option"),
+        ("command: trian", "command: 'trian': no such command; did you mean 'train'?"),
+        ("epochs: 1" + "0" * 5000, "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(text: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my.yaml").write_text(text)
+    assert run("train", "--config", "my.yaml", "--out", "run") == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.count("\n") == 1
+    assert not Path("run").exists()
+
+
+def test_keys_of_other_commands_are_ignored() -> None:
+    Path("my.yaml").write_text(QUICK + "max_drop: 1\nannex: x.csv\nfolds: 3\nmembers: 4\ncount: 5\n")
+    assert run("train", "--config", "my.yaml", "--out", "run") == 0
+
+
+def test_a_request_on_the_command_line_replaces_that_of_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my.yaml").write_text(QUICK + "top: confidence:5\nmethod: fine-tune\nplan: true\n")
+    assert run("forget", "--config", "my.yaml", "--where", "label=3", "--out", "x") == 0
+    assert "20 of 200" in capsys.readouterr().out
+    assert run("forget", "--config", "my.yaml", "--out", "x") == 0
+    assert "5 of 200" in capsys.readouterr().out
+    assert run("forget", "--config", "my.yaml", "--where", "label=3", "--top", "aum:5", "--out", "x") == 2
+    assert "--top and --where are given together" in capsys.readouterr().err
+
+
+def test_the_original_of_a_file_is_not_what_an_audit_judges(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("unmem.yaml").write_text("model: original.safetensors\n")
+    assert run("audit", "--where", "label=3", "--out", "x") == 2
+    assert "--model" in capsys.readouterr().err
+
+
+def test_a_run_is_repeated_by_its_own_settings() -> None:
+    Path("my.yaml").write_text(QUICK + "flip: 0.1\n")
+    rum = ["--method", "rum", "--steps", "nothing,fine-tune", "--set", "fine-tune.epochs=1", "--max-drop", "1"]
+    assert run("forget", "--config", "my.yaml", "--where", "label=3", *rum, "--out", "first") == 0
+    assert run("--config", "first/config.yaml", "--out", "second") == 0
+    assert run("forget", "--config", "first/config.yaml", "--seed", "1", "--out", "third") == 0
+    assert numbers("first") == numbers("second")
+    assert numbers("first") != numbers("third")
+    assert kept("first") == kept("second")
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("train", ["--precision", "fp32"]),
+        ("score", ["--method", "confidence,holdout"]),
+        ("prepare", []),
+        ("scenario", ["mislabelled", "--method", "fine-tune", "--reference-seeds", "1"]),
+    ],
+)
+def test_every_command_takes_its_settings_back(command: str, options: list[str]) -> None:
+    Path("my.yaml").write_text(QUICK)
+    assert run(command, *options, "--config", "my.yaml", "--out", "first") == 0
+    assert run("--config", "first/config.yaml", "--out", "second") == 0
+    assert numbers("first") == numbers("second")
+
+
+def test_a_run_of_another_command_gives_data_and_training(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my.yaml").write_text(QUICK)
+    assert run("score", "--config", "my.yaml", "--method", "accuracy", "--out", "scored") == 0
+    assert run("forget", "--config", "scored/config.yaml", "--top", "aum:5", "--plan", "--out", "x") == 0
+    assert "train the original" in capsys.readouterr().out
+
+
+def test_init_writes_defaults_that_commands_take_back(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("init") == 0
+    text = Path("unmem.yaml").read_text()
+    assert yaml.safe_load(text) == settings(DataOptions(), ModelOptions())
+    assert "# Passes over the training examples.\nepochs: 30\n" in text
+    assert "unmem train --out" in capsys.readouterr().out
+    assert run("init") == 2
+    assert "--force" in capsys.readouterr().err
+    assert Path("unmem.yaml").read_text() == text
+    assert run("init", "--force", "--limit", "200", "--arch", "mlp", "--epochs", "1") == 0
+    assert run("train", "--out", "run") == 0
+    assert kept("run") == {"command": "train"} | {
+        key: value for key, value in yaml.safe_load(Path("unmem.yaml").read_text()).items() if key != "model"
+    }
+
+
+def test_init_mends_a_broken_file() -> None:
+    write_text(Path("unmem.yaml"), "epochs: [")
+    assert run("init", "--force") == 0
+    assert yaml.safe_load(Path("unmem.yaml").read_text())["epochs"] == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "digit"], "did you mean 'digits'?"),
+        (["--model", "none.safetensors"], "no such file"),
+        (["--epochs", "-1"], "epochs -1"),
+        (["--file", "x.txt"], "not the name of a .yaml file"),
+        (["--file", "nowhere/x.yaml"], "folder does not exist"),
+    ],
+)
+def test_init_checks_what_it_can(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("init", *arguments) == 2
+    assert words in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+def test_init_asks_on_a_terminal(here: Path) -> None:
+    driver, terminal = pty.openpty()
+    command = [sys.executable, "-m", "unmem", "init"]
+    os.write(driver, b"digit\ndigits\n\nmlp\nmany\n7\n")
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, cwd=here)
+    assert process.wait(timeout=120) == 0
+    shown = os.read(driver, 100_000).decode()
+    os.close(driver)
+    os.close(terminal)
+    assert "Epochs of the training [30]: " in shown
+    assert "did you mean 'digits'?" in shown
+    found = yaml.safe_load((here / "unmem.yaml").read_text())
+    assert (found["data"], found["model"], found["arch"], found["epochs"]) == ("digits", None, "mlp", 7)

@@ -1,0 +1,225 @@
+"""Requests: ids from files of every kind, conditions on columns, and label issues."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.helpers import point_splits
+from unmem.data import Examples, Splits
+from unmem.errors import NothingToDoError, UserError
+from unmem.requests import checked_ids, ids_where, parse_condition, read_ids, read_issues
+
+
+@pytest.fixture
+def data() -> Splits:
+    splits = point_splits()
+    columns = {
+        "site": np.array(["oslo", "bergen"] * 30),
+        "age": np.arange(60),
+        "dose": (np.arange(60) / 10).astype(np.float32),
+        "adult": np.arange(60) >= 18,
+    }
+    return replace(splits, train=replace(splits.train, columns=columns))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ids.txt", "# asked\n\n  17\nb 4\n"),
+        ("ids", "17\nb 4"),
+        ("ids.csv", "17\nb 4\n"),
+        ("ids.csv", "id\n17\n\nb 4\n"),
+        ("ids.csv", "\ufeff,name,ID\n0,x,17\n1,y,b 4\n"),
+        ("ids.csv", 'name;id\n"a;b";17\nc;b 4\n'),
+        ("ids.json", '["17", "b 4"]'),
+        ("ids.json", '[17, "b 4"]'),
+        ("ids.json", '{"why": "asked", "ids": ["17", "b 4"]}'),
+        ("ids.json", '[{"id": 17, "x": 1}, {"id": "b 4", "x": 2}]'),
+        ("ids.out", ' [17, "b 4"]'),
+    ],
+)
+def test_ids_are_read_from_text_csv_and_json(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert read_ids(tmp_path / name) == ["17", "b 4"]
+
+
+@pytest.mark.parametrize("columns", [{"id": [17, 4], "label": [0, 1]}, {"who": ["17", "4"]}])
+@pytest.mark.parametrize("name", ["ids.parquet", "ids"])
+def test_ids_are_read_from_parquet(columns: dict[str, list[object]], name: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table(columns), tmp_path / name)
+    assert read_ids(tmp_path / name) == ["17", "4"]
+
+
+@pytest.mark.parametrize("text", ["17\n4\n", '["17", 4]', '{"ids": [17, 4]}'])
+def test_ids_are_read_from_standard_input(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert read_ids("-") == ["17", "4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "words"),
+    [
+        ("ids.csv", b"idd,x\n1,2\n", "no column id .* did you mean 'idd'"),
+        ("ids.csv", b"id,x\n1,2\n3\n", "line 3 has 1 cells"),
+        ("ids.csv", b"id,id\n1,2\n", "column 'id' more than once"),
+        ("ids.json", b'["1", ', "cannot be read as JSON"),
+        ("ids.json", b"5", "neither a list nor an object"),
+        ("ids.json", b"[1.5]", "float is not an id"),
+        ("ids.json", b"[null]", "NoneType is not an id"),
+        ("ids.json", b'[1, {"id": 2}]', "mixes objects"),
+        ("ids.json", b"[" * 100_000, "too deep"),
+        ("ids.parquet", b"PAR1 and nothing else", "cannot be read as parquet"),
+        ("ids.txt", b"1\n\xff\n", "not UTF-8"),
+        ("ids.txt", b"1\0\n", "NUL"),
+    ],
+)
+def test_a_file_without_ids_is_refused(name: str, raw: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(UserError, match=words):
+        read_ids(tmp_path / name)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a folder"):
+        read_ids(tmp_path)
+    with pytest.raises(UserError, match="no such file"):
+        read_ids(tmp_path / "none")
+
+
+def test_ids_are_checked_against_the_data(data: Splits) -> None:
+    assert checked_ids(["7", "3"], data).tolist() == ["7", "3"]
+    with pytest.raises(UserError, match=r"'3': the id is there more than once \(2 such\).*--dedupe"):
+        checked_ids(["3", "3", "7", "5", "7"], data)
+    assert checked_ids(["3", "3", "7", "3"], data, dedupe=True).tolist() == ["3", "7"]
+    example = str(data.train.ids[0])
+    with pytest.raises(UserError, match=rf"'-1': not an id of these 60 training examples \(2 such\).*'{example}'"):
+        checked_ids(["3", "-1", "3.0"], data)
+    with pytest.raises(UserError, match="id of the test set"):
+        checked_ids([str(data.test.ids[0])], data)
+    with pytest.raises(UserError, match="whole training set"):
+        checked_ids(data.train.ids.tolist(), data)
+    with pytest.raises(NothingToDoError):
+        checked_ids([], data)
+
+
+def test_a_huge_line_among_many_costs_no_memory(data: Splits) -> None:
+    with pytest.raises(UserError, match="not an id"):  # as an array of text this would take 400 GB
+        checked_ids(["x" * 1_000_000, *map(str, range(100_000))], data)
+
+
+def where(train: Examples, *conditions: str) -> list[str]:
+    return ids_where(train, [parse_condition(text) for text in conditions]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("condition", "chosen"),
+    [
+        ("site=oslo", range(0, 60, 2)),
+        ("age=17", [17]),
+        ("age=17.0", [17]),
+        ("age = 017", [17]),
+        ("dose=0.3", [3]),
+        ("dose=3e-1", [3]),
+        ("adult=true", range(18, 60)),
+        ("adult=False", range(18)),
+    ],
+)
+def test_a_condition_compares_text_and_numbers(data: Splits, condition: str, chosen: list[int]) -> None:
+    assert where(data.train, condition) == data.train.ids[list(chosen)].tolist()
+
+
+def test_conditions_hold_together_and_know_id_and_label(data: Splits) -> None:
+    train = data.train
+    name = str(train.ids[5])
+    assert where(train, f"id={name}") == [name]
+    assert where(train, "label=2") == train.ids[(train.labels == 2).numpy()].tolist()
+    assert where(train, "site=oslo", "age=4") == [train.ids[4]]
+    some = train.at(np.array([9, 4]))  # columns go along
+    assert where(some, "age=4") == [train.ids[4]]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "kind", "words"),
+    [
+        (["sit=oslo"], UserError, "no column 'sit'; did you mean 'site'"),
+        (["site"], UserError, "COLUMN=VALUE"),
+        (["=oslo"], UserError, "COLUMN=VALUE"),
+        (["site=rome"], NothingToDoError, "holds for no training example.*'oslo'"),
+        (["age=" + "9" * 400], NothingToDoError, "holds for no"),
+        (["dose=" + "9" * 400], NothingToDoError, "holds for no"),
+        (["site=oslo", "age=5"], NothingToDoError, "all conditions"),
+    ],
+)
+def test_a_condition_that_cannot_be_is_refused(
+    data: Splits, conditions: list[str], kind: type[UserError], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        where(data.train, *conditions)
+
+
+def issues(data: Splits, file: Path, worst: str = "") -> list[str]:
+    return read_issues(f"{file}{worst}").names(data.train)
+
+
+def test_issues_by_id_and_the_worst_of_them(data: Splits, tmp_path: Path) -> None:
+    file = tmp_path / "issues.csv"
+    file.write_text("id,is_label_issue,label_quality\n4,True,0.3\n9,False,0.1\n7,true,0.2\n5,1,0.4\n")
+    assert issues(data, file) == ["7", "4", "5"]
+    assert issues(data, file, ":2") == ["7", "4"]
+    with pytest.raises(UserError, match="only 3 examples are flagged"):
+        issues(data, file, ":4")
+    with pytest.raises(NothingToDoError, match="asks for no example"):
+        issues(data, file, ":0")
+
+
+def test_issues_in_the_order_of_the_training_set(data: Splits, tmp_path: Path) -> None:
+    flags = np.zeros(60, dtype=bool)
+    flags[[3, 40]] = True
+    expected = data.train.ids[flags].tolist()
+    np.save(tmp_path / "mask.npy", flags)
+    pq.write_table(pa.table({"is_label_issue": flags}), tmp_path / "mask.parquet")
+    (tmp_path / "mask.csv").write_text(",is_label_issue\n" + "".join(f"{k},{flag}\n" for k, flag in enumerate(flags)))
+    (tmp_path / "list.csv").write_text("is_label_issue\n" + "".join(f"{flag}\n" for flag in flags))
+    (tmp_path / "mask.json").write_text(json.dumps(flags.tolist()))
+    (tmp_path / "pandas.json").write_text(json.dumps({"is_label_issue": dict(enumerate(flags.tolist()))}))
+    for name in ("mask.npy", "mask.parquet", "mask.csv", "list.csv", "mask.json", "pandas.json"):
+        assert issues(data, tmp_path / name) == expected, name
+    np.save(tmp_path / "short.npy", flags[:50])
+    with pytest.raises(UserError, match="50 rows, but there are 60 training examples"):
+        issues(data, tmp_path / "short.npy")
+    with pytest.raises(UserError, match="no column label_quality"):
+        issues(data, tmp_path / "mask.npy", ":1")
+    np.save(tmp_path / "none.npy", np.zeros(60, dtype=bool))
+    with pytest.raises(NothingToDoError, match="flags no example"):
+        issues(data, tmp_path / "none.npy")
+
+
+def test_positions_count_only_where_ids_are_positions(data: Splits, tmp_path: Path) -> None:
+    np.save(tmp_path / "found.npy", np.array([41, 3]))
+    assert issues(data, tmp_path / "found.npy") == ["41", "3"]
+    few = replace(data, train=data.train.drop(["0"]))
+    with pytest.raises(UserError, match="lists positions"):
+        issues(few, tmp_path / "found.npy")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id,flag\n3,True\n", "no column is_label_issue"),
+        ("id,is_label_issue\n3,maybe\n", "entry 1 is 'maybe', which is no is_label_issue"),
+        ("id,is_label_issue,label_quality\n3,True,bad\n", "entry 1 is 'bad', which is no label_quality"),
+    ],
+)
+def test_a_table_without_issues_is_refused(text: str, words: str, data: Splits, tmp_path: Path) -> None:
+    (tmp_path / "issues.csv").write_text(text)
+    with pytest.raises(UserError, match=words):
+        issues(data, tmp_path / "issues.csv")
