@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unmem.errors import UserError
 from unmem.models import checkpoints, transformers
-from unmem.models.card import Card
+from unmem.models.card import Card, card_of
 from unmem.models.checkpoints import Checkpoint
 from unmem.models.names import MODELS, build
 from unmem.models.recognise import recognise
@@ -60,6 +60,14 @@ def load(
     return model, Card(name, input_shape, outputs, found.card.data if found.card else None, prefix)
 
 
+def arch_at(path: Path) -> str | None:
+    """The network that a model file or folder says it is, without reading its weights; None if it does not say."""
+    if transformers.is_folder(path):
+        return f"{transformers.PREFIX}{path}"
+    card = card_of(path) if path.is_file() else None
+    return None if card is None else _arch(card, path)
+
+
 def _from_folder(path: Path, input_shape: tuple[int, ...], n_classes: int) -> tuple[nn.Module, Card]:
     if not transformers.is_folder(path):
         raise UserError(
@@ -74,10 +82,7 @@ def _from_folder(path: Path, input_shape: tuple[int, ...], n_classes: int) -> tu
 def _name(path: Path, found: Checkpoint, input_shape: tuple[int, ...], told: Callable[[str], None] | None) -> str:
     """The network, by what the file says of itself, by what lies beside it, or by its keys."""
     if found.card is not None:
-        alone = found.card.config is not None and not transformers.is_folder(
-            Path(found.card.arch.removeprefix(transformers.PREFIX))
-        )
-        return f"{transformers.PREFIX}{path}" if alone else found.card.arch
+        return _arch(found.card, path)
     if transformers.is_folder(path.parent):
         return f"{transformers.PREFIX}{path.parent}"
     name = recognise(found, input_shape)
@@ -91,6 +96,13 @@ def _name(path: Path, found: Checkpoint, input_shape: tuple[int, ...], told: Cal
     if told is not None:
         told(f"{path.name} has the keys and shapes of {name}, and is taken for one (--arch says otherwise)")
     return name
+
+
+def _arch(card: Card, path: Path) -> str:
+    """What the card says; a file that was taken away from its folder of transformers describes itself."""
+    if card.config is None or transformers.is_folder(Path(card.arch.removeprefix(transformers.PREFIX))):
+        return card.arch
+    return f"{transformers.PREFIX}{path}"
 
 
 def _check_outputs(path: Path, outputs: int, n_classes: int) -> None:

@@ -105,6 +105,12 @@ def read_folder(path: Path, input_shape: tuple[int, ...]) -> Classifier:
     return Classifier(inner.eval())
 
 
+def save_pretrained(model: Classifier, path: Path) -> None:
+    with _quiet("--model", str(path)):
+        inner: Any = model.inner
+        inner.save_pretrained(path)
+
+
 def _auto(library: Any, config: Any, input_shape: tuple[int, ...]) -> Any:
     """The auto class for what the config says it is, else for the kind of the data."""
     said = " ".join(config.architectures or ())
