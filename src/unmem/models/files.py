@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from unmem.errors import UserError
 from unmem.models import checkpoints, transformers
 from unmem.models.card import Card, card_of
 from unmem.models.checkpoints import Checkpoint
+from unmem.models.layouts import LAYOUTS
 from unmem.models.names import MODELS, build
 from unmem.models.recognise import recognise
 from unmem.store import atomic_path
@@ -147,7 +150,9 @@ def _load_state(model: nn.Module, found: Checkpoint, path: Path, name: str) -> s
 
 def _outputs(found: Checkpoint, name: str, input_shape: tuple[int, ...], n_classes: int) -> int:
     """How many outputs the state has: the size of what changes with the number of classes; else that number."""
-    one, more = (build(name, input_shape, n, seed=0).state_dict() for n in (n_classes, n_classes + 1))
+    ours = name in MODELS or name in LAYOUTS  # these need no weights to show their shapes
+    with torch.device("meta") if ours else nullcontext():
+        one, more = (build(name, input_shape, n, seed=0).state_dict() for n in (n_classes, n_classes + 1))
     keys = {key for prefix in found.prefixes() for key in found.without(prefix)}
     for key, value in one.items():
         for axis, (size, next_size) in enumerate(zip(value.shape, more[key].shape, strict=True)):
