@@ -90,7 +90,7 @@ def test_a_file_alone_can_be_loaded_and_trained_anew(folder: Path, tmp_path: Pat
     shutil.rmtree(folder)
     alone, card = load(file)
     assert card.arch == f"transformers/{file}"
-    assert same_state(state_of(alone), state_of(model)) == same_state(state_of(beside), state_of(model)) == True  # noqa: E712
+    assert all(same_state(state_of(one), state_of(model)) for one in (alone, beside))
     assert models.arch_at(file) == card.arch
     fresh = models.build(card.arch, SHAPE, 3, seed=0)
     assert list(fresh.state_dict()) == list(model.state_dict())
@@ -100,6 +100,13 @@ def test_the_weights_in_a_folder_are_of_the_network_beside_them(folder: Path) ->
     model, card = load(folder / "model.safetensors")
     assert card.arch == f"transformers/{folder}"
     assert same_state(state_of(model), state_of(load(folder)[0]))
+
+
+def test_another_config_json_beside_a_file_means_nothing(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"lr": 0.1}')
+    mlp = models.build("mlp", SHAPE, 3, seed=0)
+    torch.save(mlp.state_dict(), tmp_path / "a.pt")
+    assert load(tmp_path / "a.pt")[1].arch == "mlp"
 
 
 def test_images_are_taken_too(tmp_path: Path) -> None:

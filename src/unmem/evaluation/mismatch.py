@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from unmem.data import Examples, Scaling, stratified_sample
 from unmem.data.scaling import named_scalings
@@ -69,12 +70,14 @@ def find_mismatch(model: nn.Module, examples: Examples) -> Mismatch | None:
     """
     sample = stratified_sample(examples, min(MOST, len(examples)), seed=0)
     _, most = chance(sample)
-    plain, ordered = Mismatch(0.0), Mismatch(0.0)
+    plain, ordered, least = Mismatch(0.0), Mismatch(0.0), float("inf")
     for scaling, change, seen in _ways(sample):
-        predictions = predict(model, seen).argmax(1)
+        logits = predict(model, seen)
+        predictions = logits.argmax(1)
         right = float((predictions == seen.labels).float().mean())
-        if right > plain.accuracy:
-            plain = Mismatch(right, scaling, change)
+        loss = float(F.cross_entropy(logits, seen.labels))  # tells apart scalings that are nearly the same
+        if (right, -loss) > (plain.accuracy, -least):
+            plain, least = Mismatch(right, scaling, change), loss
         order, right = _best_order(predictions, seen.labels, examples.n_classes)
         if right > ordered.accuracy:
             ordered = Mismatch(right, scaling, change, tuple(order.tolist()))

@@ -74,7 +74,10 @@ def arch_at(path: Path) -> str | None:
 def _from_folder(path: Path, input_shape: tuple[int, ...], n_classes: int) -> tuple[nn.Module, Card]:
     if not transformers.is_folder(path):
         raise UserError(
-            "--model", str(path), "a folder without a config.json", "name a file, or what save_pretrained wrote"
+            "--model",
+            str(path),
+            "a folder without a config.json of transformers",
+            "name a file, or what save_pretrained wrote",
         )
     model = transformers.read_folder(path, input_shape)
     outputs = int(model.config.num_labels)

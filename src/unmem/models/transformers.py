@@ -82,7 +82,12 @@ def source_of(name: str) -> str:
 
 
 def is_folder(path: Path) -> bool:
-    return path.is_dir() and (path / "config.json").is_file()
+    """Whether it has a config.json of this library; other programs have files of that name too."""
+    try:
+        found: object = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "model_type" in found
 
 
 def read_folder(path: Path, input_shape: tuple[int, ...]) -> Classifier:

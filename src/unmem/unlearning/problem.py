@@ -98,7 +98,7 @@ def _few(examples: Examples) -> NDArray[np.int64]:
     """Positions of two examples, and of the one with the largest token id, which must be in the vocabulary."""
     found = {0, min(1, len(examples) - 1)}
     if examples.scaling is None and not examples.inputs.dtype.is_floating_point:
-        found.add(int(examples.inputs.flatten(1).amax(1).argmax()))
+        found.add(int(examples.inputs[:].flatten(1).amax(1).argmax()))
     return np.array(sorted(found))
 
 
