@@ -26,12 +26,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import ROOT, machine
+from common import ROOT, interval, machine
+from PIL import Image, ImageOps
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 import unmem as um
+from unmem.allocator import keep_freed_memory
 from unmem.ensembles import files, leave_out_masks, train_members
 from unmem.ensembles.members import _Shared, _Task  # pyright: ignore[reportPrivateUsage]
 from unmem.evaluation import accuracy
@@ -39,6 +41,7 @@ from unmem.executors import run_all
 from unmem.memorization import feldman
 from unmem.models import build
 from unmem.store import write_text
+from unmem.training import precision_for
 
 RESULTS = ROOT / "benchmarks" / "results" / "throughput.json"
 LOOPS = {"digits": (None, 30), "fashion-mnist": (5000, 5)}  # examples, epochs
@@ -48,6 +51,9 @@ MEMBERS = 400
 def main() -> None:
     if sys.argv[1:2] == ["--peak"]:
         print(json.dumps(peak(Path(sys.argv[2]))))
+        return
+    if sys.argv[1:2] == ["--once"]:
+        print(json.dumps(once(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
         return
     parts = {"loop": loop, "members": members, "overhead": overhead, "resume": resume, "memory": memory}
     chosen = sys.argv[1:] or list(parts)
@@ -59,23 +65,58 @@ def main() -> None:
 
 
 class Plain(Dataset[tuple[torch.Tensor, int]]):
-    """The training set as most scripts have it: one example at a time, scaled when it is asked for."""
+    """The training set as most scripts have it: a picture when it is asked for, and a chain of transforms on it.
 
-    def __init__(self, examples: um.Examples) -> None:
+    What torchvision's RandomCrop, RandomHorizontalFlip, ToTensor and Normalize do, step by step (0.29; it has no build
+    for every machine that this must run on). tensors: without pictures and transforms, only scaled.
+    """
+
+    def __init__(self, examples: um.Examples, *, augment: bool = False, tensors: bool = False) -> None:
         self.inputs, self.labels, self.scaling = examples.inputs, examples.labels.tolist(), examples.scaling
+        self.pictures = examples.inputs[:, 0].numpy()
+        self.augment, self.tensors = augment, tensors
+        self.highest = float(examples.inputs.max())  # what ToTensor divides by: 255, or 16 for the scanned digits
+        scale, shift = examples.scaling.scale * self.highest, examples.scaling.shift
+        self.mean, self.deviation = [-shift / scale], [1 / scale]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.inputs[index].float() * self.scaling.scale + self.scaling.shift, self.labels[index]
+        if self.tensors:
+            return self.inputs[index].float() * self.scaling.scale + self.scaling.shift, self.labels[index]
+        picture = Image.fromarray(self.pictures[index])
+        if self.augment:
+            picture = random_flip(random_crop(picture))
+        return self.normalized(to_tensor(picture, self.highest)), self.labels[index]
+
+    def normalized(self, image: torch.Tensor) -> torch.Tensor:
+        mean, deviation = (torch.as_tensor(value).view(-1, 1, 1) for value in (self.mean, self.deviation))
+        return image.clone().sub_(mean).div_(deviation)
 
 
-def plain_train(recipe: um.Recipe, examples: um.Examples, *, seed: int) -> nn.Module:
+def random_crop(picture: Image.Image) -> Image.Image:
+    side = picture.width
+    padding = side // 8
+    left, top = (int(torch.randint(0, 2 * padding + 1, (1,)).item()) for _ in range(2))
+    return ImageOps.expand(picture, padding).crop((left, top, left + side, top + side))
+
+
+def random_flip(picture: Image.Image) -> Image.Image:
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(1) < 0.5 else picture
+
+
+def to_tensor(picture: Image.Image, highest: float) -> torch.Tensor:
+    array = np.array(picture, np.uint8, copy=True)
+    image = torch.from_numpy(array).view(picture.height, picture.width, 1)
+    return image.permute(2, 0, 1).contiguous().to(torch.get_default_dtype()).div(highest)
+
+
+def plain_train(recipe: um.Recipe, examples: um.Examples, *, seed: int, **kind: bool) -> nn.Module:
     """The loop of a PyTorch tutorial, by the same recipe."""
     torch.manual_seed(seed)
     model = build(recipe.model, examples.input_shape, examples.n_classes, seed=seed)
-    loader = DataLoader(Plain(examples), batch_size=recipe.batch_size, shuffle=True)
+    loader = DataLoader(Plain(examples, **kind), batch_size=recipe.batch_size, shuffle=True)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
@@ -91,36 +132,57 @@ def plain_train(recipe: um.Recipe, examples: um.Examples, *, seed: int) -> nn.Mo
     return model.eval()
 
 
-def loop(pairs: int = 7) -> dict[str, Any]:
+WAYS = ("ours", "plain", "plain, tensors", "ours, augmented", "plain, augmented")
+
+
+def loop(pairs: int = 5) -> dict[str, Any]:
+    """Ours with and without random crops and flips against plain with the same, and against plain without pictures.
+
+    Each training in a process of its own: ours as the command line and its workers run it, plain as a script would be.
+    """
     found: dict[str, Any] = {}
     for name, (limit, epochs) in LOOPS.items():
         data = um.load(name, limit=limit)
-        recipe = um.Recipe(model="small_cnn", epochs=epochs)
-        ways: dict[str, Callable[..., nn.Module]] = {
-            "ours, fp32": partial(um.train, replace(recipe, precision="fp32"), data.train),
-            "ours, bf16": partial(um.train, replace(recipe, precision="bf16"), data.train),
-            "plain": partial(plain_train, recipe, data.train),
-        }
-        for way in ways.values():
-            way(seed=0)  # so that nothing is loaded inside a measurement
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        reached: dict[str, list[float]] = {way: [] for way in ways}
-        for k in range(pairs):
-            for way in (list(ways), list(reversed(ways)))[k % 2]:
-                began = time.perf_counter()
-                model = ways[way](seed=k)
-                seconds[way].append(time.perf_counter() - began)
-                reached[way].append(accuracy(model, data.test))
         images = len(data.train) * epochs
-        found[name] = {
-            way: {
-                **spread([plain / ours for ours, plain in zip(taken, seconds["plain"], strict=True)]),
+        runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+        for k in range(pairs):
+            for way in (list(WAYS), list(reversed(WAYS)))[k % 2]:
+                runs[way].append(in_a_process("--once", name, way, str(k)))
+        precision = precision_for(um.Recipe(), data.train.device, images=True)
+        found[name] = {"precision": precision, "images": images}
+        for way, measured in runs.items():
+            ours = runs["ours, augmented" if "augmented" in way else "ours"]
+            taken = [one["seconds"] for one in measured]
+            found[name][way] = {
+                **spread([theirs / mine["seconds"] for theirs, mine in zip(taken, ours, strict=True)]),
                 "images_a_second": images / statistics.median(taken),
-                "accuracy": [float(np.mean(reached[way])), float(np.std(reached[way], ddof=1))],
+                "accuracy": interval([one["accuracy"] for one in measured]),
             }
-            for way, taken in seconds.items()
-        }
     return found
+
+
+def once(name: str, way: str, seed: int) -> dict[str, float]:
+    """Seconds of one training and the accuracy that it reached on test examples."""
+    limit, epochs = LOOPS[name]
+    data = um.load(name, limit=limit)
+    recipe = um.Recipe(model="small_cnn", epochs=epochs)
+    augment = "augmented" in way
+    if way.startswith("ours"):
+        keep_freed_memory()
+        recipe = replace(recipe, augment="crop-flip" if augment else "none")
+        work: Callable[..., nn.Module] = um.train
+    else:
+        work = partial(plain_train, augment=augment, tensors="tensors" in way)
+    few = data.train.at(np.arange(256))
+    work(replace(recipe, epochs=2), few, seed=seed)  # so that nothing is loaded inside a measurement
+    began = time.perf_counter()
+    model = work(recipe, data.train, seed=seed)
+    return {"seconds": time.perf_counter() - began, "accuracy": accuracy(model, data.test)}
+
+
+def in_a_process(*arguments: str) -> dict[str, Any]:
+    told = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
+    return json.loads(told.stdout.splitlines()[-1])
 
 
 def members(pairs: int = 2, count: int = 12) -> dict[str, Any]:
@@ -204,8 +266,7 @@ def resume() -> dict[str, float]:
 def memory() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         filled(Path(folder), 50_000, 5000)
-        told = subprocess.run([sys.executable, __file__, "--peak", folder], capture_output=True, text=True, check=True)
-    return json.loads(told.stdout)
+        return in_a_process("--peak", folder)
 
 
 def peak(folder: Path) -> dict[str, Any]:

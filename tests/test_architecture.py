@@ -12,7 +12,7 @@ import unmem as um
 SOURCE = Path(um.__file__).parent
 # From bottom to top; a room may import from those before it, and from itself.
 ROOMS = (
-    *("errors", "recipe", "store", "data", "models", "training", "executors", "ensembles"),
+    *("errors", "allocator", "recipe", "augmentation", "store", "data", "models", "training", "executors", "ensembles"),
     *("memorization", "unlearning", "evaluation", "report", "cli"),
 )
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path not in (SOURCE / "__init__.py", SOURCE / "__main__.py"))

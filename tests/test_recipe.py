@@ -46,6 +46,8 @@ def test_falling_schedules_start_at_the_peak_and_end_at_zero(schedule: Any) -> N
         ("lr", math.inf),
         ("schedule", "cosin"),
         ("precision", "fp16"),
+        ("augment", "flip"),
+        ("compile", "yes"),
     ],
 )
 def test_values_that_make_no_training_are_refused_by_name(field: str, value: Any) -> None:

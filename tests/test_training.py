@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import unmem as um
+from unmem import training
 from unmem.data import Examples
 from unmem.errors import DivergedError
-from unmem.training import Step, fit, predict
+from unmem.training import Step, autocast, fit, precision_for, predict
 
 
 @pytest.fixture
@@ -143,3 +144,58 @@ def test_bf16_trains_too_and_keeps_full_weights(points: Examples) -> None:
 def test_a_recipe_refuses_what_cannot_be(wrong: dict[str, float]) -> None:
     with pytest.raises(um.UserError, match=next(iter(wrong))):
         um.Recipe(**wrong)
+
+
+CPU = torch.device("cpu")
+
+
+def test_auto_is_bf16_only_where_the_processor_computes_it_and_only_for_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has in (False, True):
+        monkeypatch.setattr(training, "cpu_has_bf16", lambda has=has: has)
+        assert precision_for(um.Recipe(), CPU, images=True) == ("bf16" if has else "fp32")
+        assert precision_for(um.Recipe(), CPU, images=False) == "fp32"
+        assert precision_for(um.Recipe(precision="bf16"), CPU, images=False) == "bf16"
+        assert precision_for(um.Recipe(precision="fp32"), CPU, images=True) == "fp32"
+        with autocast(um.Recipe(), torch.zeros(1, 1, 4, 4)):
+            made = nn.Conv2d(1, 1, 3)(torch.zeros(1, 1, 4, 4))
+        assert made.dtype == (torch.bfloat16 if has else torch.float32)
+
+
+def test_the_processor_is_asked_what_it_has() -> None:
+    """The kernel's list of the processor's abilities is the oracle, where there is one."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = file.read().split()
+    except OSError:
+        pytest.skip("no list of abilities here")
+    assert training.cpu_has_bf16() == ("avx512_bf16" in flags or "amx_bf16" in flags)
+
+
+def test_a_run_that_diverges_later_gives_back_the_epoch_before(points: Examples) -> None:
+    """The state that comes with the error is that of the model after its last good epoch, whatever came later."""
+    kept: list[dict[str, torch.Tensor]] = []
+
+    class Wreck(um.Observer):
+        def on_epoch(self, epoch: int, model: nn.Module) -> None:
+            kept.append(state(model))
+
+    def objective(model: nn.Module, batch: training.Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = model(batch.inputs)
+        return F.cross_entropy(logits, batch.labels) * (math.nan if len(kept) == 2 else 1.0), logits
+
+    model = nn.Linear(6, 3)
+    with pytest.raises(DivergedError, match="epoch 3") as caught:
+        fit(model, points, um.Recipe(epochs=5, batch_size=10), seed=0, objective=objective, observers=[Wreck()])
+    assert caught.value.last_good is not None
+    assert same(caught.value.last_good, kept[1])
+    assert not same(caught.value.last_good, kept[0])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler uses what PyTorch deprecates
+def test_compiled_training_ends_where_plain_training_does(points: Examples) -> None:
+    recipe = um.Recipe(model="mlp", epochs=3, batch_size=10, lr=0.05)
+    plain, compiled = (um.train(replace(recipe, compile=how), points) for how in ("off", "on"))
+    assert type(compiled) is type(plain)
+    for ours, theirs in zip(state(compiled).values(), state(plain).values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)

@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import torch
 
+from unmem.allocator import keep_freed_memory
 from unmem.errors import DivergedError, UserError, one_of
 
 Name = Literal["serial", "processes", "ray", "dask"]
@@ -212,6 +213,7 @@ def _begin_worker(shared: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
+    keep_freed_memory()
     _kept = shared
 
 

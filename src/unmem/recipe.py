@@ -10,6 +10,8 @@ from unmem.errors import UserError, not_negative, one_of, whole_number
 
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
+Augment = Literal["none", "crop", "crop-flip"]
+Compile = Literal["auto", "on", "off"]
 LARGEST = 3.4e38  # what a weight can hold
 
 
@@ -18,8 +20,11 @@ class Recipe:
     """One training, fully stated: with the examples it determines the trained model.
 
     SGD with momentum and weight decay, as in the papers (arXiv 2410.16516, 2406.01257). `lr` is the peak learning
-    rate; `schedule` takes it to 0 over the run (cosine, linear) or leaves it (constant). `precision` is that of the
-    forward and backward pass: `auto` is bf16 on a GPU that has it and fp32 elsewhere; weights are always fp32.
+    rate; `schedule` takes it to 0 over the run (cosine, linear) or leaves it (constant). `augment` shows each image
+    shifted at random, by up to an eighth of its side, and flipped (`crop`, `crop-flip`), anew in every epoch.
+    `precision` is that of the forward and backward pass: `auto` is bf16 where the hardware computes it, on a CPU for
+    images only, and fp32 elsewhere; weights are always fp32. `compile` runs the network through `torch.compile`: `auto`
+    does not, since it was slower wherever it was measured (docs/scale.md).
     """
 
     model: str = "small_cnn"
@@ -29,7 +34,9 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: Schedule = "cosine"
+    augment: Augment = "none"
     precision: Precision = "auto"
+    compile: Compile = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -40,7 +47,9 @@ class Recipe:
         not_negative("momentum", self.momentum, "give one such as 0.9")
         not_negative("weight_decay", self.weight_decay, "give one such as 5e-4")
         one_of("schedule", self.schedule, get_args(Schedule))
+        one_of("augment", self.augment, get_args(Augment))
         one_of("precision", self.precision, get_args(Precision))
+        one_of("compile", self.compile, get_args(Compile))
         if not 0 < self.lr <= LARGEST:
             raise UserError("lr", self.lr, "a learning rate is a positive number", "give one such as 0.1")
 

@@ -9,6 +9,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from unmem import __version__
+from unmem.allocator import keep_freed_memory
 from unmem.cli.audit import audit
 from unmem.cli.demo import demo
 from unmem.cli.forget import forget
@@ -50,6 +51,7 @@ def build() -> App:
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. Exit codes: 0 done, 2 wrong input, 3 nothing to do, 4 a guard stopped it, 130 interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
+    keep_freed_memory()
     try:
         code: Any = build()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from unmem.recipe import Precision, Recipe, Schedule
+from unmem.recipe import Augment, Compile, Precision, Recipe, Schedule
 
 _DATA = Group("Data", sort_key=1)
 _WORK = Group("Where it runs", sort_key=4)
@@ -64,8 +64,12 @@ class RecipeOptions:
     "Weight decay of SGD."
     schedule: Schedule = _RECIPE.schedule
     "How the learning rate goes to 0."
+    augment: Augment = _RECIPE.augment
+    "Random views of images in training: shifted (crop), and mirrored too (crop-flip)."
     precision: Precision = _RECIPE.precision
-    "Of the forward and backward pass; auto is bf16 on a GPU that has it."
+    "Of the forward and backward pass; auto is bf16 where the hardware computes it."
+    compile: Compile = _RECIPE.compile
+    "Whether torch.compile makes kernels for the network; it takes half a minute first, and auto leaves it out."
 
     def recipe(self, *, arch: str, seed: int) -> Recipe:
         fields = {key: value for key, value in asdict(self).items() if key in _TRAINING_FIELDS}
@@ -95,7 +99,10 @@ class OutputOptions:
     "Replace the run in that folder, if there is one."
 
 
-_TRAINING_FIELDS = ("epochs", "lr", "batch_size", "momentum", "weight_decay", "schedule", "precision")
+_TRAINING_FIELDS = (
+    *("epochs", "lr", "batch_size", "momentum", "weight_decay", "schedule"),
+    *("augment", "precision", "compile"),
+)
 
 
 def settings(*options: Any) -> dict[str, Any]:

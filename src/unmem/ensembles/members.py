@@ -23,7 +23,7 @@ from unmem.ensembles.masks import Mask
 from unmem.errors import Phrase, UserError
 from unmem.executors import Failed, Where, check_executor, run_all
 from unmem.recipe import Recipe
-from unmem.training import predict, train
+from unmem.training import precision_for, predict, train
 
 Arrays = dict[str, NDArray[Any]]
 _OUTPUTS = {"phi": np.float32, "margin": np.float32, "prediction": np.int16}
@@ -56,7 +56,9 @@ def train_members(
     """
     _check_masks(kept, examples)
     check_executor(executor)
-    shared = _Shared(recipe, examples, unseen, keep_logits, keep_weights, str(examples.device))
+    images = len(examples.input_shape) == 3
+    settled = replace(recipe, precision=precision_for(recipe, examples.device, images=images))  # on every machine
+    shared = _Shared(settled, examples, unseen, keep_logits, keep_weights, str(examples.device))
     tasks = [_Task(seed + k, row) for k, row in enumerate(kept)]
     about = [] if folder is None else [shared.about(task) for task in tasks]
     paths = [files.place(folder, one) for one in about] if folder is not None else []

@@ -26,19 +26,22 @@ def small_cnn(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     height, width = (side // 4 for side in input_shape[1:])
     return nn.Sequential(
         *_convolution(channels, 16),
-        nn.MaxPool2d(2),
+        nn.MaxPool2d(2),  # before the ReLU: the same values and gradients, from a quarter of the work
+        nn.ReLU(inplace=True),
         *_convolution(16, 32),
         nn.MaxPool2d(2),
+        nn.ReLU(inplace=True),
         *_convolution(32, 64),
+        nn.ReLU(inplace=True),
         nn.Flatten(),
         nn.Linear(64 * height * width, 128),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Linear(128, n_classes),
     )
 
 
 def _convolution(before: int, after: int) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+    return nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)
 
 
 def image_channels(name: str, input_shape: tuple[int, ...], *, at_least: int) -> int:
