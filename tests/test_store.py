@@ -215,3 +215,41 @@ def test_free_folder_gives_the_first_name_that_is_not_taken(tmp_path: Path) -> N
     for name in ("run", "run-2"):
         (tmp_path / name).mkdir()
     assert free_folder(tmp_path, "run") == tmp_path / "run-3"
+
+
+# --- a folder in a run folder ----------------------------------------------------------------------------------------
+
+
+def fill_with_folder(path: Path, *names: str, force: bool = False) -> None:
+    def write(inner: Path) -> None:
+        (inner / "deep").mkdir(parents=True)
+        for name in names:
+            (inner / "deep" / name).write_text(name)
+
+    with RunFolder(path, force=force) as folder:
+        folder.file("unlearned", write)
+        folder.json("result.json", {})
+
+
+def test_a_folder_is_published_whole_and_replaced_whole(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fill_with_folder(out, "a", "b")
+    fill_with_folder(out, "c", force=True)
+    assert [path.name for path in (out / "unlearned" / "deep").iterdir()] == ["c"]
+    fill(out, force=True)
+    assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "result.json"]
+
+
+def test_a_folder_alone_is_a_run_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "out" / "unlearned").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"already holds a run \(unlearned\)"):
+        fill(tmp_path / "out")
+
+
+def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fill_with_folder(out, "a")
+    with pytest.raises(FileNotFoundError):
+        fill_with_folder(out, "b", "no/such/folder", force=True)
+    assert [path.name for path in (out / "unlearned" / "deep").iterdir()] == ["a"]
+    assert sorted(path.name for path in out.iterdir()) == ["result.json", "unlearned"]

@@ -24,6 +24,7 @@ RUN_FILES = (
     "crossfit.npz",
     "original.safetensors",
     "unlearned.safetensors",
+    "unlearned",  # a folder: the model as the transformers library keeps it
     "flipped.txt",
     "report.html",
     *RETRAINED_FILES,
@@ -87,7 +88,7 @@ class RunFolder:
         return self
 
     def file(self, name: str, write: Callable[[Path], object]) -> None:
-        """Add a file: `write` is called with the path to fill."""
+        """Add a file, or a folder: `write` is called with the path to fill."""
         if name not in RUN_FILES:
             raise ValueError(f"{name} is not in RUN_FILES, so --force would not replace it")
         write(self._staging / name)
@@ -111,13 +112,16 @@ class RunFolder:
 
     def _publish(self) -> None:
         written = sorted(self._staging.iterdir(), key=lambda path: path.name == RESULT)
-        for path in written:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        for path in self._staging.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
         # From here on the old run is no longer whole, so its result goes first and the new one comes last.
         for name in RUN_FILES:
-            with contextlib.suppress(FileNotFoundError):
-                (self.path / name).unlink()
+            if (self.path / name).is_dir():
+                shutil.rmtree(self.path / name)
+            else:
+                (self.path / name).unlink(missing_ok=True)
         for path in written:
             path.replace(self.path / path.name)
 

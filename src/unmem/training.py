@@ -165,7 +165,8 @@ def _views(examples: Examples, recipe: Recipe, order: torch.Generator) -> Iterat
     if len(examples.input_shape) != 3:
         raise UserError("augment", recipe.augment, f"the inputs are no images: {examples.input_shape}", "use none")
     draws = drawn(len(examples), recipe.augment, examples.input_shape, order).to(examples.device)
-    black = torch.tensor(examples.scaling.shift, device=examples.device)  # what a stored 0 becomes
+    shift = 0.0 if examples.scaling is None else examples.scaling.shift  # what a stored 0 becomes
+    black = torch.as_tensor(shift, dtype=torch.float32, device=examples.device)
     for batch in batches(examples, recipe, order):
         yield replace(batch, inputs=augmented(batch.inputs, draws[batch.index], black))
 

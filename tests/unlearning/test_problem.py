@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 import unmem as um
@@ -51,3 +52,18 @@ def test_what_a_user_should_know_is_flagged(model: nn.Module, digits: um.Splits)
     frozen = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     frozen[1].weight.requires_grad_(False)
     assert "frozen" in flags(train.ids[:30], frozen)
+
+
+def test_a_model_that_answers_differently_each_time_is_flagged(digits: um.Splits) -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Linear(64, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(nn.functional.dropout(x.flatten(1), 0.5))  # in evaluation mode too
+
+    ids = digits.train.ids[:30]
+    assert "differently each time" in " | ".join(um.Problem(Noisy(), digits, ids).flags())
+    quiet = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+    assert um.Problem(quiet.train(), digits, ids).flags() == []

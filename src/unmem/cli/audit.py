@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, SelectOptions, settings
+from unmem.cli.options import DataOptions, Flag, OutputOptions, RecipeOptions, SelectOptions, settings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,9 +33,12 @@ class AuditOptions(SelectOptions):
     """Which model, and what to hold beside it. Only the model and the ids are needed; the rest is used if given."""
 
     model: Path
-    "The .safetensors file of the unlearned model, made by unmem or by anything else."
+    """The unlearned model, made by unmem or by anything else: a .safetensors file, a file of torch.save with a state
+    dict, or a folder of save_pretrained."""
     original: Path | None = None
-    "The .safetensors file of the model before unlearning: shows what doing nothing would score."
+    "The model before unlearning, in any of these forms: shows what doing nothing would score."
+    unsafe_load: Flag = False
+    "Also read model files that hold more than weights: that runs code of whoever made the file."
     reference: str = NONE
     """retrain to train models without the forget set here, or a folder with .safetensors files of such models; for ToW
     and for the distance to retraining."""
@@ -90,9 +95,7 @@ def audit(
                 members=asked.members,
                 crossfit=asked.crossfit,
                 parts=asked.parts,
-                runs={
-                    "unlearned": [session.read_model(path, recipe, seed=session.seed).model for path in options.runs]
-                },
+                runs={"unlearned": asked.models(session, recipe, options.runs)},
                 original=options.original is not None,
                 relearning=options.relearning,
                 seed=session.seed,
@@ -134,8 +137,9 @@ class _Asked:
         ids = wanted.ids(session.data)
         if ids is None:
             raise ValueError("the most memorized examples were asked for without their scores")
-        unlearned = session.read_model(options.model, recipe, seed=session.seed)
-        original = options.original and session.read_model(options.original, recipe, seed=session.seed)
+        read = partial(session.read_model, options=recipe, seed=session.seed, unsafe=options.unsafe_load)
+        unlearned = read(options.model)
+        original = options.original and read(options.original)
         problem = Problem((original or unlearned).model, session.data, ids, recipe=unlearned.recipe)
         for flag in problem.flags():
             warn(flag)
@@ -171,7 +175,11 @@ class _Asked:
                 "neither retrain, nor none, nor a folder with .safetensors files",
                 "pass retrain to train models without the forget set here",
             )
-        return [session.read_model(path, recipe, seed=session.seed).model for path in files]
+        return self.models(session, recipe, files)
+
+    def models(self, session: Session, recipe: RecipeOptions, files: Sequence[Path]) -> list[nn.Module]:
+        unsafe = self.options.unsafe_load
+        return [session.read_model(path, recipe, seed=session.seed, unsafe=unsafe).model for path in files]
 
 
 def _copies(problem: Problem) -> Copies:

@@ -101,7 +101,7 @@ def forget(
         made = run.forget()
         guard = _guard(session, run.original.model, made.model, request.max_drop)
         evaluation = run.evaluate(made)
-        session.save_models(folder, run.original, made.model)
+        session.save_models(folder, run.original, made.model, run.for_the_card(evaluation))
         if run.crossfit is not None and request.crossfit is None:
             kept = run.crossfit.without(run.problem.forget.ids)
             folder.file("crossfit.npz", kept.save)
@@ -224,6 +224,16 @@ class _Run:
             reference_seconds=retrain_seconds,
             training_seconds=self.original.seconds,
         )
+
+    def for_the_card(self, evaluation: Evaluation) -> dict[str, str]:
+        """What a model card says of the unlearning: no ids, and nothing of a single example."""
+        tow = evaluation.methods[self.request.method].tow
+        told = {
+            "method": self.planned.name,
+            "forgotten training examples": f"{len(self.problem.forget):,} of {len(self.session.data.train):,}",
+            "seed": str(self.session.seed),
+        }
+        return told if tow is None else told | {"closeness to retraining (ToW, 1 = the same)": f"{tow:.3f}"}
 
     def described(self, made: _Made) -> dict[str, Any]:
         """The sections of `result.json` that do not depend on the evaluation."""

@@ -49,7 +49,9 @@ class RecipeOptions:
     """How the original is trained."""
 
     arch: str | None = None
-    "Network: mlp, small_cnn or resnet18. Default: that of the model file; else small_cnn for images, mlp for others."
+    """Network: mlp, small_cnn, resnet18, resnet50, vgg16 or vit; torchvision/NAME or timm/NAME; transformers/DIR, a
+    folder with a config.json; your own by package.module:function or FILE.py:function. Default: that of the model file,
+    by what it says or by its keys; else small_cnn for images, mlp for others."""
     epochs: int = _RECIPE.epochs
     "Passes over the training examples."
     lr: float = _RECIPE.lr
@@ -80,7 +82,10 @@ class ModelOptions(RecipeOptions):
     """Where the original comes from."""
 
     model: Path | None = None
-    "A .safetensors file with the finished original; without it, the original is trained here."
+    """The finished original: a .safetensors file, a .pt, .pth, .bin or .ckpt file with a state dict, or a folder of
+    save_pretrained; without it, the original is trained here."""
+    unsafe_load: Flag = False
+    "Also read model files that hold more than weights: that runs code of whoever made the file."
 
 
 @Parameter(name="*", group=_OUTPUT)

@@ -72,7 +72,10 @@ def score(
             session.data,
             recipe=recipe,
             model=read.model if read else None,
-            checkpoints=[session.read_model(path, model, seed=data.seed).model for path in scores.checkpoints],
+            checkpoints=[
+                session.read_model(path, model, seed=data.seed, unsafe=model.unsafe_load).model
+                for path in scores.checkpoints
+            ],
             members=scores.members,
             folds=scores.folds,
             folder=work,

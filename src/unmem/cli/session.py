@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,9 @@ from torch import nn
 from unmem import __version__, models
 from unmem.cli.console import Stage, stage, warn
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, RecipeOptions
-from unmem.data import Splits, load, pick_device
+from unmem.data import Examples, Splits, load, pick_device
 from unmem.errors import UserError
-from unmem.evaluation import accuracy
+from unmem.evaluation import accuracy, chance, find_mismatch
 from unmem.executors import Name, check_executor
 from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
@@ -28,17 +28,21 @@ from unmem.store import LOGS, RETRAINED_FILES, RunFolder, free_folder
 from unmem.tracking import LogTo
 from unmem.training import Observer, train
 from unmem.unlearning import Problem, Retrain, retrain_all
+from unmem.unlearning.problem import check_model
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Original:
-    """The model to work on. seconds: what its training took, None if it was read from a file."""
+    """The model to work on. seconds: what its training took, None if it was read from a file. card: what is known of
+    that file. source: its path."""
 
     model: nn.Module
     recipe: Recipe
     seconds: float | None
+    card: Card | None = None
+    source: Path | None = None
 
 
 @dataclass(eq=False)
@@ -103,25 +107,32 @@ class Session:
         return {"executor": self.executor, "workers": self.workers, "told": warn}
 
     def recipe(self, options: RecipeOptions, *, seed: int) -> Recipe:
-        images = len(self.data.train.input_shape) == 3
-        return options.recipe(arch=options.arch or ("small_cnn" if images else "mlp"), seed=seed)
+        file = getattr(options, "model", None)
+        arch = options.arch or (None if file is None else models.arch_at(file)) or _usual_network(self.data.train)
+        return options.recipe(arch=arch, seed=seed)
 
     def read_original(self, options: ModelOptions, *, seed: int) -> Original:
         """The model that work starts from: it must know its training data."""
         if options.model is None:
             raise ValueError("no model file was named")
-        original = self.read_model(options.model, options, seed=seed)
+        original = self.read_model(options.model, options, seed=seed, unsafe=options.unsafe_load)
         _more_than_chance(original.model, self.data, options.model)
         _warm_up(original.recipe, self.data)
         return original
 
-    def read_model(self, file: Path, options: RecipeOptions, *, seed: int) -> Original:
+    def read_model(self, file: Path, options: RecipeOptions, *, seed: int, unsafe: bool = False) -> Original:
         """The model in a file, checked to fit the data. recipe: how it was trained, as far as the options say."""
         train_set = self.data.train
         model, card = models.load(
-            file, arch=options.arch, input_shape=train_set.input_shape, n_classes=train_set.n_classes
+            file,
+            arch=options.arch,
+            input_shape=train_set.input_shape,
+            n_classes=train_set.n_classes,
+            unsafe=unsafe,
+            told=warn,
         )
         model = model.to(train_set.device).eval()
+        check_model(model, train_set)
         if card.data is not None and card.data != train_set.fingerprint:
             raise UserError(
                 "--model",
@@ -129,7 +140,7 @@ class Session:
                 "it was trained on other examples than these",
                 "pass the same --data, --limit, --flip and --seed as when it was trained",
             )
-        return Original(model, options.recipe(arch=card.arch, seed=seed), None)
+        return Original(model, options.recipe(arch=card.arch, seed=seed), None, card, file)
 
     def _timed(self, recipe: Recipe, training: Callable[[Stage], nn.Module]) -> Original:
         _warm_up(recipe, self.data)
@@ -153,12 +164,25 @@ class Session:
             seconds.append(bar.seconds)
         return models, seconds
 
-    def save_models(self, folder: RunFolder, original: Original, unlearned: nn.Module | None = None) -> None:
+    def save_models(
+        self,
+        folder: RunFolder,
+        original: Original,
+        unlearned: nn.Module | None = None,
+        about: Mapping[str, str] | None = None,
+    ) -> None:
+        """The models, under the keys that the original came with; a model of transformers also as a folder like its
+        own. about: what the model card there says of the unlearning."""
         train_set = self.data.train
-        card = Card(original.recipe.model, train_set.input_shape, train_set.n_classes, train_set.fingerprint)
+        known = original.card or Card(original.recipe.model, train_set.input_shape, train_set.n_classes)
+        card = replace(known, data=train_set.fingerprint)
         folder.file("original.safetensors", lambda path: models.save(original.model, card, path))
         if unlearned is not None:
             folder.file("unlearned.safetensors", lambda path: models.save(unlearned, card, path))
+            source = None if original.source is None else models.folder_of(original.source)
+            if source is not None:
+                told = {**(about or {}), "unmem version": __version__}
+                folder.file("unlearned", lambda path: models.save_like(source, unlearned, path, told))
 
     def save_retrained(self, folder: RunFolder, recipe: Recipe, retrained: Sequence[nn.Module]) -> None:
         """So that other models can be judged against the same ones."""
@@ -247,14 +271,22 @@ def _warm_up(recipe: Recipe, data: Splits) -> None:
 
 
 def _more_than_chance(model: nn.Module, data: Splits, path: Path) -> None:
-    """Refuse a model that knows nothing of its training data: then the file, the data or the scaling is wrong."""
+    """Refuse a model that knows nothing of its training data, and say why if that can be found out."""
     reached = accuracy(model, data.train)
-    share = torch.bincount(data.train.labels).max().item() / len(data.train)
-    chance = share + 3 * (share * (1 - share) / len(data.train)) ** 0.5
-    if reached <= chance:
+    share, most = chance(data.train)
+    if reached > most:
+        return
+    said = f"it gets {reached:.1%} of its own training examples right, no more than chance ({share:.1%})"
+    found = find_mismatch(model, data.train)
+    if found is None:
+        fix = "check that the file, --arch, --data and the label order belong together"
+        raise UserError("--model", str(path), said, fix)
+    raise UserError("--model", str(path), f"{said}; {found.words}", found.fix)
+
+
+def _usual_network(examples: Examples) -> str:
+    if examples.scaling is None and not examples.inputs.dtype.is_floating_point:
         raise UserError(
-            "--model",
-            str(path),
-            f"it gets {reached:.1%} of its own training examples right, no more than chance ({share:.1%})",
-            "check that the file, --arch, --data and the label order belong together",
+            "--arch", None, "there is no usual network for token ids", "pass transformers/DIR or FILE.py:FUNCTION"
         )
+    return "small_cnn" if len(examples.input_shape) == 3 else "mlp"

@@ -13,18 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unmem.data.scaling import Scaling
 from unmem.errors import Phrase, UserError
 
 Ids = NDArray[np.str_]
 Positions = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """What a model sees of a stored input: `stored * scale + shift`, in float32."""
-
-    scale: float = 1.0
-    shift: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +27,7 @@ class Examples:
     inputs: [N, ...] tensor, compact (uint8 for images), scaled only when a batch is taken.
     labels: [N] int64 tensor in 0 … n_classes − 1.
     ids: [N] unique strings, stable across runs; position in the tensors carries no meaning.
+    scaling: None: the model gets the inputs exactly as they are stored (token ids stay int64).
     columns: other columns of the source, each [N], for requests such as "all of this site"; not in the fingerprint.
     """
 
@@ -41,7 +35,7 @@ class Examples:
     labels: Tensor
     ids: Ids
     n_classes: int
-    scaling: Scaling = Scaling()
+    scaling: Scaling | None = Scaling()
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[Any]])
 
     @classmethod
@@ -52,7 +46,7 @@ class Examples:
         *,
         ids: Iterable[object] | None = None,
         n_classes: int | None = None,
-        scaling: Scaling | None = None,
+        scaling: Scaling | None = Scaling(),
     ) -> Examples:
         """Checked examples from arrays or tensors; ids default to "0", "1", …
 
@@ -68,7 +62,7 @@ class Examples:
             x = x.float()
             _finite(x, names)
         classes = int(y.max()) + 1 if n_classes is None else n_classes
-        return cls(x, y.to(x.device), names, classes, scaling or Scaling())
+        return cls(x, y.to(x.device), names, classes, scaling)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,8 +80,10 @@ class Examples:
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Model inputs (float32, scaled) and labels at the positions in `index`."""
-        x = self.inputs[index].float()
-        return x * self.scaling.scale + self.scaling.shift, self.labels[index]
+        return self._scaled(self.inputs[index]), self.labels[index]
+
+    def _scaled(self, stored: Tensor) -> Tensor:
+        return stored if self.scaling is None else self.scaling.apply(stored)
 
     def positions(self, ids: Iterable[object], *, field: str = "ids") -> Positions:
         """Where each id lies. Raises `UserError` for ids that repeat, are unknown, or are no ids at all."""
@@ -160,7 +156,7 @@ class Examples:
         return order, self.ids[order]
 
 
-def _arrived(inputs: Any, labels: Any, ids: Ids, n_classes: int, scaling: Scaling) -> Examples:
+def _arrived(inputs: Any, labels: Any, ids: Ids, n_classes: int, scaling: Scaling | None) -> Examples:
     return Examples(torch.from_numpy(inputs), torch.from_numpy(labels), ids, n_classes, scaling)
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unmem import __version__
+from unmem import __version__, models
 from unmem.data import Examples
 from unmem.ensembles import files
 from unmem.ensembles.ensemble import Ensemble, Outputs, log_odds
@@ -134,7 +134,8 @@ class _Shared:
 
     def about(self, task: _Task) -> dict[str, Any]:
         """All that determines a member, and what its file says of it."""
-        return {
+        source = models.source_of(self.recipe.model)
+        return ({} if source is None else {"source": source}) | {
             "recipe": asdict(replace(self.recipe, seed=0)),
             "seed": task.seed,
             "data": self.examples.fingerprint,

@@ -7,6 +7,7 @@ from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
 from unmem.evaluation.lira import lira
 from unmem.evaluation.membership import accuracy, called_unseen, correct, label_confidence
+from unmem.evaluation.mismatch import Mismatch, chance, find_mismatch
 from unmem.evaluation.outcome import Evaluation, Evaluator, Outcome, Part, evaluate
 from unmem.evaluation.relearning import Relearning, relearn
 from unmem.evaluation.rmia import rmia
@@ -23,6 +24,7 @@ __all__ = [
     "Evidence",
     "Forecast",
     "Judge",
+    "Mismatch",
     "Missing",
     "Outcome",
     "Part",
@@ -35,8 +37,10 @@ __all__ = [
     "attacks",
     "audit",
     "called_unseen",
+    "chance",
     "correct",
     "evaluate",
+    "find_mismatch",
     "forecast",
     "klom",
     "label_confidence",

@@ -4,7 +4,8 @@
 
 is what arXiv 2410.16516 uses: one signed direction, unsquared, averaged over the epochs of training. Garg et al.
 average the square over Rademacher directions, a Hutchinson estimate of the squared Frobenius norm of the input Hessian.
-Inputs are as the model sees them, so h is in those units. Larger = more memorized.
+Inputs are as the model sees them, so h is in those units. Token ids have no gradient: there x is their embedding.
+Larger = more memorized.
 """
 
 from __future__ import annotations
@@ -124,21 +125,50 @@ def _batch_curvature(
     if directions == "sign":
         sign = base.sign()
         # An input without any gradient has no direction; it stays where it is and its curvature is 0.
-        length = sign.flatten(1).norm(dim=1).clamp_min(1).reshape(-1, *[1] * (x.ndim - 1))
-        return (input_gradient(model, x + h * sign / length, y) - base).flatten(1).norm(dim=1)
+        length = sign.flatten(1).norm(dim=1).clamp_min(1).reshape(-1, *[1] * (base.ndim - 1))
+        return (input_gradient(model, x, y, shift=h * sign / length) - base).flatten(1).norm(dim=1)
     total = torch.zeros(len(x), device=x.device)
     for _ in range(repeats):
-        v = (torch.randint(0, 2, x.shape, generator=random) * 2 - 1).to(x)
-        total += ((input_gradient(model, x + h * v, y) - base) / h).flatten(1).square().sum(1)
+        v = (torch.randint(0, 2, base.shape, generator=random) * 2 - 1).to(base)
+        total += ((input_gradient(model, x, y, shift=h * v) - base) / h).flatten(1).square().sum(1)
     return total / repeats
 
 
-def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """∇ₓ of each example's own cross-entropy, of the shape of x; no parameter's gradient is touched."""
-    x = x.detach().requires_grad_()
+def input_gradient(model: nn.Module, x: Tensor, y: Tensor, *, shift: Tensor | None = None) -> Tensor:
+    """∇ₓ of each example's own cross-entropy at x + shift, of the shape of x; no parameter's gradient is touched.
+
+    For token ids [B, L], gradient and shift are of their embeddings, [B, L, E].
+    """
+    if not x.is_floating_point():
+        return _embedding_gradient(model, x, y, shift)
+    x = (x if shift is None else x + shift).detach().requires_grad_()
     # In evaluation mode the examples do not see each other, so the gradient of the sum is each one's own.
     loss = F.cross_entropy(model(x), y, reduction="sum")
     return torch.autograd.grad(loss, x)[0]
+
+
+def _embedding_gradient(model: nn.Module, tokens: Tensor, y: Tensor, shift: Tensor | None) -> Tensor:
+    layer = next((module for module in model.modules() if isinstance(module, nn.Embedding)), None)
+    if layer is None:
+        raise UserError(
+            "score",
+            "curvature",
+            "token ids have no gradient, and this model has no nn.Embedding to take it by",
+            "choose another score, such as confidence",
+        )
+    weight = layer.weight
+    at = weight.new_zeros(*tokens.shape, weight.shape[1]) if shift is None else shift
+    at = at.detach().requires_grad_()
+
+    def moved(_: nn.Module, inputs: tuple[Tensor, ...], embedded: Tensor) -> Tensor:
+        return embedded + at if inputs[0].shape == tokens.shape else embedded
+
+    hook = layer.register_forward_hook(moved)
+    try:
+        loss = F.cross_entropy(model(tokens), y, reduction="sum")
+        return torch.autograd.grad(loss, at)[0]
+    finally:
+        hook.remove()
 
 
 def _settings(directions: Directions, h: float | None, repeats: int | None) -> tuple[float, int]:

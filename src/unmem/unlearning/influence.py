@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unmem.data import Examples, stratified_sample
 from unmem.errors import DivergedError, UserError, not_negative, one_of, whole_number
@@ -239,7 +240,8 @@ def _slope(loss: Losses, z: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
 
 def _forward(f: Callable[[P], Tensor], at: P, along: P) -> tuple[Tensor, Tensor]:
     """f at a point, and its derivative there in a direction."""
-    found: Any = jvp(f, (at,), (along,))
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no such derivative
+        found: Any = jvp(f, (at,), (along,))
     return found[0], found[1]
 
 

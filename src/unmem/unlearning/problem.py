@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Examples, Ids, Splits, as_ids
@@ -34,7 +35,7 @@ class Problem:
         self.recipe = recipe or Recipe()
         self.forget: Examples = data.train.take(ids, field="forget")
         self.retain: Examples = data.train.drop(ids, field="forget")
-        _check_outputs(model, data.train)
+        check_model(model, data.train)
 
     @property
     def holdout(self) -> Examples:
@@ -64,6 +65,9 @@ class Problem:
             found.append(f"no example of class {', '.join(map(str, gone))} is left in the retain set")
         if any(not p.requires_grad for p in self.model.parameters()):
             found.append("some parameters are frozen: they stay as they are, and may still carry the forget set")
+        few = self.data.train.at(_few(self.data.train))
+        if not torch.allclose(*(predict(self.model, few) for _ in range(2)), rtol=1e-3, atol=1e-3, equal_nan=True):
+            found.append("the model answers the same inputs differently each time: all that is measured is uncertain")
         return found
 
 
@@ -90,11 +94,22 @@ def check_request(ids: Ids, data: Splits) -> None:
         )
 
 
-def _check_outputs(model: nn.Module, train: Examples) -> None:
+def _few(examples: Examples) -> NDArray[np.int64]:
+    """Positions of two examples, and of the one with the largest token id, which must be in the vocabulary."""
+    found = {0, min(1, len(examples) - 1)}
+    if examples.scaling is None and not examples.inputs.dtype.is_floating_point:
+        found.add(int(examples.inputs[:].flatten(1).amax(1).argmax()))
+    return np.array(sorted(found))
+
+
+def check_model(model: nn.Module, train: Examples) -> None:
+    """Refuse a model that cannot take these inputs, or has fewer outputs than they have classes."""
     try:
-        logits = predict(model, train.at(train.positions(train.ids[:2])))
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0]
+        logits = predict(model, train.at(_few(train)))
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             "model",
             None,

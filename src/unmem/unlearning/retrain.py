@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 
 from torch import nn
 
+from unmem import models
 from unmem.data import Examples
 from unmem.executors import Failed, Where, run_all
 from unmem.recipe import Recipe
@@ -50,6 +51,7 @@ def retrain_all(
 
     on_model: called with (done, total) after each. Raises the error of a training that fails twice.
     """
+    models.source_of(problem.recipe.model)  # what workers send is of the user's own classes: they must be known here
     found: dict[int, tuple[nn.Module, float]] = {}
     shared = problem.recipe, problem.retain, str(problem.retain.device)
     for k, result in run_all(_retrained, shared, seeds, where=executor, workers=workers):

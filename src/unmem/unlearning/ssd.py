@@ -86,10 +86,22 @@ def fisher_diagonal(model: nn.Module, examples: Examples) -> dict[str, Tensor]:
 
 
 def example_gradients(model: nn.Module) -> Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]:
-    """(parameters, inputs [B, ...], labels [B]) -> by parameter, the gradient of each example's loss, [B, ...]."""
+    """(parameters, inputs [B, ...], labels [B]) -> by parameter, the gradient of each example's loss, [B, ...].
+
+    All at once, or one after another if the forward pass depends on the values of its inputs, as masks of padding may.
+    """
 
     def loss(parameters: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
         logits: Any = functional_call(model, parameters, (one[None],))
         return F.cross_entropy(logits, label[None])
 
-    return vmap(grad(loss), in_dims=(None, 0, 0))
+    def gradients(parameters: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        try:
+            return vmap(grad(loss), in_dims=(None, 0, 0))(parameters, inputs, labels)
+        except RuntimeError as error:
+            if "vmap" not in str(error):
+                raise
+            each = [grad(loss)(parameters, one, label) for one, label in zip(inputs, labels, strict=True)]
+            return {name: torch.stack([found[name] for found in each]) for name in parameters}
+
+    return gradients

@@ -17,7 +17,7 @@ from unmem.errors import UserError
 from unmem.models import Card
 
 SHAPE, CLASSES = (1, 8, 8), 10
-NAMES = list(models.MODELS)
+NAMES = [name for name in models.MODELS if name != "vgg16"]  # vgg16 needs larger images
 
 
 def built(name: str = "mlp", seed: int = 0, classes: int = CLASSES) -> nn.Module:
@@ -99,8 +99,8 @@ def test_a_state_without_a_card_is_loaded_by_the_name_of_its_network(name: str, 
     assert card == Card(name, SHAPE, CLASSES, data=None)
 
 
-def test_a_state_without_a_card_needs_a_name(file: Path) -> None:
-    save_file(state_of(built()), file)
+def test_a_state_that_nobody_knows_needs_a_name(file: Path) -> None:
+    save_file(state_of(nn.Linear(64, 10)), file)
     with pytest.raises(UserError, match=r"--arch: .*does not say which network.* mlp, small_cnn, resnet18"):
         load(file)
 
@@ -108,11 +108,9 @@ def test_a_state_without_a_card_needs_a_name(file: Path) -> None:
 def test_saving_over_a_file_that_fails_keeps_the_old_one(file: Path) -> None:
     models.save(built(), Card("mlp", SHAPE, CLASSES), file)
     before = file.read_bytes()
-    tied = built()
-    tied[3].weight = tied[3].weight
-    tied.register_module("again", tied[1])
-    with pytest.raises(RuntimeError, match="share memory"):
-        models.save(tied, Card("mlp", SHAPE, CLASSES), file)
+    unwritable: Any = object()
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        models.save(built(), Card("mlp", SHAPE, CLASSES, data=unwritable), file)
     assert file.read_bytes() == before
     assert list(file.parent.iterdir()) == [file]
 

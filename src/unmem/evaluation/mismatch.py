@@ -1,0 +1,125 @@
+"""Why a model is at chance on its own training data: another scaling, order of the channels, the axes or the labels.
+
+A model and its data arrive apart, and what stood between them, a few lines of a training script, is what gets lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unmem.data import Examples, Scaling, stratified_sample
+from unmem.data.scaling import named_scalings
+from unmem.training import predict
+
+MOST = 2000  # training examples to look at: enough to tell any of these apart
+SHOWN = 5  # classes of another order that are listed
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """What differs, and the accuracy that the model has without it.
+
+    scaling: the name of the one it wants, None for the one it is given. change: what else to do to the images. order:
+    for each class of the data, the output of the model that means it; None for the given order.
+    """
+
+    accuracy: float
+    scaling: str | None = None
+    change: str | None = None
+    order: tuple[int, ...] | None = None
+
+    @property
+    def words(self) -> str:
+        causes = [] if self.scaling is None else [f"--scaling {self.scaling}"]
+        causes += [] if self.change is None else [self.change]
+        if self.order is not None:
+            moved = [
+                f"its class {there} is your class {here}" for here, there in enumerate(self.order) if here != there
+            ]
+            listed = f"{', '.join(moved[:SHOWN])}{', …' if len(moved) > SHOWN else ''}"
+            causes.append(f"its outputs in another order ({listed})")
+        return f"with {' and '.join(causes)} it gets {self.accuracy:.1%} right"
+
+    @property
+    def fix(self) -> str:
+        steps = [] if self.scaling is None else [f"pass --scaling {self.scaling}"]
+        steps += [] if self.change is None else ["give the images as it was trained on them"]
+        steps += [] if self.order is None else ["number your classes as the model does"]
+        return " and ".join(steps)
+
+
+def chance(examples: Examples) -> tuple[float, float]:
+    """The share of the largest class, and the most that a model gets right by it: three standard errors more."""
+    share = torch.bincount(examples.labels).max().item() / len(examples)
+    return share, share + 3 * (share * (1 - share) / len(examples)) ** 0.5
+
+
+def find_mismatch(model: nn.Module, examples: Examples) -> Mismatch | None:
+    """The one change with which the model gets most of a sample right; None if it stays at chance with each.
+
+    Tried are the named scalings, for colour images the reversed order of channels, for square ones swapped axes, and
+    with each the order of outputs that fits best. An order is reported only if it explains more than half, and more of
+    what is above chance than leaving it does.
+    """
+    sample = stratified_sample(examples, min(MOST, len(examples)), seed=0)
+    _, most = chance(sample)
+    plain, ordered, least = Mismatch(0.0), Mismatch(0.0), float("inf")
+    for scaling, change, seen in _ways(sample):
+        logits = predict(model, seen)
+        predictions = logits.argmax(1)
+        right = float((predictions == seen.labels).float().mean())
+        loss = float(F.cross_entropy(logits, seen.labels))  # tells apart scalings that are nearly the same
+        if (right, -loss) > (plain.accuracy, -least):
+            plain, least = Mismatch(right, scaling, change), loss
+        order, right = _best_order(predictions, seen.labels, examples.n_classes)
+        if right > ordered.accuracy:
+            ordered = Mismatch(right, scaling, change, tuple(order.tolist()))
+    if ordered.accuracy > max(most, 0.5) and ordered.accuracy - plain.accuracy > max(0.0, plain.accuracy - most):
+        return ordered
+    return plain if plain.accuracy > most else None
+
+
+def _ways(sample: Examples) -> Iterator[tuple[str | None, str | None, Examples]]:
+    """The sample in every way that the model may have been trained on it: scaling, change to the images, examples."""
+    stored = sample.inputs[torch.arange(len(sample), device=sample.device)]
+    for name, scaling in _scalings(stored, sample.scaling):
+        for change, inputs in _changes(stored):
+            yield name, change, replace(sample, inputs=inputs, scaling=scaling)
+
+
+def _scalings(stored: Tensor, given: Scaling | None) -> Iterator[tuple[str | None, Scaling | None]]:
+    """The given scaling, and where the images are stored as bytes or as shares of 1, the named ones."""
+    yield None, given
+    if stored.ndim != 4 or given is None:
+        return
+    shares = stored.is_floating_point() and float(stored.min()) >= 0 and float(stored.max()) <= 1
+    if stored.dtype == torch.uint8 or shares:
+        for name, scaling in named_scalings(stored.shape[1], full=1 if shares else 255).items():
+            if scaling != given:
+                yield name, scaling
+
+
+def _changes(stored: Tensor) -> Iterator[tuple[str | None, Tensor]]:
+    yield None, stored
+    if stored.ndim == 4 and stored.shape[1] == 3:
+        yield "the channels in reverse order (BGR)", stored.flip(1)
+    if stored.ndim == 4 and stored.shape[2] == stored.shape[3]:
+        yield "height and width swapped", stored.transpose(2, 3)
+
+
+def _best_order(predictions: Tensor, labels: Tensor, n_classes: int) -> tuple[NDArray[np.int64], float]:
+    """For each class the output that stands for it, each output once, and the accuracy then (Kuhn's assignment)."""
+    from scipy.optimize import linear_sum_assignment
+
+    outputs = max(n_classes, int(predictions.max()) + 1)
+    counts = torch.bincount(labels * outputs + predictions, minlength=n_classes * outputs)
+    table = counts.view(n_classes, outputs).cpu().numpy()
+    rows, order = linear_sum_assignment(table, maximize=True)
+    return order, float(table[rows, order].sum()) / len(labels)

@@ -1,0 +1,29 @@
+"""Networks by name, and model files: a state and what is needed to build the module it belongs to."""
+
+from unmem.models.card import Card
+from unmem.models.files import arch_at, load, save
+from unmem.models.folders import folder_of, save_like
+from unmem.models.names import MODELS, build, constructor, source_of
+from unmem.models.residual import resnet18, resnet50
+from unmem.models.small import mlp, small_cnn
+from unmem.models.vgg import vgg16
+from unmem.models.vit import vit
+
+__all__ = [
+    "MODELS",
+    "Card",
+    "arch_at",
+    "build",
+    "constructor",
+    "folder_of",
+    "load",
+    "mlp",
+    "resnet18",
+    "resnet50",
+    "save",
+    "save_like",
+    "small_cnn",
+    "source_of",
+    "vgg16",
+    "vit",
+]

@@ -1,0 +1,57 @@
+"""What a model file says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from unmem.errors import UserError
+
+KEY = "unmem"  # in the metadata of a .safetensors file
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model file says of itself. `data` is the fingerprint of the training examples, if known.
+
+    prefix: what the keys in the file have before those of the network, such as "module.". config: of a model of the
+    transformers library, all that is needed to build it.
+    """
+
+    arch: str
+    input_shape: tuple[int, ...]
+    n_classes: int
+    data: str | None = None
+    prefix: str = ""
+    config: Mapping[str, Any] | None = None
+
+    def metadata(self) -> dict[str, str]:
+        return {KEY: json.dumps(asdict(self))}
+
+
+def card_in(metadata: Mapping[str, str] | None, path: Path) -> Card | None:
+    """The card in the metadata of a file, None if it has none. Raises `UserError` if it cannot be read."""
+    if metadata is None or KEY not in metadata:
+        return None
+    try:
+        fields: dict[str, Any] = json.loads(metadata[KEY])
+        optional = {name: fields[name] for name in ("data", "prefix", "config") if name in fields}
+        return Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], **optional)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            "--model", str(path), "its description of the network cannot be read", "save the model again with unmem"
+        ) from error
+
+
+def card_of(path: Path) -> Card | None:
+    """The card of a .safetensors file, without reading its weights; None if it has none or is no such file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return card_in(file.metadata(), path)
+    except (SafetensorError, OSError):
+        return None

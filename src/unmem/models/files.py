@@ -1,0 +1,169 @@
+"""Model files: a state and what is needed to build the module it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from unmem.errors import UserError
+from unmem.models import checkpoints, transformers
+from unmem.models.card import Card, card_of
+from unmem.models.checkpoints import Checkpoint
+from unmem.models.layouts import LAYOUTS
+from unmem.models.names import MODELS, build
+from unmem.models.recognise import recognise
+from unmem.store import atomic_path
+
+
+def save(model: nn.Module, card: Card, path: Path) -> None:
+    """Write the state (contiguous, on the CPU, under the keys that the card says) and the card as .safetensors."""
+    if isinstance(model, transformers.Classifier):
+        card = replace(card, config=model.settings())
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in model.state_dict().items():
+        value = value.detach().cpu().contiguous()
+        memory = value.untyped_storage().data_ptr()
+        # Weights that layers share are written for each: a file of this kind holds no references.
+        state[card.prefix + name] = value.clone() if memory in seen else value
+        seen.add(memory)
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata=card.metadata())
+
+
+def load(
+    path: Path,
+    *,
+    arch: str | None,
+    input_shape: tuple[int, ...],
+    n_classes: int,
+    unsafe: bool = False,
+    told: Callable[[str], None] | None = None,
+) -> tuple[nn.Module, Card]:
+    """The model in a file, or in a folder of save_pretrained, for data of this shape and number of classes.
+
+    arch: the network the state belongs to; needed only if the file has no card and its keys are not recognised. unsafe:
+    also read pickles, which may run code. told: hears which network was recognised. Raises `UserError` if the file is
+    missing or a pickle, if keys or shapes do not match, or if the model has fewer outputs than the data have classes.
+    """
+    if path.is_dir():
+        return _from_folder(path, input_shape, n_classes)
+    found = checkpoints.read(path, unsafe=unsafe)
+    name = arch or _name(path, found, input_shape, told)
+    outputs = found.card.n_classes if found.card else _outputs(found, name, input_shape, n_classes)
+    _check_outputs(path, outputs, n_classes)
+    model = build(name, input_shape, outputs, seed=0)
+    prefix = _load_state(model, found, path, name)
+    return model, Card(name, input_shape, outputs, found.card.data if found.card else None, prefix)
+
+
+def arch_at(path: Path) -> str | None:
+    """The network that a model file or folder says it is, without reading its weights; None if it does not say."""
+    if transformers.is_folder(path):
+        return f"{transformers.PREFIX}{path}"
+    card = card_of(path) if path.is_file() else None
+    return None if card is None else _arch(card, path)
+
+
+def _from_folder(path: Path, input_shape: tuple[int, ...], n_classes: int) -> tuple[nn.Module, Card]:
+    if not transformers.is_folder(path):
+        raise UserError(
+            "--model",
+            str(path),
+            "a folder without a config.json of transformers",
+            "name a file, or what save_pretrained wrote",
+        )
+    model = transformers.read_folder(path, input_shape)
+    outputs = int(model.config.num_labels)
+    _check_outputs(path, outputs, n_classes)
+    return model, Card(f"{transformers.PREFIX}{path}", input_shape, outputs)
+
+
+def _name(path: Path, found: Checkpoint, input_shape: tuple[int, ...], told: Callable[[str], None] | None) -> str:
+    """The network, by what the file says of itself, by what lies beside it, or by its keys."""
+    if found.card is not None:
+        return _arch(found.card, path)
+    if transformers.is_folder(path.parent):
+        return f"{transformers.PREFIX}{path.parent}"
+    name = recognise(found, input_shape)
+    if name is None:
+        raise UserError(
+            "--arch",
+            None,
+            f"{path} does not say which network it is, and its keys are not known",
+            f"pass one of {', '.join(MODELS)}, torchvision/NAME, timm/NAME, transformers/DIR or FILE.py:FUNCTION",
+        )
+    if told is not None:
+        told(f"{path.name} has the keys and shapes of {name}, and is taken for one (--arch says otherwise)")
+    return name
+
+
+def _arch(card: Card, path: Path) -> str:
+    """What the card says; a file that was taken away from its folder of transformers describes itself."""
+    if card.config is None or transformers.is_folder(Path(card.arch.removeprefix(transformers.PREFIX))):
+        return card.arch
+    return f"{transformers.PREFIX}{path}"
+
+
+def _check_outputs(path: Path, outputs: int, n_classes: int) -> None:
+    if n_classes > outputs:
+        raise UserError(
+            "--model",
+            str(path),
+            f"the model has {outputs} outputs, but labels go up to {n_classes - 1}, which needs {n_classes}",
+            "use the model that was trained on these labels, or correct the labels",
+        )
+
+
+def _load_state(model: nn.Module, found: Checkpoint, path: Path, name: str) -> str:
+    """Fill the model, and give the prefix that its keys have in the file."""
+    own = model.state_dict()
+    prefix = min(found.prefixes(), key=lambda one: len(own.keys() ^ found.without(one).keys()))
+    state = found.without(prefix)
+    present = {own[key].data_ptr() for key in own if key in state}
+    # A weight that layers share may be in the file but once.
+    missing = sorted(key for key in own if key not in state and own[key].data_ptr() not in present)
+    unexpected = sorted(state.keys() - own.keys())
+    if missing or unexpected:
+        what = [
+            f"{len(keys)} {kind} ({keys[0]}, …)"
+            for kind, keys in (("missing", missing), ("unexpected", unexpected))
+            if keys
+        ]
+        raise UserError(
+            "--model", str(path), f"its weights are not those of {name}: {' and '.join(what)}", "pass the right --arch"
+        )
+    for key, value in state.items():
+        if value.shape != own[key].shape:
+            raise UserError(
+                "--model",
+                str(path),
+                f"{key} has shape {tuple(value.shape)}, {name} for these data needs {tuple(own[key].shape)}",
+                "check that the model and the data belong together",
+            )
+    model.load_state_dict(state, strict=False)
+    return prefix
+
+
+def _outputs(found: Checkpoint, name: str, input_shape: tuple[int, ...], n_classes: int) -> int:
+    """How many outputs the state has: the size of what changes with the number of classes; else that number."""
+    ours = name in MODELS or name in LAYOUTS  # these need no weights to show their shapes
+    with torch.device("meta") if ours else nullcontext():
+        one, more = (build(name, input_shape, n, seed=0).state_dict() for n in (n_classes, n_classes + 1))
+    keys = {key for prefix in found.prefixes() for key in found.without(prefix)}
+    for key, value in one.items():
+        for axis, (size, next_size) in enumerate(zip(value.shape, more[key].shape, strict=True)):
+            if (size, next_size) == (n_classes, n_classes + 1) and key in keys:
+                return _size(found, key, axis, n_classes)
+    return n_classes
+
+
+def _size(found: Checkpoint, key: str, axis: int, default: int) -> int:
+    value = next(state[key] for state in map(found.without, found.prefixes()) if key in state)
+    return value.shape[axis] if value.ndim > axis else default

@@ -1,0 +1,65 @@
+"""From a name to a fresh network: the one way to build one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+
+import torch
+from torch import nn
+
+from unmem.errors import UserError, nearest
+from unmem.models import hub, own, transformers
+from unmem.models.layouts import LAYOUTS
+from unmem.models.residual import resnet18, resnet50
+from unmem.models.small import mlp, small_cnn
+from unmem.models.vgg import vgg16
+from unmem.models.vit import vit
+
+Constructor = Callable[[tuple[int, ...], int], nn.Module]
+
+MODELS: dict[str, Constructor] = {
+    "mlp": mlp,
+    "small_cnn": small_cnn,
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+    "vgg16": vgg16,
+    "vit": vit,
+}
+# Built here, whether or not the package that they are named after is installed.
+_ALWAYS_HERE = tuple(name for name in LAYOUTS if not name.startswith("torchvision/") or name.endswith("-3x3"))
+
+
+def build(name: str, input_shape: tuple[int, ...], n_classes: int, *, seed: int) -> nn.Module:
+    """A fresh network with weights drawn from `seed`; the caller's random state is left as it was.
+
+    name: one of `MODELS`; `torchvision/NAME`, `timm/NAME`; `transformers/DIR`; `package.module:function` or
+    `path/to/file.py:function`.
+    """
+    make = constructor(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make(input_shape, n_classes)
+
+
+def constructor(name: str) -> Constructor:
+    """(input_shape, n_classes) -> network. Raises `UserError` if no network has this name."""
+    if name in MODELS:
+        return MODELS[name]
+    if name in _ALWAYS_HERE or (name in LAYOUTS and find_spec("torchvision") is None):
+        return LAYOUTS[name]
+    kinds = {"torchvision": hub.torchvision, "timm": hub.timm, "transformers": transformers.transformer}
+    kind = name.partition("/")[0]
+    if kind in kinds and "/" in name:
+        return partial(kinds[kind], name)
+    if own.is_own(name):
+        return partial(own.own, name)
+    raise UserError("model", name, "no such network", nearest(name, [*MODELS, *LAYOUTS]))
+
+
+def source_of(name: str) -> str | None:
+    """A hash of what the name stands for, where that can change while the name stays; None where it cannot."""
+    if name.startswith(transformers.PREFIX):
+        return transformers.source_of(name)
+    return own.source_of(name) if own.is_own(name) else None

@@ -1,0 +1,119 @@
+"""A user's own network: a function that makes it, named `package.module:function` or `path/to/file.py:function`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from unmem.errors import UserError, nearest
+from unmem.models.logits import Logits
+
+_SIGNATURES = "give it the parameters (input_shape, n_classes), num_classes, n_classes or none"
+
+
+def is_own(name: str) -> bool:
+    return ":" in name and not name.startswith(("timm/", "torchvision/", "transformers/"))
+
+
+def own(name: str, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """What the function gives for these data, made to give logits."""
+    function = _function(name)
+    arguments, keywords = _arguments(name, function, input_shape, n_classes)
+    try:
+        model = function(*arguments, **keywords)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            "model", name, f"its function failed ({type(error).__name__}: {error})", "call it by hand to see why"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise UserError("model", name, f"its function gave a {type(model).__name__}", "return an nn.Module")
+    return Logits(model)
+
+
+def source_of(name: str) -> str:
+    """SHA-256 of the file that the function is in: results of another version of it are others."""
+    file = inspect.getsourcefile(_module(name)) or ""
+    return hashlib.sha256(Path(file).read_bytes() if file else b"").hexdigest()
+
+
+def _function(name: str) -> Callable[..., Any]:
+    module, wanted = _module(name), name.rpartition(":")[2]
+    found = getattr(module, wanted, None)
+    if not callable(found):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UserError("model", name, f"{wanted!r} is no function there", nearest(wanted, known))
+    return found
+
+
+def _module(name: str) -> ModuleType:
+    place = name.rpartition(":")[0]
+    try:
+        return _from_file(Path(place)) if place.endswith(".py") else _imported(place)
+    except FileNotFoundError as error:
+        raise UserError("model", name, "no such file", "check the path") from error
+    except Exception as error:
+        raise UserError(
+            "model", name, f"cannot be imported ({type(error).__name__}: {error})", "import it by hand to see why"
+        ) from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    """The module in a file, under a name that is the same in every process, so that its classes can be pickled."""
+    path = path.resolve(strict=True)
+    name = f"unmem_own_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))  # its imports of files beside it
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _imported(name: str) -> ModuleType:
+    """The module by its name, also from the folder that the command runs in."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    return importlib.import_module(name)
+
+
+def _arguments(
+    name: str, function: Callable[..., Any], input_shape: tuple[int, ...], n_classes: int
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """How to call the function, by its signature."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError) as error:
+        raise UserError("model", name, "its function has no signature", _SIGNATURES) from error
+    known: dict[str, Any] = {"input_shape": input_shape, "n_classes": n_classes, "num_classes": n_classes}
+    keywords = {p.name: known[p.name] for p in parameters if p.name in known and p.kind != p.POSITIONAL_ONLY}
+    plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    needed = [p for p in plain if p.default is p.empty]
+    if all(p.name in keywords for p in needed):
+        if not keywords and any(p.kind == p.VAR_KEYWORD for p in parameters):
+            return (), {"num_classes": n_classes}
+        return (), keywords
+    if len(needed) == 2 and all(p.kind != p.KEYWORD_ONLY for p in needed):
+        return (input_shape, n_classes), {}
+    raise UserError("model", name, f"its function needs {', '.join(p.name for p in needed)}", _SIGNATURES)

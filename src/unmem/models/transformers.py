@@ -1,0 +1,144 @@
+"""Classifiers of the transformers library, over token ids or images, and the folders that they are kept in.
+
+Named `transformers/DIR`, with DIR a folder that save_pretrained wrote, or a model file of unmem, which holds the same
+description of the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unmem.errors import UserError
+from unmem.models.card import card_of
+from unmem.models.hub import imported
+from unmem.models.logits import Logits, logits_of
+
+PREFIX = "transformers/"
+_KINDS = ("ForSequenceClassification", "ForImageClassification")
+
+
+class Classifier(Logits):
+    """Token ids [B, L] int64, or images [B, C, H, W], to logits. Padding (`pad_token_id`) is not attended to."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__(inner)
+        self.config: Any = inner.config
+        self.pad: int | None = getattr(inner.config, "pad_token_id", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_floating_point():
+            return logits_of(self.inner(pixel_values=x))
+        mask = torch.ones_like(x) if self.pad is None else (x != self.pad).to(x.dtype)
+        return logits_of(self.inner(input_ids=x, attention_mask=mask))
+
+    def settings(self) -> dict[str, Any]:
+        """The config as plain values, from which `from_settings` builds the same network."""
+        return json.loads(self.config.to_json_string(use_diff=True))
+
+
+def transformer(name: str, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """The network that `transformers/DIR` describes, freshly drawn, with an output for each class."""
+    return from_settings(settings_at(name), input_shape, n_classes)
+
+
+def from_settings(settings: Mapping[str, Any], input_shape: tuple[int, ...], n_classes: int) -> Classifier:
+    given = {key: value for key, value in settings.items() if key not in ("transformers_version", "dtype")}
+    kind: Any = given.pop("model_type", None)
+    with _quiet("--arch", str(kind)) as library:
+        config = library.AutoConfig.for_model(kind, **given)
+        if config.num_labels != n_classes:
+            config.num_labels = n_classes
+        return Classifier(_auto(library, config, input_shape).from_config(config, dtype=torch.float32))
+
+
+def settings_at(name: str) -> dict[str, Any]:
+    """The config behind `transformers/DIR`. Raises `UserError` if there is none."""
+    place = Path(name.removeprefix(PREFIX))
+    card = card_of(place) if place.is_file() else None
+    if card is not None and card.config is not None:
+        return dict(card.config)
+    try:
+        return json.loads((place / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            "--arch",
+            name,
+            f"{place} has no config.json that can be read",
+            "name a folder that save_pretrained wrote",
+        ) from error
+
+
+def source_of(name: str) -> str:
+    """SHA-256 of the config: results of another one are others."""
+    return hashlib.sha256(json.dumps(settings_at(name), sort_keys=True).encode()).hexdigest()
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it has a config.json of this library; other programs have files of that name too."""
+    try:
+        found: object = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "model_type" in found
+
+
+def read_folder(path: Path, input_shape: tuple[int, ...]) -> Classifier:
+    """The classifier in a folder that save_pretrained wrote, its weights in float32; nothing is downloaded or run."""
+    with _quiet("--model", str(path)) as library:
+        config = library.AutoConfig.from_pretrained(path, local_files_only=True)
+        auto = _auto(library, config, input_shape)
+        inner, loading = auto.from_pretrained(
+            path, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
+        )
+    missing, unexpected = (sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys"))
+    if missing:
+        raise UserError(
+            "--model",
+            str(path),
+            f"its weights are not those of a {type(inner).__name__}: {len(missing)} missing ({missing[0]}, …)"
+            + (f" and {len(unexpected)} unexpected ({unexpected[0]}, …)" if unexpected else ""),
+            "train it as a classifier first",
+        )
+    return Classifier(inner.eval())
+
+
+def save_pretrained(model: Classifier, path: Path) -> None:
+    with _quiet("--model", str(path)):
+        inner: Any = model.inner
+        inner.save_pretrained(path)
+
+
+def _auto(library: Any, config: Any, input_shape: tuple[int, ...]) -> Any:
+    """The auto class for what the config says it is, else for the kind of the data."""
+    said = " ".join(config.architectures or ())
+    images = len(input_shape) == 3 if not any(kind in said for kind in _KINDS) else _KINDS[1] in said
+    return library.AutoModelForImageClassification if images else library.AutoModelForSequenceClassification
+
+
+@contextmanager
+def _quiet(field: str, value: str) -> Generator[Any]:
+    """The library, without its bars and its notes on weights; its errors in the user's words."""
+    library = imported("transformers", field=field, value=value)
+    talk = library.utils.logging
+    level, bars = talk.get_verbosity(), talk.is_progress_bar_enabled()
+    talk.set_verbosity_error()
+    talk.disable_progress_bar()
+    try:
+        yield library
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(field, value, f"transformers cannot take it ({reason})", "check the folder") from error
+    finally:
+        talk.set_verbosity(level)
+        if bars:
+            talk.enable_progress_bar()
