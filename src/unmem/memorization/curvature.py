@@ -107,13 +107,21 @@ def input_curvature(
     batch_size: int | None = None,
 ) -> Tensor:
     """[N] float32, one value an example, in the order of `examples`; the model is left as it was."""
+    if examples.scaling is None and not examples.inputs.dtype.is_floating_point:
+        raise UserError(
+            "data",
+            None,
+            "inputs that are no real numbers, such as text, have no curvature",
+            "use a score such as confidence",
+        )
     random = torch.Generator().manual_seed(seed)
     index = torch.arange(len(examples), device=examples.device)
     # Filled in place: many small results kept between large temporaries would scatter over the heap and hold it.
     values = torch.empty(len(examples), device=examples.device)
     with evaluating(model):
-        for part in index.split(batch_size or evaluation_batch(examples)):
-            values[part] = _batch_curvature(model, *examples.batch(part), directions, h, repeats, random)
+        chunks = index.split(batch_size or evaluation_batch(examples))
+        for part, x, y in examples.batches(chunks):
+            values[part] = _batch_curvature(model, x, y, directions, h, repeats, random)
     return values
 
 
