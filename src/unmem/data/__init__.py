@@ -6,6 +6,7 @@ from unmem.data.scaling import Scaling, named_scalings
 from unmem.data.sources import load
 from unmem.data.splits import Splits, flip_labels, stratified_sample, stratified_split
 from unmem.data.streaming import Stream
+from unmem.data.text import holds_tokenizer
 
 __all__ = [
     "Examples",
@@ -17,6 +18,7 @@ __all__ = [
     "as_ids",
     "find_ids",
     "flip_labels",
+    "holds_tokenizer",
     "load",
     "named_scalings",
     "pick_device",

@@ -35,7 +35,10 @@ CHUNK = 64  # items that a process reads at a time
 
 
 def from_function(source: str, how: Reading) -> Splits:
-    """`package.module:function` or `path/to/file.py:function`; one that takes `split` is called with "train" and "test"."""
+    """`package.module:function` or `path/to/file.py:function`.
+
+    It is called without arguments, or with split="train" and split="test" if it takes `split`.
+    """
     where, _, name = source.rpartition(":")
     function = _function(source, where, name)
     try:

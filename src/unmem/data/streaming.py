@@ -60,6 +60,7 @@ class Reader:
         loader = idle.pop() if idle else ahead(_Fetch(self.items, self.shape, self.dtype), self.loaders, pinned=pinned)
         sampler: Any = loader.batch_sampler
         sampler.numbers = numbers
+        whole = True
         try:
             for found in loader:
                 if isinstance(found, UserError):
@@ -68,6 +69,8 @@ class Reader:
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
+            whole = False
+            _stop(loader)
             raise UserError(
                 "loaders",
                 self.loaders,
@@ -75,7 +78,15 @@ class Reader:
                 "free memory (also in /dev/shm), or use 0 or 1",
             ) from error
         finally:
-            idle.append(loader)
+            if whole:
+                idle.append(loader)
+
+
+def _stop(loader: DataLoader[Any]) -> None:
+    """End what is left of its processes: PyTorch would report the dead one again, wherever the program then is."""
+    running: Any = loader._iterator  # pyright: ignore[reportPrivateUsage] (there is no public way)
+    if running is not None:
+        running._shutdown_workers()
 
 
 def ahead(dataset: Dataset[Any], loaders: int, *, pinned: bool = False) -> DataLoader[Any]:
