@@ -28,7 +28,6 @@ def test_class_folders_are_split_in_three_under_ids_that_are_paths(tmp_path: Pat
     splits = um.load(image_tree(tmp_path / "pets"))
     assert splits.name == "pets"
     assert splits.classes == CLASSES
-    assert [len(part) for part in splits.parts.values()] == [25, 6, 5] or sum(map(len, splits.parts.values())) == 36
     assert set.union(*(set(part.ids) for part in splits.parts.values())) == {
         f"{name}/{number:03}.png" for name in CLASSES for number in range(12)
     }

@@ -106,8 +106,11 @@ def read_table(path: Path, how: Reading, *, field: str = "data") -> Table:
         if path.suffix == ".parquet":
             from pyarrow import parquet
 
-            return parquet.read_table(path)
-        return _read_csv(path, how)
+            found: Table = parquet.read_table(path)
+        else:
+            found = _read_csv(path, how)
+        _ = found.column_names  # fails where they are no UTF-8
+        return found
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
