@@ -100,6 +100,14 @@ def test_a_corrupt_image_is_named_by_its_id() -> None:
         um.load(broken)
 
 
+def test_a_corrupt_image_is_named_by_its_own_id_where_rows_were_sorted() -> None:
+    cells = [{"bytes": b"no image" if k == 7 else encoded(k), "path": None} for k in range(N)]
+    names = [f"p{(k * 7) % N:02}" for k in range(N)]  # 7 and 36 share no factor
+    broken = datasets.Dataset.from_dict({"image": cells, "label": [k % 3 for k in range(N)], "id": names})
+    with pytest.raises(UserError, match=f"data '{names[7]}': is no whole image"):
+        um.load(broken)
+
+
 def encoded(k: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture(k % 3, k)).save(file, format="PNG")

@@ -14,7 +14,7 @@ import torch
 import unmem as um
 from tests.data.files import image_tree
 from tests.helpers import same_state
-from unmem.data import Examples, Scaling, Stream
+from unmem.data import Examples, Scaling, Stream, streaming
 from unmem.data import sources as sources_module
 from unmem.errors import UserError
 from unmem.evaluation import scenarios
@@ -63,13 +63,15 @@ def held(tree: Path) -> um.Splits:
 
 
 @pytest.mark.parametrize("loaders", [0, 2])
-def test_a_stream_is_indexed_like_its_tensor(loaders: int) -> None:
+def test_a_stream_is_indexed_like_its_tensor(loaders: int, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream.of(Counted(), loaders=loaders)
     assert (stream.shape, stream.dtype, stream.ndim, len(stream)) == (STORED.shape, STORED.dtype, 4, 30)
     for index in (torch.tensor([3, 0, 29]), np.array([1]), slice(2, 5), slice(None), np.arange(30) % 7 == 1):
         assert torch.equal(stream[index], STORED[index])
     assert torch.equal(stream[4], STORED[4])
     assert stream[:0].shape == (0, 1, 4, 4)
+    assert torch.equal(stream.read(chunk=7), STORED)
+    monkeypatch.setattr(streaming, "WORTH_LOADERS", 0)
     assert torch.equal(stream.read(chunk=7), STORED)
     part = stream.at(np.array([9, 2, 5])).at(np.array([2, 0]))
     assert torch.equal(part[:], STORED[[5, 9]])
@@ -89,6 +91,15 @@ def test_batches_come_in_order_even_from_two_streams_over_one_source_at_once(loa
             assert torch.equal(w, (10 + j) % 3)
 
 
+@pytest.mark.parametrize("seconds", [0, 5])
+def test_what_cannot_be_read_is_named_when_it_is_read_into_memory(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "WORTH_LOADERS", seconds)
+    with pytest.raises(UserError, match="item-13"):
+        Examples.of(Stream.of(Counted(bad=13), loaders=1), np.arange(30) % 3).in_memory()
+
+
 def test_a_stream_that_was_left_in_the_middle_can_be_read_again() -> None:
     examples = Examples.of(Stream.of(Counted(), loaders=1), np.arange(30) % 3)
     endless = examples.batches(iter(lambda: torch.arange(4), None))
@@ -106,7 +117,7 @@ def test_reading_ahead_draws_nothing_from_the_random_state_of_the_caller(random_
 def test_an_item_that_cannot_be_read_is_named(loaders: int) -> None:
     stream = Stream.of(Counted(bad=13), loaders=loaders)
     with pytest.raises(UserError, match=r"data 'item-13': cannot be read \(OSError: the disk is gone\)"):
-        stream.read(chunk=5)
+        list(stream.chunks(torch.arange(30).split(5)))
     with pytest.raises(UserError, match="item-13"):
         _ = stream[12:14]
 
@@ -114,7 +125,7 @@ def test_an_item_that_cannot_be_read_is_named(loaders: int) -> None:
 def test_a_loader_that_dies_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
     with pytest.raises(UserError, match="a process that reads the data died") as refused:
-        Stream.of(Counted(deadly=17), loaders=1).read(chunk=5)
+        list(Stream.of(Counted(deadly=17), loaders=1).chunks(torch.arange(30).split(5)))
     assert refused.value.field == "loaders"
 
 
@@ -218,7 +229,7 @@ def test_no_process_is_left_when_a_stream_is_gone() -> None:
     gc.collect()
     before = set(multiprocessing.active_children())
     stream = Stream.of(Counted(), loaders=2)
-    stream.read(chunk=4)
+    list(stream.chunks(torch.arange(30).split(4)))
     assert len(set(multiprocessing.active_children()) - before) == 2
     del stream
     gc.collect()

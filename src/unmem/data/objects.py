@@ -168,7 +168,8 @@ def _read_all(items: DatasetItems, reader: Reader, *, keep: bool) -> tuple[list[
     """Label and id of each item, and the inputs of all if they are to be kept."""
     whole = torch.empty((len(items), *reader.shape), dtype=reader.dtype) if keep else None
     facts: list[tuple[Any, Any]] = []
-    loader = ahead(_Facts(items, reader.shape, reader.dtype, keep), reader.loaders)
+    # What fits into memory is read here: a script of a user may not be ready for processes that import it.
+    loader = ahead(_Facts(items, reader.shape, reader.dtype, keep), 0 if keep else reader.loaders)
     sampler: Any = loader.batch_sampler
     sampler.numbers = [list(range(k, min(k + CHUNK, len(items)))) for k in range(0, len(items), CHUNK)]
     for found in loader:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -20,6 +22,9 @@ from unmem.errors import Phrase, UserError
 
 Found = TypeVar("Found")
 LOADERS = 2
+WORTH_LOADERS = 5.0  # seconds of reading; where processes do not fork, each takes some seconds to start
+# Named, since the workers of a pool may have a way of their own to start processes, which PyTorch cannot use.
+_START = "fork" if sys.platform == "linux" else "spawn"
 SAMPLE = 64  # items that stand for all of a stream where reading all would take too long
 
 
@@ -100,6 +105,7 @@ def ahead(dataset: Dataset[Any], loaders: int, *, pinned: bool = False) -> DataL
         collate_fn=_as_it_is,
         persistent_workers=count > 0,
         pin_memory=pinned,
+        multiprocessing_context=(_START if count else None),
         generator=torch.Generator(),  # or each epoch would draw from the caller's random state
     )
 
@@ -225,11 +231,21 @@ class Stream:
             yield waiting.popleft(), found.to(self.device, non_blocking=True)
 
     def read(self, *, chunk: int = 256) -> Tensor:
-        """All of it as a tensor."""
+        """All of it as a tensor; by the loaders where that is worth the time that they take to start."""
         whole = torch.empty(self.shape, dtype=self.dtype, device=self.device)
-        for index, found in self.chunks(torch.arange(len(self)).split(chunk) if len(self) else ()):
+        indices = torch.arange(len(self)).split(chunk) if len(self) else ()
+        began = time.perf_counter()
+        for index in indices[:1]:
+            whole[index] = self[index]
+        left = (time.perf_counter() - began) * (len(indices) - 1)
+        ahead_or_here = self.chunks if left > WORTH_LOADERS else self._one_by_one
+        for index, found in ahead_or_here(indices[1:]):
             whole[index] = found
         return whole
+
+    def _one_by_one(self, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in indices:
+            yield index, self[index]
 
     def sample(self) -> Tensor:
         """At most `SAMPLE` evenly spaced items."""
