@@ -18,10 +18,12 @@ def picture(label: int, number: int, *, side: int = 6, channels: int = 3) -> np.
     return pixels
 
 
-def image_tree(root: Path, *, each: int = 12, side: int = 6, channels: int = 3) -> Path:
-    """DIR/CLASS/number.png, losslessly."""
+def image_tree(root: Path, *, each: int = 12, side: int = 6, channels: int = 3, first: int = 0) -> Path:
+    """DIR/CLASS/number.png, losslessly; the pictures are those from number `first` on."""
     for label, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True, exist_ok=True)
         for number in range(each):
-            Image.fromarray(picture(label, number, side=side, channels=channels)).save(root / name / f"{number:03}.png")
+            Image.fromarray(picture(label, first + number, side=side, channels=channels)).save(
+                root / name / f"{number:03}.png"
+            )
     return root

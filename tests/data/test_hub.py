@@ -75,6 +75,14 @@ def test_ids_from_a_column_stay_with_their_images(tmp_path: Path) -> None:
         assert [names[k] for k in part.columns["number"]] == part.ids.tolist()
 
 
+def test_the_order_of_the_rows_changes_nothing_where_ids_are_given() -> None:
+    made = rows(id=[f"p{k:02}" for k in np.random.default_rng(0).permutation(N)])
+    mixed = made.select(np.random.default_rng(1).permutation(N))
+    first, second = (um.load(one).train for one in (made, mixed))
+    assert first.ids.tolist() == second.ids.tolist()
+    assert first.fingerprint == second.fingerprint
+
+
 def test_a_dictionary_of_parts(tmp_path: Path) -> None:
     parts = {"train": rows(), "test": rows(12, first=100), "validation": rows(9, first=200), "unsupervised": rows(3)}
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "pets")
