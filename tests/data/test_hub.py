@@ -209,3 +209,10 @@ def test_folders_that_hold_no_data_set_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty" / "train-0.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="cannot be read"):
         um.load("cifar10", folder=tmp_path / "empty")
+
+
+def test_a_missing_package_names_the_extra() -> None:
+    from unmem.data.extras import imported
+
+    with pytest.raises(UserError, match=r"needs the package no_such_package_here.*pip install 'unmem\[hf\]'"):
+        imported("no_such_package_here", "data")
