@@ -23,7 +23,7 @@ from unmem.recipe import Recipe
 
 @dataclass(frozen=True)
 class Batch:
-    """index: [B] positions in the examples of this run; inputs: [B, ...] float32; labels: [B] int64."""
+    """index: [B] positions in the examples of this run; inputs: [B, ...] as the model takes them; labels: [B] int64."""
 
     index: Tensor
     inputs: Tensor
@@ -181,8 +181,8 @@ def batches(examples: Examples, recipe: Recipe, order: torch.Generator) -> Itera
     The batches are of equal size but for one example: a small last batch would skew batch-norm statistics.
     """
     permutation = torch.randperm(len(examples), generator=order).to(examples.device)
-    for index in permutation.tensor_split(steps_per_epoch(recipe, examples)):
-        yield Batch(index, *examples.batch(index))
+    for found in examples.batches(permutation.tensor_split(steps_per_epoch(recipe, examples))):
+        yield Batch(*found)
 
 
 @torch.inference_mode()
@@ -191,7 +191,7 @@ def predict(model: nn.Module, examples: Examples, *, batch_size: int | None = No
     size = batch_size or evaluation_batch(examples)
     with evaluating(model):
         everything = torch.arange(len(examples), device=examples.device)
-        return torch.cat([model(examples.batch(index)[0]).float() for index in everything.split(size)])
+        return torch.cat([model(inputs).float() for _, inputs, _ in examples.batches(everything.split(size))])
 
 
 def evaluation_batch(examples: Examples) -> int:

@@ -13,7 +13,8 @@ import torch
 
 import unmem as um
 from unmem.data import pick_device
-from unmem.data.sources import DEBIAN_FASHION_MNIST, _idx, fashion_mnist, npz
+from unmem.data.builtin import DEBIAN_FASHION_MNIST, _idx, fashion_mnist
+from unmem.data.npz import npz
 from unmem.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -58,7 +59,10 @@ def test_flip_plants_wrong_labels_in_the_training_set() -> None:
     assert torch.equal(clean.test.labels, noisy.test.labels)
 
 
-@pytest.mark.parametrize(("name", "fix"), [("digit", "did you mean 'digits'"), ("cifar", "choose one of digits")])
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [("digit", "did you mean 'digits'"), ("cifar", "did you mean 'cifar10'"), ("zzz", "choose one of digits")],
+)
 def test_an_unknown_data_set_is_refused_with_the_known_ones(name: str, fix: str) -> None:
     with pytest.raises(UserError, match=fix) as refused:
         um.load(name)
@@ -74,7 +78,7 @@ def test_settings_out_of_range_are_refused_by_name(setting: dict[str, Any]) -> N
 
 
 def test_a_folder_for_a_source_that_has_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="only fashion-mnist reads from a folder, not 'digits'"):
+    with pytest.raises(UserError, match=r"folder .*: digits does not use it; leave it out"):
         um.load("digits", folder=tmp_path)
 
 

@@ -25,9 +25,35 @@ class DataOptions:
     """Which examples."""
 
     data: str = "digits"
-    "digits, fashion-mnist, or the path of an .npz with x_train, y_train, x_test, y_test and perhaps ids_train."
+    """A name (digits, fashion-mnist, cifar10, cifar100, svhn, tiny-imagenet), hf:NAME, an .npz, .csv or .parquet file,
+    a folder of images or of save_to_disk, or MODULE:FUNCTION that returns a data set."""
     folder: Path | None = None
-    "Folder of the fashion-mnist files, if not where Debian's package puts them."
+    "Where the files of a set with a name lie, such as those of fashion-mnist or cifar10."
+    test: Path | None = None
+    "A second table, of unseen examples."
+    label: str | None = None
+    "Column of the classes. Default: label, target, class or y."
+    id: str | None = None
+    "Column of the ids. Default: id if it is there, else the row number."
+    drop: str = ""
+    "Columns that are no features, separated by commas."
+    text: str | None = None
+    "Column of texts to classify by."
+    tokenizer: Path | None = None
+    "Folder or tokenizer.json that turns texts into tokens. Default: that of the model's folder."
+    max_length: int = 128
+    "Tokens that are kept of a text."
+    size: str | None = None
+    "Resize images to this height and width: 32, or 32x48."
+    grey: Flag = False
+    "Turn images grey; without it they are only where all of them are."
+    scaling: str | None = None
+    """How a model sees images: unit, symmetric, imagenet, cifar10, cifar100, svhn, dataset, raw, or MEAN/SD such as
+    0.5,0.5,0.5/0.25,0.25,0.25."""
+    stream: Literal["auto", "always", "never"] = "auto"
+    "Read inputs when they are needed; auto: where they would take more than a quarter of the free memory."
+    loaders: int = 2
+    "Processes that read streamed inputs."
     limit: int | None = None
     "Keep only a stratified sample of this many training examples."
     flip: float = 0.0
@@ -41,6 +67,10 @@ class DataOptions:
     machine, or on a Ray or Dask cluster."""
     workers: Annotated[int | None, Parameter(group=_WORK)] = None
     "How many at a time; one a core unless told otherwise."
+
+    def reading(self) -> dict[str, Any]:
+        """How the source is to be read, as `load` takes it."""
+        return {key: value for key, value in asdict(self).items() if key in _READING_FIELDS}
 
 
 @Parameter(name="*", group=_TRAINING)
@@ -119,6 +149,10 @@ class SelectOptions:
     "Take an id that the request names several times once, instead of refusing it."
 
 
+_READING_FIELDS = (
+    *("folder", "test", "label", "id", "drop", "text", "tokenizer", "max_length"),
+    *("size", "grey", "scaling", "stream", "loaders"),
+)
 _TRAINING_FIELDS = (
     *("epochs", "lr", "batch_size", "momentum", "weight_decay", "schedule"),
     *("augment", "precision", "compile"),

@@ -17,7 +17,7 @@ from torch import nn
 from unmem import __version__, models
 from unmem.cli.console import Stage, stage, warn
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, RecipeOptions
-from unmem.data import Examples, Splits, load, pick_device
+from unmem.data import Examples, Splits, holds_tokenizer, load, pick_device
 from unmem.errors import UserError
 from unmem.evaluation import accuracy, chance, find_mismatch
 from unmem.executors import Name, check_executor
@@ -64,12 +64,14 @@ class Session:
         check_executor(options.executor, field="--executor")
         data = load(
             options.data,
-            folder=options.folder,
             limit=options.limit,
             flip=options.flip,
             seed=options.seed,
             device=pick_device(options.device),
+            **_reading(options, settings.get("model")),
         )
+        for note in data.notes:
+            warn(note)
         if len(data.flipped):
             warn(
                 f"{len(data.flipped)} of {len(data.train):,} training labels were flipped on purpose "
@@ -262,6 +264,14 @@ class Session:
 def log_of(output: OutputOptions, command: str) -> LogTo:
     """The loggers of --log, checked; each run has a folder of its own. Does nothing where none was named."""
     return LogTo(output.log, free_folder(output.out / LOGS, command), told=warn, field="--log")
+
+
+def _reading(options: DataOptions, model: str | None) -> dict[str, Any]:
+    """How to read the data; texts by the tokenizer in the folder of the model, unless another is named."""
+    reading = options.reading()
+    if options.text is not None and options.tokenizer is None and model is not None and holds_tokenizer(Path(model)):
+        reading["tokenizer"] = Path(model)
+    return reading
 
 
 def _warm_up(recipe: Recipe, data: Splits) -> None:

@@ -1,18 +1,26 @@
 """Examples with stable ids, and where they come from."""
 
-from unmem.data.examples import Examples, Ids, Scaling, as_ids, find_ids
-from unmem.data.sources import load, pick_device
+from unmem.data.devices import pick_device
+from unmem.data.examples import Examples, Ids, Positions, as_ids, find_ids
+from unmem.data.scaling import Scaling, named_scalings
+from unmem.data.sources import load
 from unmem.data.splits import Splits, flip_labels, stratified_sample, stratified_split
+from unmem.data.streaming import Stream
+from unmem.data.text import holds_tokenizer
 
 __all__ = [
     "Examples",
     "Ids",
+    "Positions",
     "Scaling",
     "Splits",
+    "Stream",
     "as_ids",
     "find_ids",
     "flip_labels",
+    "holds_tokenizer",
     "load",
+    "named_scalings",
     "pick_device",
     "stratified_sample",
     "stratified_split",

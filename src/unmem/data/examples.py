@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmem.data.scaling import Scaling
+from unmem.data.streaming import Stream
 from unmem.errors import Phrase, UserError
 
 Ids = NDArray[np.str_]
@@ -24,19 +25,22 @@ Positions = NDArray[np.int64]
 class Examples:
     """N labelled examples on one device. Build with `Examples.of`, which checks them.
 
-    inputs: [N, ...] tensor, compact (uint8 for images), scaled only when a batch is taken.
+    inputs: [N, ...] tensor, compact (uint8 for images), scaled only when a batch is taken; or a stream, a stand-in
+        that reads them when asked for.
     labels: [N] int64 tensor in 0 … n_classes − 1.
     ids: [N] unique strings, stable across runs; position in the tensors carries no meaning.
     scaling: None: the model gets the inputs exactly as they are stored (token ids stay int64).
-    columns: other columns of the source, each [N], for requests such as "all of this site"; not in the fingerprint.
+    columns: by name, other columns of the source, [N] each.
+    marks: [N, 16] bytes, a digest of what each input was read from, if that is cheaper to compare than the input.
     """
 
-    inputs: Tensor
+    inputs: Tensor | Stream
     labels: Tensor
     ids: Ids
     n_classes: int
     scaling: Scaling | None = Scaling()
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[Any]])
+    marks: NDArray[np.uint8] | None = None
 
     @classmethod
     def of(
@@ -47,22 +51,24 @@ class Examples:
         ids: Iterable[object] | None = None,
         n_classes: int | None = None,
         scaling: Scaling | None = Scaling(),
+        columns: Mapping[str, NDArray[Any]] | None = None,
+        marks: NDArray[np.uint8] | None = None,
     ) -> Examples:
-        """Checked examples from arrays or tensors; ids default to "0", "1", …
+        """Checked examples from arrays, tensors or a stream; ids default to "0", "1", …
 
         Raises `UserError` for labels that are not one class index per example, inputs that are not finite numbers,
         and ids that repeat or do not match the inputs in number.
         """
-        x = _tensor(inputs)
+        x = inputs if isinstance(inputs, Stream) else _tensor(inputs)
         y = _class_labels(labels, n_classes)
         names = as_ids(range(len(x)) if ids is None else ids)
         _same_length(x, y, names)
         _unique(names)
-        if x.is_floating_point():
+        if isinstance(x, Tensor) and x.is_floating_point():
             x = x.float()
             _finite(x, names)
         classes = int(y.max()) + 1 if n_classes is None else n_classes
-        return cls(x, y.to(x.device), names, classes, scaling)
+        return cls(x, y.to(x.device), names, classes, scaling, dict(columns or {}), marks)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,8 +85,31 @@ class Examples:
         return self.inputs.device
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Model inputs (float32, scaled) and labels at the positions in `index`."""
+        """Model inputs (float32, scaled) and labels at the positions in `index`. For many batches, see `batches`."""
         return self._scaled(self.inputs[index]), self.labels[index]
+
+    def batches(self, chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Each index with its `batch`; of a stream, the next ones are read meanwhile. `chunks` may have no end."""
+        if isinstance(self.inputs, Tensor):
+            for index in chunks:
+                yield index, *self.batch(index)
+        else:
+            for index, stored in self.inputs.chunks(chunks):
+                yield index, self._scaled(stored), self.labels[index]
+
+    def in_memory(self) -> Examples:
+        """The same examples, their inputs in a tensor. Raises `UserError` for inputs that are not finite numbers."""
+        if isinstance(self.inputs, Tensor):
+            return self
+        inputs = self.inputs.read()
+        if inputs.is_floating_point():
+            inputs = inputs.float()
+            _finite(inputs, self.ids)
+        return replace(self, inputs=inputs)
+
+    def with_inputs(self, inputs: Tensor | Stream) -> Examples:
+        """The same ids and labels with other inputs."""
+        return replace(self, inputs=inputs, marks=None)
 
     def _scaled(self, stored: Tensor) -> Tensor:
         return stored if self.scaling is None else self.scaling.apply(stored)
@@ -117,9 +146,13 @@ class Examples:
         """The examples at these (unique) positions, or where a boolean mask holds."""
         positions = np.flatnonzero(positions) if positions.dtype == bool else positions
         index = torch.as_tensor(positions, dtype=torch.int64, device=self.device)
-        columns = {name: values[positions] for name, values in self.columns.items()}
         return replace(
-            self, inputs=self.inputs[index], labels=self.labels[index], ids=self.ids[positions], columns=columns
+            self,
+            inputs=self.inputs[index] if isinstance(self.inputs, Tensor) else self.inputs.at(positions),
+            labels=self.labels[index],
+            ids=self.ids[positions],
+            columns={name: values[positions] for name, values in self.columns.items()},
+            marks=None if self.marks is None else self.marks[positions],
         )
 
     def relabel(self, labels: Tensor) -> Examples:
@@ -135,18 +168,23 @@ class Examples:
         PyTorch sends a tensor to another process by moving it into shared memory where it stands, which leaves every
         NumPy view of it, here or in the caller's hands, pointing at freed memory.
         """
-        arrays = (self.inputs.cpu().numpy(), self.labels.cpu().numpy())
-        return _arrived, (*arrays, self.ids, self.n_classes, self.scaling)
+        inputs = self.inputs.cpu().numpy() if isinstance(self.inputs, Tensor) else self.inputs.to("cpu")
+        rest = (self.ids, self.n_classes, self.scaling, self.columns, self.marks)
+        return _arrived, (inputs, self.labels.cpu().numpy(), *rest)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, labels, inputs and scaling, in their order: what a stored result is checked against."""
+        """SHA-256 over ids, labels, inputs and scaling, in their order: what a stored result is checked against.
+
+        Images in files stand for themselves by size and a digest of their first and last 4 KB, whether they are read
+        at once or as a stream; in other streams, 64 evenly spaced inputs stand for all.
+        """
         digest = hashlib.sha256(repr((self.input_shape, self.inputs.dtype, self.n_classes, self.scaling)).encode())
         digest.update("\0".join(self.ids).encode())
-        for tensor in (self.labels, self.inputs):
-            raw: Any = (
-                tensor.cpu().contiguous().numpy().reshape(-1).view(np.uint8)
-            )  # Any: numpy's stub hides its buffer
+        inputs = self.inputs if isinstance(self.inputs, Tensor) or self.marks is not None else self.inputs.sample()
+        for part in (self.labels, inputs if self.marks is None else self.marks):
+            array = part.cpu().numpy() if isinstance(part, Tensor) else np.asarray(part)
+            raw: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)  # Any: numpy's stub hides its buffer
             digest.update(raw)
         return digest.hexdigest()
 
@@ -156,8 +194,9 @@ class Examples:
         return order, self.ids[order]
 
 
-def _arrived(inputs: Any, labels: Any, ids: Ids, n_classes: int, scaling: Scaling | None) -> Examples:
-    return Examples(torch.from_numpy(inputs), torch.from_numpy(labels), ids, n_classes, scaling)
+def _arrived(inputs: Any, labels: Any, *rest: Any) -> Examples:
+    stored = inputs if isinstance(inputs, Stream) else torch.from_numpy(inputs)
+    return Examples(stored, torch.from_numpy(labels), *rest)
 
 
 def as_ids(ids: Iterable[object], *, field: str = "ids") -> Ids:
@@ -243,7 +282,7 @@ def _class_labels(labels: Any, n_classes: int | None) -> Tensor:
     return y
 
 
-def _same_length(x: Tensor, y: Tensor, ids: Ids) -> None:
+def _same_length(x: Tensor | Stream, y: Tensor, ids: Ids) -> None:
     if not len(x) == len(y) == len(ids):
         raise UserError(
             "examples",

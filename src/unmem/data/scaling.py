@@ -35,7 +35,7 @@ class Scaling:
 
     @classmethod
     def of(cls, mean: Sequence[float], sd: Sequence[float], *, full: float = 255) -> Scaling:
-        """The scaling that brings mean and deviation to 0 and 1. Both are shares of `full`."""
+        """What brings this mean and deviation to 0 and 1; they are shares of `full`, the largest stored value."""
         scale = tuple(1 / (full * value) for value in sd)
         shift = tuple(-value / one for value, one in zip(mean, sd, strict=True))
         return cls(scale[0], shift[0]) if len(scale) == 1 else cls(scale, shift)

@@ -1,209 +1,127 @@
-"""Where data sets come from: one function a source, each giving `Splits`; `load` picks by name or path."""
+"""Where data sets come from: `load` picks the reader by name, path or kind of object; each gives `Splits`."""
 
 from __future__ import annotations
 
-import gzip
-import zipfile
-import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from unmem.data.examples import Examples, Ids, Scaling
-from unmem.data.splits import Splits, flip_labels, stratified_sample, stratified_split
-from unmem.errors import Phrase, UserError, nearest
+from unmem.data.builtin import digits, fashion_mnist
+from unmem.data.examples import Examples
+from unmem.data.folders import image_folder
+from unmem.data.hub import NAMED, from_hub, is_saved, named, saved
+from unmem.data.npz import npz
+from unmem.data.objects import from_function, from_object
+from unmem.data.reading import Reading
+from unmem.data.scaling import FROM_DATA, Scaling, scaling_from
+from unmem.data.splits import Splits, flip_labels, stratified_sample
+from unmem.data.streaming import Stream, available_memory
+from unmem.data.tables import SUFFIXES, table
+from unmem.errors import UserError, nearest
 
-# A data set keeps one split whatever the seed of a run is: a model trained under one seed must never meet its own
-# training examples in the holdout or test set of a run under another.
-SPLIT_SEED = 0
-DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+KNOWN = ("digits", "fashion-mnist", *NAMED)
+SHARE_OF_MEMORY = 0.25  # of what is free; data sets that would take more are streamed
 
 
 def load(
-    source: str | Path,
-    *,
-    folder: str | Path | None = None,
-    limit: int | None = None,
-    flip: float = 0.0,
-    seed: int = 0,
-    device: str = "cpu",
+    source: Any, *, limit: int | None = None, flip: float = 0.0, seed: int = 0, device: str = "cpu", **reading: Any
 ) -> Splits:
-    """The data set called `source` ("digits", "fashion-mnist") or in the file `source` (".npz").
+    """The data set called `source`, in the file or folder `source`, or the object `source`.
 
-    folder: where the files of "fashion-mnist" lie, if not where Debian's package puts them.
+    A name: "digits", "fashion-mnist", "cifar10", "cifar100", "svhn", "tiny-imagenet"; "hf:NAME" of the Hugging Face
+    hub.
+    A path: an .npz, .csv, .tsv or .parquet file, a folder of images, a folder made by `save_to_disk`. A function:
+    "module:function" or "file.py:function". An object: see `from_object`.
+
     limit: keep a stratified sample of this many training examples, drawn with `seed`.
     flip: plant this share of wrong training labels, drawn with `seed`; their ids are `.flipped`.
+    reading: fields of `Reading`, such as label="column" or size="32x32".
     """
-    splits = _read(str(source), folder)
+    how = Reading(**reading)
+    splits = _read(source, how)
     if limit is not None:
-        splits = Splits(splits.name, stratified_sample(splits.train, limit, seed=seed), splits.holdout, splits.test)
+        splits = replace(splits, train=stratified_sample(splits.train, limit, seed=seed))
     if flip:
         splits = flip_labels(splits, flip, seed=seed)
-    return splits.to(device)
+    return _scaled(_placed(splits, how, device).to(device), how)
 
 
-def _read(source: str, folder: str | Path | None) -> Splits:
-    if folder is not None and source != "fashion-mnist":
-        raise UserError("folder", folder, f"only fashion-mnist reads from a folder, not {source!r}", "leave it out")
-    if source == "digits":
-        return digits()
-    if source == "fashion-mnist":
-        return fashion_mnist(folder)
-    if source.endswith(".npz"):
-        return npz(source)
+def _read(source: Any, how: Reading) -> Splits:
+    if not isinstance(source, str | Path):
+        return from_object(source, how)
+    name, path = str(source), Path(source)
+    if name in NAMED:
+        return named(name, how)
+    if name in ("digits", "fashion-mnist"):
+        how.only(name, *(("folder", "scaling") if name == "fashion-mnist" else ()))
+        return digits() if name == "digits" else fashion_mnist(how.folder)
+    if name.startswith("hf:"):
+        return from_hub(name, how)
+    if path.suffix == ".npz":
+        how.only("an .npz file", "scaling")
+        return npz(path)
+    if path.suffix in SUFFIXES:
+        return table(path, how)
+    if path.is_dir():
+        return saved(path, how) if is_saved(path) else image_folder(path, how)
+    if ":" in name:
+        return from_function(name, how)
+    if "/" in name:
+        raise UserError("data", name, "no such file or folder", "check the path")
     raise UserError(
         "data",
-        source,
-        "neither a data set nor the path of an .npz file",
-        nearest(source, ["digits", "fashion-mnist"]),
+        name,
+        f"neither a data set nor the path of an .npz, {', '.join(SUFFIXES)} file or a folder",
+        nearest(name, list(KNOWN)),
     )
 
 
-def digits() -> Splits:
-    """scikit-learn's 1,797 scanned digits, 8×8 in 17 grey levels; ids are the row numbers there. Split 70/15/15."""
-    from sklearn.datasets import load_digits
-
-    bunch: Any = load_digits()
-    images = bunch.images.astype(np.uint8)[:, None]
-    return _split("digits", Examples.of(images, bunch.target, scaling=Scaling(1 / 8, -1.0)))
-
-
-def fashion_mnist(folder: str | Path | None = None) -> Splits:
-    """Fashion-MNIST (Xiao et al. 2017): 60,000 training and 10,000 test images, 28×28, from its four IDX files."""
-    where = DEBIAN_FASHION_MNIST if folder is None else Path(folder)
-    arrays = {
-        (part, kind): _idx(where, f"{part}-{kind}-ubyte")
-        for part in ("train", "t10k")
-        for kind in ("images-idx3", "labels-idx1")
-    }
-    # Mean and standard deviation of the 60,000 training images, as everywhere in the literature: 0.2860 and 0.3530.
-    scaling = Scaling(1 / (255 * 0.3530), -0.2860 / 0.3530)
-    train, test = (
-        Examples.of(
-            arrays[part, "images-idx3"][:, None],
-            arrays[part, "labels-idx1"].astype(np.int64),
-            ids=ids,
-            n_classes=10,
-            scaling=scaling,
-        )
-        for part, ids in (("train", range(60_000)), ("t10k", _test_ids(10_000)))
+def _placed(splits: Splits, how: Reading, device: str) -> Splits:
+    """Streams read into memory, unless they should stay streams."""
+    needed = sum(part.inputs.nbytes for part in splits.parts.values() if isinstance(part.inputs, Stream))
+    if how.stream == "always" or not needed:
+        return splits
+    if how.stream == "never" or needed <= SHARE_OF_MEMORY * available_memory(device):
+        return splits.each(Examples.in_memory)
+    note = (
+        f"{needed / 2**30:,.1f} GB of inputs are read when they are needed, since they would take more than a quarter "
+        "of the free memory; --stream never reads them at once"
     )
-    return _with_holdout("fashion-mnist", train, test)
+    return replace(splits, notes=(*splits.notes, note))
 
 
-def npz(path: str | Path) -> Splits:
-    """A file in the Keras layout: x_train, y_train, and if it has them x_test, y_test, ids_train.
-
-    uint8 images become [-1, 1]; other numbers reach the model as they are. Without a test set the file is split
-    70/15/15; with one, half of it becomes the holdout, so that the training set stays exactly the user's.
-    """
-    arrays = _npz_arrays(Path(path))
-    labels = [arrays[name] for name in ("y_train", "y_test") if name in arrays]
-    n_classes = 1 + max((int(y.max()) for y in labels if y.dtype.kind in "ui" and y.size), default=0)
-    train = _npz_examples(arrays, "train", arrays.get("ids_train"), n_classes)
-    name = Path(path).name
-    if "x_test" not in arrays:
-        return _split(name, train)
-    test = _npz_examples(arrays, "test", _test_ids(len(arrays["x_test"]), taken=train.ids), n_classes)
-    if test.input_shape != train.input_shape:
-        raise UserError("x_test", test.input_shape, f"x_train has shape {train.input_shape}", "make the shapes equal")
-    return _with_holdout(name, train, test)
+def _scaled(splits: Splits, how: Reading) -> Splits:
+    if how.scaling is None:
+        return splits
+    train = splits.train
+    if train.scaling is None:
+        raise UserError("scaling", how.scaling, "token ids have no scale", "leave it out")
+    channels = train.input_shape[0] if len(train.input_shape) == 3 else 1
+    if how.scaling == FROM_DATA:
+        scaling = _own_scaling(train)
+    else:
+        scaling = scaling_from(how.scaling, channels, full=255 if train.inputs.dtype == torch.uint8 else 1)
+    change: Callable[[Examples], Examples] = lambda part: replace(part, scaling=scaling)  # noqa: E731
+    return splits.each(change)
 
 
-def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
-        raise UserError("data", str(path), "no such file", "check the path")
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = "it holds one array without a name" if isinstance(error, TypeError) else error
-        raise UserError(
-            "data", str(path), f"cannot be read as .npz ({reason})", "save it with numpy.savez, without object arrays"
-        ) from error
-    missing = [name for name in ("x_train", "y_train") if name not in arrays]
-    if ("x_test" in arrays) != ("y_test" in arrays):
-        missing.append("y_test" if "x_test" in arrays else "x_test")
-    if missing:
-        raise UserError(
-            "data",
-            str(path),
-            f"has no {' and no '.join(missing)} (it has {', '.join(sorted(arrays)) or 'nothing'})",
-            "name the arrays x_train, y_train, x_test, y_test",
-        )
-    return arrays
-
-
-def _npz_examples(arrays: dict[str, NDArray[Any]], part: str, ids: Any, n_classes: int) -> Examples:
-    x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    if y.ndim == 2 and y.shape[1] == 1:  # Keras stores CIFAR labels as a column
-        y = y[:, 0]
-    if x.ndim == 3:
-        x = x[:, None]
-    elif x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
-        x = np.ascontiguousarray(np.moveaxis(x, -1, 1))
-    if x.dtype.kind not in "uif":
-        raise UserError(f"x_{part}", Phrase(f"of type {x.dtype}"), "inputs are numbers", "encode them as numbers")
-    if x.dtype == np.uint8:
-        return Examples.of(x, y, ids=ids, n_classes=n_classes, scaling=Scaling(2 / 255, -1.0))
-    return Examples.of(x.astype(np.float32), y, ids=ids, n_classes=n_classes)
-
-
-def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
-    """One IDX file of unsigned bytes, plain or gzipped. Format: 0, 0, 8, rank, big-endian sizes, then the bytes."""
-    for path, opener in ((folder / name, open), (folder / f"{name}.gz", gzip.open)):
-        if path.is_file():
-            try:
-                with opener(path, "rb") as file:
-                    return _idx_array(file.read())
-            except (ValueError, EOFError, OSError, zlib.error) as error:
-                raise UserError("folder", str(path), "not a whole IDX file of bytes", "fetch the file again") from error
-    raise UserError(
-        "folder",
-        str(folder),
-        f"has no {name} or {name}.gz",
-        f"name the folder with the four Fashion-MNIST files, or put them in {DEBIAN_FASHION_MNIST} by "
-        "'apt-get install dataset-fashion-mnist'",
-    )
-
-
-def _idx_array(raw: bytes) -> NDArray[np.uint8]:
-    if raw[:3] != b"\0\0\x08" or len(raw) < 4:
-        raise ValueError("not the header of an IDX file of bytes")
-    rank = raw[3]
-    shape = tuple(int(size) for size in np.frombuffer(raw[4 : 4 + 4 * rank], dtype=">u4"))
-    if len(shape) != rank or rank == 0:
-        raise ValueError("the sizes are cut off")
-    return np.frombuffer(raw[4 + 4 * rank :], dtype=np.uint8).reshape(shape).copy()
-
-
-def _split(name: str, examples: Examples) -> Splits:
-    train, holdout, test = stratified_split(examples, (0.70, 0.15, 0.15), seed=SPLIT_SEED)
-    return Splits(name, train, holdout, test)
-
-
-def _with_holdout(name: str, train: Examples, test: Examples) -> Splits:
-    holdout, rest = stratified_split(test, (0.5, 0.5), seed=SPLIT_SEED)
-    return Splits(name, train, holdout, rest)
-
-
-def _test_ids(n: int, *, taken: Ids | None = None) -> list[str]:
-    """Ids of test examples, which have none of their own: "test-0", …, unless a training example has such an id."""
-    prefix = "test-"
-    while taken is not None and any(name.startswith(prefix) for name in taken):
-        prefix += "-"
-    return [f"{prefix}{i}" for i in range(n)]
-
-
-def pick_device(name: str) -> str:
-    """`auto` is the GPU where PyTorch sees one, else the CPU; any other name is checked to be there."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros((), device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError("device", name, "PyTorch cannot use it here", "choose auto or cpu") from error
-    return name
+def _own_scaling(train: Examples) -> Scaling:
+    """By mean and deviation of the training inputs: by channel for images, over all numbers for others."""
+    images = len(train.input_shape) == 3
+    # Sums of bytes are exact as whole numbers, so that a stream and a tensor give the same.
+    kind = torch.float64 if train.inputs.dtype.is_floating_point else torch.int64
+    total = squares = torch.zeros((), dtype=kind, device=train.device)
+    chunks = torch.arange(len(train), device=train.device).split(256)
+    for _, inputs, _ in replace(train, scaling=None).batches(chunks):
+        x = inputs.to(kind)
+        by_channel = x.transpose(0, 1).flatten(1) if images else x.flatten()[None]
+        total, squares = total + by_channel.sum(1), squares + by_channel.square().sum(1)
+    count = len(train) * train.inputs[:1].numel() / total.numel()
+    mean = total.double() / count
+    sd = (squares.double() / count - mean.square()).clamp(min=0).sqrt()
+    if float(sd.min()) == 0:
+        raise UserError("scaling", FROM_DATA, "a channel of the training images is constant", "use unit")
+    return Scaling.of(mean.tolist(), sd.tolist(), full=1)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from unmem.data.examples import Examples, Ids, Positions
-from unmem.errors import UserError, whole_number
+from unmem.data.scaling import Scaling
+from unmem.data.streaming import Stream
+from unmem.errors import Phrase, UserError, whole_number
+
+# A data set keeps one split whatever the seed of a run is: a model trained under one seed must never meet its own
+# training examples in the holdout or test set of a run under another.
+SPLIT_SEED = 0
 
 
 def _no_ids() -> Ids:
@@ -25,6 +33,8 @@ class Splits:
     holdout: never trained on; stands for "unseen" wherever a method or an attack needs unseen examples.
     test: never trained on and never tuned on; only for the accuracies that are reported.
     flipped: ids of training examples whose labels were planted wrong on purpose (`flip_labels`).
+    classes: names of the classes, in the order of the labels, where the source has them.
+    notes: what the user should hear of how the source was read.
     """
 
     name: str
@@ -32,9 +42,79 @@ class Splits:
     holdout: Examples
     test: Examples
     flipped: Ids = field(default_factory=_no_ids)
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        train: Examples,
+        *,
+        test: Examples | None = None,
+        holdout: Examples | None = None,
+        classes: tuple[str, ...] = (),
+    ) -> Splits:
+        """What there is, in three parts.
+
+        Training examples alone are split 70/15/15. Of unseen examples in one set, test or holdout, half become the
+        holdout and half the test set, so that the training set stays exactly the user's.
+        """
+        _check_parts(train, test, holdout)
+        unseen = holdout if test is None else test
+        if unseen is None:
+            train, holdout, test = stratified_split(train, (0.70, 0.15, 0.15), seed=SPLIT_SEED)
+        elif holdout is None or test is None:
+            holdout, test = stratified_split(unseen, (0.5, 0.5), seed=SPLIT_SEED)
+        return cls(name, train, holdout, test, classes=classes)
+
+    @classmethod
+    def of_parts(cls, name: str, parts: Mapping[str, Examples], *, classes: tuple[str, ...] = ()) -> Splits:
+        """The same, of examples by part: train, and perhaps test and holdout."""
+        return cls.of(name, parts["train"], test=parts.get("test"), holdout=parts.get("holdout"), classes=classes)
+
+    def filled(
+        self, inputs: Tensor | Stream, *, scaling: Scaling | None, marks: NDArray[np.uint8] | None = None
+    ) -> Splits:
+        """For splits whose inputs are row numbers so far: the rows of `inputs`, and of `marks`, with these numbers."""
+        parts: dict[str, Examples] = {}
+        for name, part in self.parts.items():
+            rows = part.inputs[:].numpy()
+            chosen = inputs[torch.from_numpy(rows)] if isinstance(inputs, Tensor) else inputs.at(rows)
+            parts[name] = replace(part, inputs=chosen, scaling=scaling, marks=None if marks is None else marks[rows])
+        return replace(self, **parts)
+
+    @property
+    def parts(self) -> dict[str, Examples]:
+        return {"train": self.train, "holdout": self.holdout, "test": self.test}
 
     def to(self, device: torch.device | str) -> Splits:
-        return replace(self, train=self.train.to(device), holdout=self.holdout.to(device), test=self.test.to(device))
+        return self.each(lambda part: part.to(device))
+
+    def each(self, change: Callable[[Examples], Examples]) -> Splits:
+        """The same splits, with `change` made of each part."""
+        return replace(self, **{name: change(part) for name, part in self.parts.items()})
+
+
+def _check_parts(train: Examples, test: Examples | None, holdout: Examples | None) -> None:
+    if len(torch.unique(train.labels)) < 2:
+        raise UserError("labels", int(train.labels[0]), "is the only class", "use data with two classes or more")
+    seen = [("train", train)]
+    for name, part in (("test", test), ("holdout", holdout)):
+        if part is None:
+            continue
+        if part.input_shape != train.input_shape:
+            raise UserError(
+                "inputs",
+                Phrase(f"of shape {part.input_shape} in {name}"),
+                f"those of the training set are {train.input_shape}",
+                "make the shapes equal",
+            )
+        for other, known in seen:
+            both: Ids = np.intersect1d(part.ids, known.ids)
+            if len(both):
+                raise UserError("ids", str(both[0]), f"is in {other} and in {name}", "give each example its own id")
+        seen.append((name, part))
 
 
 def stratified_split(examples: Examples, shares: tuple[float, ...], *, seed: int) -> list[Examples]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from unmem.data import Examples, Ids, Splits, flip_labels
+from unmem.data import Examples, Ids, Positions, Splits, flip_labels
 from unmem.errors import UserError, whole_number
 from unmem.evaluation.membership import accuracy
 from unmem.training import predict
@@ -75,24 +76,33 @@ def poisoned(data: Splits, share: float, *, target: int = 0, seed: int) -> Scena
     if not 1 <= count <= len(others) / 2:
         raise UserError("share", share, f"would poison {count:,} of {len(others):,} images", "give one such as 0.03")
     chosen = np.sort(np.random.default_rng(seed).choice(others, count, replace=False))
-    rows = torch.as_tensor(chosen, device=train.device)
-    inputs, labels = train.inputs.clone(), train.labels.clone()
-    inputs[rows] = with_patch(train).inputs[rows]
-    labels[rows] = target
-    planted = replace(data, train=replace(train, inputs=inputs, labels=labels))
+    labels = train.labels.clone()
+    labels[torch.as_tensor(chosen, device=train.device)] = target
+    planted = replace(data, train=with_patch(train, chosen).relabel(labels))
     victims = with_patch(data.test.at(data.test.labels.cpu().numpy() != target))
     measures: dict[str, Measure] = {"attack succeeds": lambda model: _called(model, victims, target)}
     words = f"{count:,} training images ({share:.1%}) carry a patch and the label {target}, and must be forgotten."
     return Scenario("poisoned", planted, train.ids[chosen], measures | _utility(planted), words)
 
 
-def with_patch(examples: Examples, *, size: int = PATCH) -> Examples:
-    """The same images with a bright square at the lower right."""
+def with_patch(examples: Examples, rows: Positions | None = None, *, size: int = PATCH) -> Examples:
+    """The same images with a bright square at the lower right of all, or of those at these rows."""
     if len(examples.input_shape) != 3 or min(examples.input_shape[1:]) <= 2 * size:
         raise UserError("data", examples.input_shape, "a patch needs images", "use image data")
+    patched = partial(_patched, size=size, brightness=examples.inputs.max().item())
+    chosen: Positions = np.arange(len(examples)) if rows is None else rows
+    if not isinstance(examples.inputs, Tensor):
+        return examples.with_inputs(examples.inputs.changed(patched, chosen))
     inputs = examples.inputs.clone()
-    inputs[..., -size - 1 : -1, -size - 1 : -1] = examples.inputs.max()
-    return replace(examples, inputs=inputs)
+    index = torch.as_tensor(chosen, device=examples.device)
+    inputs[index] = patched(inputs[index])
+    return examples.with_inputs(inputs)
+
+
+def _patched(images: Tensor, *, size: int, brightness: float) -> Tensor:
+    new = images.clone()
+    new[..., -size - 1 : -1, -size - 1 : -1] = brightness
+    return new
 
 
 def _utility(data: Splits) -> dict[str, Measure]:

@@ -113,8 +113,9 @@ def input_curvature(
     # Filled in place: many small results kept between large temporaries would scatter over the heap and hold it.
     values = torch.empty(len(examples), device=examples.device)
     with evaluating(model):
-        for part in index.split(batch_size or evaluation_batch(examples)):
-            values[part] = _batch_curvature(model, *examples.batch(part), directions, h, repeats, random)
+        chunks = index.split(batch_size or evaluation_batch(examples))
+        for part, x, y in examples.batches(chunks):
+            values[part] = _batch_curvature(model, x, y, directions, h, repeats, random)
     return values
 
 

@@ -41,7 +41,7 @@ def _pictures(scores: Scores, chosen: Examples, flipped: Ids, span: tuple[float,
     planted = np.isin(chosen.ids, flipped)
     values = scores.of(chosen.ids)
     low, high = span
-    grey = (chosen.inputs.float().cpu().numpy() - low) / max(high - low, 1e-12)
+    grey = (chosen.inputs[:].float().cpu().numpy() - low) / max(high - low, 1e-12)
     return [
         Picture(_png(image), f"label {label} · {value:.2g}", bool(mark))
         for image, label, value, mark in zip(grey, chosen.labels.tolist(), values, planted, strict=True)

@@ -8,7 +8,6 @@ a shift by one pixel.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +22,7 @@ NULL_SHARE = 0.01
 MARGIN = 0.5
 MOST_UNSEEN = 1000
 BLOCK = 512
+MOST_STREAMED = 8192  # examples of a stream that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -62,44 +62,74 @@ class Copies:
 
 
 def find_copies(forget: Examples, retain: Examples, *, unseen: Examples) -> Copies:
-    """Exact and near copies. unseen: examples apart from both, which say how near neighbours are by chance.
+    """Exact and near copies; of texts, exact ones. unseen: examples apart from both, which say how near neighbours are
+    by chance.
 
-    Time grows with |S| · |R|, memory with |R|.
+    Time grows with |S| · |R|, memory with |R|; retained examples that are a stream are read in blocks, twice.
     """
+    forget = forget.in_memory()
     exact = _exact(forget, retain)
+    if _coded(retain):
+        return Copies(tuple(exact))
     known = {(one.forget_id, one.retain_id) for one in exact}
     near = [one for one in _near(forget, retain, unseen) if (one.forget_id, one.retain_id) not in known]
     return Copies((*exact, *near))
 
 
+def _coded(examples: Examples) -> bool:
+    """Whether inputs are numbers that stand for something, such as token ids: there is no distance between them."""
+    return examples.scaling is None and not examples.inputs.dtype.is_floating_point
+
+
 def _exact(forget: Examples, retain: Examples) -> list[Copy]:
-    by_content: dict[bytes, list[int]] = defaultdict(list)
-    for i, content in enumerate(_contents(retain)):
-        by_content[content].append(i)
+    wanted = list(_contents(forget))
+    by_content: dict[bytes, list[int]] = {content: [] for content in wanted}
+    for j, content in enumerate(_contents(retain)):
+        if content in by_content:
+            by_content[content].append(j)
     return [
         Copy(str(forget.ids[i]), str(retain.ids[j]), "exact", 0.0, bool(forget.labels[i] == retain.labels[j]))
-        for i, content in enumerate(_contents(forget))
-        for j in by_content.get(content, ())
+        for i, content in enumerate(wanted)
+        for j in by_content[content]
     ]
 
 
 def _contents(examples: Examples) -> Iterator[bytes]:
-    for row in examples.inputs.cpu().contiguous().numpy():
-        yield row.tobytes()
+    for _, block in _blocks(examples):
+        for row in block.inputs[:].cpu().contiguous().numpy():
+            yield row.tobytes()
+
+
+def _blocks(examples: Examples) -> Iterator[tuple[int, Examples]]:
+    """All of them at once, or what is streamed in parts that fit into memory, with the position of their first one."""
+    if isinstance(examples.inputs, Tensor):
+        yield 0, examples
+        return
+    for start in range(0, len(examples), MOST_STREAMED):
+        yield start, examples.at(np.arange(start, min(start + MOST_STREAMED, len(examples)))).in_memory()
 
 
 def _near(forget: Examples, retain: Examples, unseen: Examples) -> Iterator[Copy]:
-    rows = _flat(retain)
-    by_chance = stratified_sample(unseen, min(len(unseen), MOST_UNSEEN), seed=0)
-    nearest = torch.cat([distances.amin(1) for _, distances in _distances(by_chance, rows)])
-    limit = MARGIN * float(torch.quantile(nearest, NULL_SHARE))
+    limit = MARGIN * float(torch.quantile(_nearest_by_chance(retain, unseen), NULL_SHARE))
     if limit == 0:
         return
-    for start, distances in _distances(forget, rows):
-        for i, j in torch.nonzero(distances < limit).tolist():
-            same = bool(forget.labels[start + i] == retain.labels[j])
-            share = float(distances[i, j]) / limit
-            yield Copy(str(forget.ids[start + i]), str(retain.ids[j]), "near", share, same)
+    for first, block in _blocks(retain):
+        for start, distances in _distances(forget, _flat(block)):
+            for i, j in torch.nonzero(distances < limit).tolist():
+                same = bool(forget.labels[start + i] == block.labels[j])
+                share = float(distances[i, j]) / limit
+                yield Copy(str(forget.ids[start + i]), str(retain.ids[first + j]), "near", share, same)
+
+
+def _nearest_by_chance(retain: Examples, unseen: Examples) -> Tensor:
+    """The distance from each of some unseen examples to the nearest retained one."""
+    some = stratified_sample(unseen, min(len(unseen), MOST_UNSEEN), seed=0).in_memory()
+    found: Tensor | None = None
+    for _, block in _blocks(retain):
+        nearest = torch.cat([distances.amin(1) for _, distances in _distances(some, _flat(block))])
+        found = nearest if found is None else torch.minimum(found, nearest)
+    assert found is not None
+    return found
 
 
 def _distances(examples: Examples, rows: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -258,8 +258,7 @@ def _over_batches(
     """The sum over batches of a vector made from (parameters -> logits of the batch) and the labels of the batch."""
     total = {name: torch.zeros_like(p) for name, p in trainable(model).items()}
     index = torch.arange(len(examples), device=examples.device)
-    for chunk in index.split(evaluation_batch(examples)):
-        inputs, labels = examples.batch(chunk)
+    for _, inputs, labels in examples.batches(index.split(evaluation_batch(examples))):
 
         def logits(at: Vector, inputs: Tensor = inputs) -> Tensor:
             found: Any = functional_call(model, at, (inputs,))

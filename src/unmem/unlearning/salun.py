@@ -73,8 +73,7 @@ def mean_gradient(model: nn.Module, examples: Examples) -> dict[str, Tensor]:
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     everything = torch.arange(len(examples), device=examples.device)
     with evaluating(model):
-        for index in everything.split(evaluation_batch(examples)):
-            inputs, labels = examples.batch(index)
+        for _, inputs, labels in examples.batches(everything.split(evaluation_batch(examples))):
             loss = F.cross_entropy(model(inputs), labels, reduction="sum") / len(examples)
             gradients: Any = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for name, gradient in zip(parameters, gradients, strict=True):

@@ -79,8 +79,9 @@ def fisher_diagonal(model: nn.Module, examples: Examples) -> dict[str, Tensor]:
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     index = torch.arange(len(examples), device=examples.device)
     with evaluating(model):
-        for chunk in index.split(max(1, min(128, _GRADIENT_NUMBERS // numbers))):
-            for name, gradient in gradients(parameters, *examples.batch(chunk)).items():
+        chunks = index.split(max(1, min(128, _GRADIENT_NUMBERS // numbers)))
+        for _, inputs, labels in examples.batches(chunks):
+            for name, gradient in gradients(parameters, inputs, labels).items():
                 total[name] += gradient.square().sum(0)
     return {name: value / len(examples) for name, value in total.items()}
 

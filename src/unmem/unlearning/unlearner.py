@@ -177,7 +177,7 @@ def recompute_batchnorm(model: nn.Module, examples: Examples, *, batch_size: int
         # of its own, and the average of their variances would miss the spread between them.
         chunks = -(-len(examples) // batch_size)
         mixed = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0)).to(examples.device)
-        for index in mixed.tensor_split(chunks):
-            model(examples.batch(index)[0])
+        for _, inputs, _ in examples.batches(mixed.tensor_split(chunks)):
+            model(inputs)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

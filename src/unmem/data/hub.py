@@ -1,0 +1,207 @@
+"""Hugging Face data sets: saved in a folder, from the hub, and image sets of papers by their names."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from unmem.data.extras import imported
+from unmem.data.folders import HOLDOUT_NAMES, PIXELS
+from unmem.data.images import pictures
+from unmem.data.reading import Reading
+from unmem.data.scaling import Scaling, named_scalings
+from unmem.data.splits import Splits
+from unmem.data.streaming import Stream
+from unmem.data.tables import USES, Rows, splits_of
+from unmem.errors import UserError
+
+SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves in a folder
+
+
+@dataclass(frozen=True)
+class Named:
+    """A set on the hub: its address, the configuration, the label column, and the scaling of the papers."""
+
+    address: str
+    config: str | None
+    label: str
+    scaling: str
+
+
+NAMED = {
+    "cifar10": Named("uoft-cs/cifar10", None, "label", "cifar10"),
+    "cifar100": Named("uoft-cs/cifar100", None, "fine_label", "cifar100"),
+    "svhn": Named("ufldl-stanford/svhn", "cropped_digits", "label", "svhn"),
+    "tiny-imagenet": Named("zh-plus/tiny-imagenet", None, "label", "imagenet"),
+}
+
+
+def named(name: str, how: Reading) -> Splits:
+    """One of `NAMED`, from the hub or from a folder made by `save_to_disk` or with the parquet files of the hub."""
+    how.only(name, "folder", "id", "scaling", "stream", "size", "grey")
+    one = NAMED[name]
+    found = _from_hub(name, one.address, one.config) if how.folder is None else _from_folder(Path(how.folder))
+    scaling = named_scalings(1 if how.grey else 3).get(one.scaling, PIXELS)
+    return of_datasets(name, found, replace(how, folder=None, label=one.label), pixels=scaling)
+
+
+def saved(folder: Path, how: Reading) -> Splits:
+    """A `Dataset` or `DatasetDict` in a folder made by `save_to_disk`."""
+    return of_datasets(folder.resolve().name, _loaded(folder), how)
+
+
+def from_hub(name: str, how: Reading) -> Splits:
+    """`hf:NAME` or `hf:NAME/CONFIG`, where the name may have an owner: `hf:OWNER/NAME/CONFIG`."""
+    pieces = name.removeprefix("hf:").split("/")
+    if len(pieces) > 3 or not all(pieces):
+        raise UserError("data", name, "is no name on the hub", "write hf:OWNER/NAME or hf:OWNER/NAME/CONFIG")
+    if len(pieces) == 3:
+        return of_datasets(name, _from_hub(name, "/".join(pieces[:2]), pieces[2]), how)
+    try:
+        return of_datasets(name, _from_hub(name, "/".join(pieces), None), how)
+    except UnreachableError:
+        if len(pieces) == 1:
+            raise
+        return of_datasets(name, _from_hub(name, *pieces), how)
+
+
+class UnreachableError(UserError):
+    """The hub has no such set, or cannot be reached."""
+
+
+def _from_hub(name: str, address: str, config: str | None) -> Any:
+    datasets = imported("datasets", "data")
+    try:
+        return datasets.load_dataset(address, config)
+    except Exception as error:  # of many kinds: no network, no such set, a configuration that is missing, …
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnreachableError(
+            "data",
+            name,
+            f"cannot be had from the hub ({reason})",
+            "check the name and the network, or save it to a folder by save_to_disk and name that",
+        ) from error
+
+
+def _from_folder(folder: Path) -> Any:
+    if is_saved(folder):
+        return _loaded(folder)
+    from pyarrow import ArrowException, parquet
+
+    datasets = imported("datasets", "data")
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*.parquet")):
+        files.setdefault(path.name.split("-")[0].removesuffix(".parquet"), []).append(path)
+    if not files:
+        raise UserError(
+            "folder", str(folder), "has no parquet files and was not made by save_to_disk", "check the path"
+        )
+    try:
+        return {part: datasets.Dataset(parquet.read_table(paths)) for part, paths in files.items()}
+    except (ArrowException, OSError, ValueError) as error:
+        raise UserError(
+            "folder", str(folder), f"cannot be read ({str(error).splitlines()[0]})", "fetch it again"
+        ) from error
+
+
+def is_saved(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in SAVED)
+
+
+def _loaded(folder: Path) -> Any:
+    datasets = imported("datasets", "data")
+    try:
+        return datasets.load_from_disk(str(folder))
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            "data", str(folder), f"cannot be read as a Hugging Face data set ({reason})", "save it by save_to_disk"
+        ) from error
+
+
+def of_datasets(name: str, found: Any, how: Reading, *, pixels: Scaling = PIXELS) -> Splits:
+    """Splits of a `Dataset`, or of several by part. Inputs are the images, the text column, or all other columns."""
+    parts, left_out = _parts(name, dict(found) if isinstance(found, Mapping) else {"train": found})
+    notes = (f"the parts {', '.join(left_out)} of {name} were left out",) if left_out else ()
+    how, classes = _labelled(parts["train"].features, how)
+    images = _image_columns(parts["train"].features, how)
+    tables = {part: rows.remove_columns(images).with_format("arrow")[:] for part, rows in parts.items()}
+    if how.text is not None or not images:
+        how.only("a Hugging Face data set without images", *[one for one in USES if one != "test"])
+        return replace(splits_of(name, tables, how, classes), notes=notes)
+    how.only("a Hugging Face data set of images", "label", "id", "drop", "size", "grey", "scaling", "stream")
+    if len(images) > 1:
+        raise UserError("data", name, f"has several image columns: {', '.join(images)}", "--drop all but one")
+    rows = Rows.of(name, tables, how, classes)
+    ids = np.concatenate([part.ids for part in rows.splits.parts.values()])
+    numbers = np.concatenate([part.inputs[:].numpy() for part in rows.splits.parts.values()])
+    names = np.empty(len(ids), dtype=ids.dtype)
+    names[rows.order[numbers]] = ids
+    encoded, marks = pictures(Cells.of(parts, images[0]), names, how)
+    stream = Stream.of(encoded, loaders=how.loaders).at(rows.order)
+    return replace(rows.splits.filled(stream, scaling=pixels, marks=marks[rows.order]), notes=notes)
+
+
+def _parts(name: str, found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Those with a meaning here, by that, and the names of the others."""
+    if "train" not in found:
+        if len(found) != 1:
+            raise UserError("data", name, f"has no part called train (it has {', '.join(found)})", "rename one")
+        found = {"train": next(iter(found.values()))}
+    parts = {part: found[part] for part in ("train", "test") if part in found}
+    holdout = next((part for part in HOLDOUT_NAMES if part in found), None)
+    if holdout is not None:
+        parts["holdout"] = found[holdout]
+    return parts, [part for part in found if part not in (*parts, holdout)]
+
+
+def _labelled(features: Mapping[str, Any], how: Reading) -> tuple[Reading, tuple[str, ...]]:
+    """The label column, found by its type if it is not named, and the names of its classes."""
+    datasets = imported("datasets", "data")
+    typed = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    if how.label is None and len(typed) > 1:
+        raise UserError("label", None, f"several columns hold classes: {', '.join(typed)}", "name one by --label")
+    if how.label is None and typed:
+        how = replace(how, label=typed[0])
+    return how, tuple(features[how.label].names) if how.label in typed else ()
+
+
+def _image_columns(features: Mapping[str, Any], how: Reading) -> list[str]:
+    """Columns of images, also those that a parquet file has as bytes and path without saying what they are."""
+    datasets = imported("datasets", "data")
+    return [
+        name
+        for name, kind in features.items()
+        if (isinstance(kind, datasets.Image) or (isinstance(kind, dict) and "bytes" in kind))
+        and name not in how.dropped
+    ]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The encoded images in a column of data sets, one after the other. ends: where each data set ends."""
+
+    datasets: tuple[Any, ...]
+    ends: tuple[int, ...]
+    column: str
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any], column: str) -> Cells:
+        image = imported("datasets", "data").Image
+        chosen = [rows.select_columns([column]).with_format(None) for rows in parts.values()]
+        undecoded = [
+            rows.cast_column(column, image(decode=False)) if isinstance(rows.features[column], image) else rows
+            for rows in chosen
+        ]
+        return cls(tuple(undecoded), tuple(np.cumsum([len(rows) for rows in chosen]).tolist()), column)
+
+    def open(self, k: int) -> BinaryIO:
+        which = int(np.searchsorted(self.ends, k, side="right"))
+        rows = self.datasets[which]
+        cell = rows[k - self.ends[which] + len(rows)][self.column]
+        return Path(cell["path"]).open("rb") if cell["bytes"] is None else io.BytesIO(cell["bytes"])

@@ -1,0 +1,301 @@
+"""Data sets that are Python objects: map-style PyTorch data sets, and what a user's function returns."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module, util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from unmem.data.examples import Examples, as_ids
+from unmem.data.folders import HOLDOUT_NAMES, PIXELS
+from unmem.data.hub import of_datasets
+from unmem.data.images import Form
+from unmem.data.labels import class_indices
+from unmem.data.reading import Reading
+from unmem.data.scaling import Scaling
+from unmem.data.splits import Splits
+from unmem.data.streaming import Reader, Stream, ahead, available_memory, check_form, guarded
+from unmem.errors import UserError
+
+_INPUT_KEYS = ("input", "inputs", "pixel_values", "x", "image", "img", "input_ids")
+_LABEL_KEYS = ("label", "labels", "target", "y")
+_ID_KEYS = ("id", "ids")
+_GREY = ("1", "L", "LA")
+CHUNK = 64  # items that a process reads at a time
+
+
+def from_function(source: str, how: Reading) -> Splits:
+    """`package.module:function` or `path/to/file.py:function`.
+
+    It is called without arguments, or with split="train" and split="test" if it takes `split`.
+    """
+    where, _, name = source.rpartition(":")
+    function = _function(source, where, name)
+    try:
+        if "split" in inspect.signature(function).parameters:
+            found: Any = {part: function(split=part) for part in ("train", "test")}
+        else:
+            found = function()
+    except Exception as error:
+        raise UserError(
+            "data",
+            source,
+            f"failed ({type(error).__name__}: {error})".splitlines()[0],
+            'it is called without arguments, or with split="train" and split="test"',
+        ) from error
+    return from_object(found, how, name=name)
+
+
+def _function(source: str, where: str, name: str) -> Callable[..., Any]:
+    try:
+        module = _file_module(Path(where)) if where.endswith(".py") else _module(where)
+    except Exception as error:
+        raise UserError(
+            "data", source, f"{where} cannot be imported ({type(error).__name__}: {error})", "check the path or module"
+        ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UserError("data", source, f"{where} has no function {name}", "check the name after the colon")
+    return function
+
+
+def _module(name: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path:  # as with python -m: modules of the folder that the command runs in
+        sys.path.insert(0, here)
+    return import_module(name)
+
+
+def _file_module(path: Path) -> Any:
+    spec = util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    module = util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def from_object(found: Any, how: Reading, *, name: str = "data") -> Splits:
+    """Splits of a map-style data set, of (train, test), or of a mapping with train and perhaps test and holdout.
+
+    Each is a PyTorch or Hugging Face data set, or `Examples`. Items of a PyTorch data set are (input, label), (input,
+    label, id) or a mapping with such keys, and should be the same each time they are read: transforms that draw random
+    numbers belong into the training, not into the data.
+    """
+    if isinstance(found, Splits):
+        return found
+    parts = _parts(found)
+    if all(isinstance(part, Examples) for part in parts.values()):
+        return Splits.of_parts(name, parts)
+    if all(_is_hugging_face(part) for part in parts.values()):
+        return of_datasets(name, parts, how)
+    how.only("a PyTorch data set", "size", "grey", "scaling", "stream")
+    return _of_items(name, parts, how)
+
+
+def _parts(found: Any) -> dict[str, Any]:
+    if isinstance(found, Mapping):
+        parts: dict[str, Any] = {part: found[part] for part in ("train", "test") if part in found}
+        holdout = next((found[part] for part in HOLDOUT_NAMES if part in found), None)
+        parts |= {} if holdout is None else {"holdout": holdout}
+        if "train" not in parts:
+            raise UserError("data", None, "the mapping has no train", "give train, and perhaps test and holdout")
+        return parts
+    if isinstance(found, tuple) and len(found) == 2:  # pyright: ignore[reportUnknownArgumentType]
+        return {"train": found[0], "test": found[1]}
+    return {"train": found}
+
+
+def _is_hugging_face(found: Any) -> bool:
+    datasets: Any = sys.modules.get("datasets")
+    return datasets is not None and isinstance(found, datasets.Dataset)
+
+
+def _of_items(name: str, parts: dict[str, Any], how: Reading) -> Splits:
+    for part, found in parts.items():
+        if not (hasattr(found, "__len__") and hasattr(found, "__getitem__")):
+            raise UserError(
+                "data",
+                type(found).__name__,
+                f"of {part} has no length and no items by number",
+                "give a map-style torch.utils.data.Dataset",
+            )
+        if len(found) == 0:
+            raise UserError("data", None, f"{part} has no examples", "give at least one")
+    items = DatasetItems(tuple(parts.values()), tuple(parts), how.height_and_width, how.grey)
+    items = items.in_form_of_first()
+    stream = Stream.of(items, loaders=how.loaders)
+    reads_at_once = how.stream != "always" and stream.nbytes <= available_memory("cpu") / 4
+    facts, stored = _read_all(items, stream.reader, keep=reads_at_once)
+    labels, classes = class_indices(_labels([label for label, _ in facts]), source="the data set")
+    own: Any = getattr(parts["train"], "classes", None)
+    if not classes and isinstance(own, Sequence) and len(own) > labels.max():  # pyright: ignore[reportUnknownArgumentType]
+        classes = tuple(map(str, own))  # pyright: ignore[reportUnknownArgumentType]
+    count = len(classes) or int(labels.max()) + 1
+    examples: dict[str, Examples] = {}
+    first = 0
+    for part, found in parts.items():
+        rows = range(first, first + len(found))
+        ids = as_ids([items.name(k) if facts[k][1] is None else facts[k][1] for k in rows])
+        examples[part] = Examples.of(np.array(rows), labels[np.array(rows)], ids=ids, n_classes=count)
+        first += len(found)
+    splits = replace(Splits.of_parts(name, examples, classes=classes), notes=_notes(items))
+    if stored is not None:
+        names = np.concatenate([one.ids for one in examples.values()])
+        stored = Examples.of(stored, labels, ids=names).inputs  # refuses what is not finite
+    return splits.filled(stream if stored is None else stored, scaling=_scaling(stream))
+
+
+def _scaling(stream: Stream) -> Scaling | None:
+    """Bytes are pixels; a row of 64-bit whole numbers is a text by its token ids; other numbers stay as they are."""
+    if stream.dtype == torch.uint8:
+        return PIXELS
+    return None if stream.dtype == torch.int64 and stream.ndim == 2 else Scaling()
+
+
+def _read_all(items: DatasetItems, reader: Reader, *, keep: bool) -> tuple[list[tuple[Any, Any]], Tensor | None]:
+    """Label and id of each item, and the inputs of all if they are to be kept."""
+    whole = torch.empty((len(items), *reader.shape), dtype=reader.dtype) if keep else None
+    facts: list[tuple[Any, Any]] = []
+    # What fits into memory is read here: a script of a user may not be ready for processes that import it.
+    loader = ahead(_Facts(items, reader.shape, reader.dtype, keep), 0 if keep else reader.loaders)
+    sampler: Any = loader.batch_sampler
+    sampler.numbers = [list(range(k, min(k + CHUNK, len(items)))) for k in range(0, len(items), CHUNK)]
+    for found in loader:
+        if isinstance(found, UserError):
+            raise found
+        inputs, some = found
+        if whole is not None:
+            whole[len(facts) : len(facts) + len(some)] = inputs
+        facts += some
+    return facts, whole
+
+
+@dataclass(frozen=True)
+class _Facts(Dataset[Any]):
+    """By numbers: the inputs if they are wanted, and labels and ids."""
+
+    items: DatasetItems
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    inputs: bool
+
+    def __getitems__(self, numbers: list[int]) -> Any:
+        try:
+            found = [guarded(self.items, k, self.items.whole) for k in numbers]
+            for k, (stored, _, _) in zip(numbers, found, strict=True):
+                check_form(self.items.name(k), stored, self.shape, self.dtype)
+        except UserError as error:
+            return error
+        inputs = torch.stack([stored for stored, _, _ in found]) if self.inputs else None
+        return inputs, [(label, name) for _, label, name in found]
+
+
+def _labels(found: list[Any]) -> NDArray[Any]:
+    if any(isinstance(one, list | tuple) for one in found):
+        return np.zeros((len(found), 2))  # one-hot or multi-label: refused by its shape
+    return np.array(found)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, Tensor | np.ndarray | np.generic) else value
+
+
+def _notes(items: DatasetItems) -> tuple[str, ...]:
+    if torch.equal(items[0], items[0]):
+        return ()
+    return ("the data set gives another input each time an item is read; scores and unlearning need it to be the same",)
+
+
+@dataclass(frozen=True)
+class DatasetItems:
+    """The items of PyTorch data sets, one data set after the other. form: what Pillow images are brought to."""
+
+    datasets: tuple[Any, ...]
+    parts: tuple[str, ...]
+    size: tuple[int, int] | None = None
+    grey: bool = False
+    form: Form | None = None
+
+    def __len__(self) -> int:
+        return sum(len(one) for one in self.datasets)
+
+    def in_form_of_first(self) -> DatasetItems:
+        """With images in the size and mode of the first one, where nothing else was asked for."""
+        first = _fields(self._raw(0))[0]
+        if not hasattr(first, "convert"):
+            return self
+        grey = self.grey or first.mode in _GREY
+        form = Form("L" if grey else "RGB", self.size or (first.height, first.width))
+        return DatasetItems(self.datasets, self.parts, self.size, self.grey, form)
+
+    def __getitem__(self, k: int) -> Tensor:
+        return self.whole(k)[0]
+
+    def whole(self, k: int) -> tuple[Tensor, Any, Any]:
+        """Input, label, and id or None."""
+        value, label, name = _fields(self._raw(k))
+        return self._stored(value, k), _plain(label), _plain(name)
+
+    def _stored(self, value: Any, k: int) -> Tensor:
+        if self.form is None or not hasattr(value, "convert"):
+            return _tensor(value)
+        if self.form.mode == "L" and not self.grey and value.mode not in _GREY:
+            raise UserError("data", self.name(k), "is a colour image, the first one is grey", "pass --grey for all")
+        if self.size is None and (value.height, value.width) != self.form.size:
+            sizes = f"is {value.height}x{value.width}, the first one {self.form.size[0]}x{self.form.size[1]}"
+            raise UserError("data", self.name(k), sizes, "pass --size to bring all to one size")
+        return self.form.of(value)
+
+    def name(self, k: int) -> str:
+        which, number = self._place(k)
+        return str(number) if which == 0 else f"{self.parts[which]}-{number}"
+
+    def _raw(self, k: int) -> Any:
+        which, number = self._place(k)
+        return self.datasets[which][number]
+
+    def _place(self, k: int) -> tuple[int, int]:
+        for which, one in enumerate(self.datasets):
+            if k < len(one):
+                return which, int(k)
+            k -= len(one)
+        raise IndexError(k)
+
+
+def _fields(item: Any) -> tuple[Any, Any, Any]:
+    """Input, label and id or None."""
+    if isinstance(item, Mapping):
+        found: list[Any] = []
+        for keys in (_INPUT_KEYS, _LABEL_KEYS, _ID_KEYS):
+            key = next((key for key in keys if key in item), None)
+            if key is None and keys is not _ID_KEYS:
+                keys_there = ", ".join(map(str, item))  # pyright: ignore[reportUnknownArgumentType]
+                raise UserError("data", None, f"items have no {keys[0]} (they have {keys_there})", f"add {keys[0]}")
+            found.append(None if key is None else item[key])
+        return found[0], found[1], found[2]
+    if isinstance(item, tuple | list) and len(item) in (2, 3):  # pyright: ignore[reportUnknownArgumentType]
+        return item[0], item[1], item[2] if len(item) == 3 else None  # pyright: ignore[reportUnknownArgumentType]
+    raise UserError(
+        "data", type(item).__name__, "is no item with a label", "items are (input, label) or (input, label, id)"
+    )
+
+
+def _tensor(value: Any) -> Tensor:
+    if isinstance(value, np.ndarray):
+        images_last = value.ndim == 3 and value.shape[-1] in (1, 3, 4) and value.shape[0] not in (1, 3, 4)
+        value = np.moveaxis(value, -1, 0) if images_last else value
+        value = torch.from_numpy(np.ascontiguousarray(value))
+    found = value if isinstance(value, Tensor) else torch.tensor(value)
+    return found[None] if found.dtype == torch.uint8 and found.ndim == 2 else found

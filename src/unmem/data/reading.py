@@ -1,0 +1,86 @@
+"""`Reading`: how a source is to be read, the same for all kinds of sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from unmem.data.streaming import LOADERS
+from unmem.errors import UserError, nearest, one_of, whole_number
+
+Streaming = Literal["auto", "always", "never"]
+MAX_LENGTH = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What can be said of a source; each kind of source uses some of it and refuses the rest.
+
+    folder: where the files of a set with a name lie.
+    size: images are resized to this height and width: "32", "32x48" or a number.
+    grey: images become grey; without it they do only where all of them are.
+    label, id: the columns that hold the class and the id of an example; by default, columns with the usual names.
+    drop: columns that are no features, separated by commas or in a list.
+    test: a second table, of unseen examples.
+    text: the column to classify by. tokenizer: a folder or tokenizer.json. max_length: tokens that are kept of a text.
+    scaling: a name or MEAN/SD, see `named_scalings`.
+    stream: read inputs when they are needed; "auto" where they would take over a quarter of the free memory.
+    loaders: processes that read.
+    """
+
+    folder: str | Path | None = None
+    size: str | int | None = None
+    grey: bool = False
+    label: str | None = None
+    id: str | None = None
+    drop: str | Iterable[str] = ()
+    test: str | Path | None = None
+    text: str | None = None
+    tokenizer: str | Path | None = None
+    max_length: int = MAX_LENGTH
+    scaling: str | None = None
+    stream: Streaming = "auto"
+    loaders: int = LOADERS
+
+    def __post_init__(self) -> None:
+        one_of("stream", self.stream, get_args(Streaming))
+        for name, value, least in (("loaders", self.loaders, 0), ("max_length", self.max_length, 1)):
+            whole_number(name, value)
+            if value < least:
+                raise UserError(
+                    name, value, f"must be {least} or more", f"leave it out, or give one such as {least + 1}"
+                )
+        _ = self.height_and_width
+
+    @property
+    def height_and_width(self) -> tuple[int, int] | None:
+        if self.size is None:
+            return None
+        sides = str(self.size).lower().split("x")
+        if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
+            raise UserError("size", self.size, "is no height or HEIGHTxWIDTH", "give one such as 32 or 32x48")
+        return int(sides[0]), int(sides[-1])
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        names = self.drop.split(",") if isinstance(self.drop, str) else self.drop
+        return tuple(name.strip() for name in names if name.strip())
+
+    def only(self, kind: str, *used: str) -> None:
+        """Refuse what was said and means nothing for this kind of source."""
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name in (*used, "loaders") or value == one.default or (one.name, value) == ("stream", "never"):
+                continue
+            if one.name == "drop" and not self.dropped:
+                continue
+            raise UserError(one.name, value, f"{kind} does not use it", "leave it out")
+
+
+def known_column(field: str, name: str, columns: list[str]) -> str:
+    """The name, if there is such a column."""
+    if name not in columns:
+        raise UserError(field, name, "no such column", nearest(name, columns))
+    return name

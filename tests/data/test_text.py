@@ -1,0 +1,99 @@
+"""Texts by real tokenizers that the tests make: whole words with numbers of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import unmem as um
+from unmem.errors import UserError
+
+tokenizers = pytest.importorskip("tokenizers")
+WORDS = {"[PAD]": 0, "[UNK]": 1, "good": 2, "bad": 3, "film": 4, "very": 5}
+TEXTS = ["good film", "bad film", "very very good film", "bad"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(WORDS, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    made.save(str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tokenizer: Path) -> Path:
+    transformers = pytest.importorskip("transformers")
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), pad_token="[PAD]", unk_token="[UNK]")
+    path = tokenizer.parent / "saved"
+    fast.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "films.csv"
+    path.write_text("words,label\n" + "".join(f"{TEXTS[k % 4]},{('pos', 'neg')[k % 2]}\n" for k in range(20)))
+    return path
+
+
+def expected(name: str, length: int = 4) -> list[int]:
+    tokens = [WORDS[word] for word in TEXTS[int(name) % 4].split()][:length]
+    return tokens + [0] * (length - len(tokens))
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_texts_become_padded_token_ids(
+    file: Path, tokenizer: Path, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    where = tokenizer if kind == "file" else request.getfixturevalue("folder")
+    splits = um.load(file, text="words", tokenizer=where)
+    assert splits.classes == ("neg", "pos")
+    for part in splits.parts.values():
+        assert part.scaling is None
+        assert part.inputs.dtype == torch.int64
+        assert part.inputs.tolist() == [expected(name) for name in part.ids]
+    x, _ = splits.train.batch(torch.arange(3))
+    assert x.dtype == torch.int64
+    short = um.load(file, text="words", tokenizer=where, max_length=2).train
+    assert short.inputs.tolist() == [expected(name, 2) for name in short.ids]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({}, "tokenizer: texts need one"),
+        ({"tokenizer": "nowhere"}, "tokenizer 'nowhere': no such file or folder"),
+        ({"tokenizer": "films.csv"}, "cannot be read"),
+        ({"tokenizer": "."}, "cannot be read"),
+        ({"tokenizer": "tokenizer.json", "max_length": 0}, "max_length 0: must be 1 or more"),
+        ({"tokenizer": "tokenizer.json", "scaling": "unit"}, "scaling 'unit': a table does not use it"),
+    ],
+)
+def test_texts_without_a_usable_tokenizer_are_refused(
+    file: Path, setting: dict, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(file.parent)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match=said):
+        um.load(file, text="words", **setting)
+
+
+def test_a_tokenizer_without_padding_is_refused(file: Path, tmp_path: Path) -> None:
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "good": 1}, unk_token="[UNK]"))
+    made.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match="has no padding token"):
+        um.load(file, text="words", tokenizer=tmp_path / "tokenizer.json")
+
+
+def test_texts_have_no_curvature_and_only_exact_copies(file: Path, tokenizer: Path) -> None:
+    splits = um.load(file, text="words", tokenizer=tokenizer)
+    with pytest.raises(UserError, match="have no curvature"):
+        um.curvature(torch.nn.Identity(), splits.train)
+    found = um.find_copies(splits.train.at(splits.train.ids == splits.train.ids[0]), splits.train, unseen=splits.test)
+    assert {one.kind for one in found.pairs} == {"exact"}
+    assert all(int(one.retain_id) % 4 == int(splits.train.ids[0]) % 4 for one in found.pairs)
