@@ -122,8 +122,7 @@ def test_an_item_that_cannot_be_read_is_named(loaders: int) -> None:
         _ = stream[12:14]
 
 
-def test_a_loader_that_dies_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+def test_a_loader_that_dies_is_a_user_error() -> None:
     with pytest.raises(UserError, match="a process that reads the data died") as refused:
         list(Stream.of(Counted(deadly=17), loaders=1).chunks(torch.arange(30).split(5)))
     assert refused.value.field == "loaders"

@@ -24,7 +24,7 @@ from unmem.data.labels import class_indices
 from unmem.data.reading import Reading
 from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
-from unmem.data.streaming import Reader, Stream, ahead, available_memory, check_form, guarded
+from unmem.data.streaming import Reader, Stream, ahead, available_memory, check_form, guarded, started
 from unmem.errors import UserError
 
 _INPUT_KEYS = ("input", "inputs", "pixel_values", "x", "image", "img", "input_ids")
@@ -172,7 +172,7 @@ def _read_all(items: DatasetItems, reader: Reader, *, keep: bool) -> tuple[list[
     loader = ahead(_Facts(items, reader.shape, reader.dtype, keep), 0 if keep else reader.loaders)
     sampler: Any = loader.batch_sampler
     sampler.numbers = [list(range(k, min(k + CHUNK, len(items)))) for k in range(0, len(items), CHUNK)]
-    for found in loader:
+    for found in started(loader):
         if isinstance(found, UserError):
             raise found
         inputs, some = found

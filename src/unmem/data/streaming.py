@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -67,24 +69,36 @@ class Reader:
         sampler.numbers = numbers
         whole = True
         try:
-            for found in loader:
+            for found in started(loader):
                 if isinstance(found, UserError):
                     raise found
                 yield found
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
+        except (RuntimeError, OSError, EOFError) as error:  # items' own errors are handed over: a process is gone
             whole = False
             _stop(loader)
             raise UserError(
                 "loaders",
                 self.loaders,
-                f"a process that reads the data died ({str(error).splitlines()[0]})",
+                f"a process that reads the data died ({f'{type(error).__name__}: {error}'.splitlines()[0]})",
                 "free memory (also in /dev/shm), or use 0 or 1",
             ) from error
         finally:
             if whole:
                 idle.append(loader)
+
+
+def started(loader: DataLoader[Any]) -> Iterator[Any]:
+    """`iter(loader)` without PyTorch's handler of dead processes, which would raise wherever the program then is.
+
+    Whoever waits for a process that died is told so within seconds.
+    """
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        return iter(loader)
+    finally:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
 
 
 def _stop(loader: DataLoader[Any]) -> None:
