@@ -186,22 +186,27 @@ def in_a_process(*arguments: str) -> dict[str, Any]:
 
 
 def members(pairs: int = 2, count: int = 12) -> dict[str, Any]:
-    """Both with warm processes or none at all: starting a process takes two seconds, once."""
+    """Two processes of one thread each, their start of some seconds included, against one member after another: by one
+    thread, which gives the same members to the last bit, and by all threads, as `--executor serial` does."""
     data = um.load("fashion-mnist", limit=5000)
-    recipe = um.Recipe(model="small_cnn", epochs=10)
+    recipe = um.Recipe(model="small_cnn", epochs=5)
     kept = leave_out_masks(len(data.train), count, keep=0.7, seed=0)
-    seconds: dict[str, list[float]] = {"serial": [], "processes": []}
+    seconds: dict[str, list[float]] = {"processes": [], "serial, one thread": [], "serial": []}
+    cores = torch.get_num_threads()
+    keep_freed_memory()
     for k in range(pairs):
-        for where in (list(seconds), list(reversed(seconds)))[k % 2]:
+        for way in (list(seconds), list(reversed(seconds)))[k % 2]:
+            torch.set_num_threads(1 if "one" in way else cores)
             began = time.perf_counter()
-            train_members(recipe, data.train, kept, executor=where, workers=2)  # pyright: ignore[reportArgumentType]
-            seconds[where].append(time.perf_counter() - began)
-    ratios = [a / b for a, b in zip(seconds["serial"], seconds["processes"], strict=True)]
-    return {
-        **spread(ratios),
-        "members": count,
-        **{f"members_an_hour_{where}": 3600 * count / statistics.median(taken) for where, taken in seconds.items()},
+            where = "processes" if way == "processes" else "serial"
+            train_members(recipe, data.train, kept, executor=where, workers=2)
+            seconds[way].append(time.perf_counter() - began)
+    torch.set_num_threads(cores)
+    ratios = {
+        way: spread([a / b for a, b in zip(taken, seconds["processes"], strict=True)]) for way, taken in seconds.items()
     }
+    rates = {way: 3600 * count / statistics.median(taken) for way, taken in seconds.items()}
+    return {"members": count, "against": ratios, "members_an_hour": rates}
 
 
 def spread(ratios: list[float]) -> dict[str, float]:

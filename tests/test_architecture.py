@@ -12,7 +12,19 @@ import unmem as um
 SOURCE = Path(um.__file__).parent
 # From bottom to top; a room may import from those before it, and from itself.
 ROOMS = (
-    *("errors", "html", "allocator", "recipe", "augmentation", "store", "data", "models", "training", "tracking"),
+    *(
+        "errors",
+        "extras",
+        "html",
+        "allocator",
+        "recipe",
+        "augmentation",
+        "store",
+        "data",
+        "models",
+        "training",
+        "tracking",
+    ),
     *("executors", "ensembles", "memorization", "unlearning", "requests", "evaluation", "report", "cli"),
 )
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path not in (SOURCE / "__init__.py", SOURCE / "__main__.py"))

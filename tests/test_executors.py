@@ -179,7 +179,7 @@ def test_unknown_and_missing_engines_are_refused(monkeypatch: pytest.MonkeyPatch
         list(run_all(squared, 0, [1], where="proceses"))  # pyright: ignore[reportArgumentType]
     with ThreadPoolExecutor(2) as pool, pytest.raises(UserError, match="one random state"):
         list(run_all(squared, 0, [1], where=pool))
-    monkeypatch.setattr("unmem.executors.find_spec", lambda _: None)
+    monkeypatch.setattr("unmem.extras.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'unmem\[ray\]'"):
         list(run_all(squared, 0, [1], where="ray"))
 

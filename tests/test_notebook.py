@@ -188,6 +188,6 @@ def test_an_audit_as_a_frame_has_a_row_for_every_model_and_its_intervals() -> No
 
 @pytest.mark.parametrize("what", [Scores("s", IDS, VALUES), FULL, AUDIT], ids=["scores", "evaluation", "audit"])
 def test_without_pandas_the_extra_is_named(what: Scores | Audit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unmem.html.find_spec", lambda _: None)
+    monkeypatch.setattr("unmem.extras.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"to_pandas: the package pandas is not installed; pip install 'unmem\[pandas"):
         what.to_pandas()

@@ -152,7 +152,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     fakes = {"wandb": FakeWandb(), "mlflow": FakeMlflow()}
     for name, fake in fakes.items():
         monkeypatch.setitem(sys.modules, name, fake)  # pyright: ignore
-    monkeypatch.setattr("unmem.tracking.find_spec", lambda name: name)
+    monkeypatch.setattr("unmem.extras.find_spec", lambda name: name)
     return fakes
 
 
@@ -213,7 +213,7 @@ def test_a_logger_that_cannot_start_is_refused_before_the_first_step(installed: 
 def test_what_is_not_there_is_named_with_what_installs_it(
     name: str, missing: str, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unmem.tracking.find_spec", lambda package: None if package == missing else package)
+    monkeypatch.setattr("unmem.extras.find_spec", lambda package: None if package == missing else package)
     with pytest.raises(UserError) as refused:
         um.LogTo(name)
     assert str(refused.value) == sentence

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from importlib.util import find_spec
 from threading import Thread
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
@@ -22,6 +21,7 @@ import torch
 
 from unmem.allocator import keep_freed_memory
 from unmem.errors import DivergedError, UserError, one_of
+from unmem.extras import require
 
 Name = Literal["serial", "processes", "ray", "dask"]
 Where = Name | Executor | None
@@ -29,6 +29,7 @@ Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 TRIES = 2
+_PACKAGES = {"ray": "ray", "dask": "distributed"}
 GPU_SHARE = 0.25  # of a GPU, for one task on a cluster: small models do not fill one
 MANY = 100_000  # tasks at a time, where the engine keeps its own queue
 
@@ -51,7 +52,8 @@ def check_executor(where: Where, *, field: str = "executor") -> None:
     """Refuse an unknown name, an engine that is not installed, and threads."""
     if isinstance(where, str):
         one_of(field, where, get_args(Name))
-        _imported(where)
+        if where in _PACKAGES:
+            require(_PACKAGES[where], field=field, value=where)
     if isinstance(where, ThreadPoolExecutor) and where._max_workers > 1:  # pyright: ignore (no public name)
         raise UserError(field, None, "threads would share one random state", "use processes")
 
@@ -304,12 +306,6 @@ def _engine(where: Where, shared: Any, workers: int | None) -> _Engine:
     if where == "ray":
         return _Ray(shared, workers)
     return _Dask(shared, workers) if where == "dask" else _Here(shared)
-
-
-def _imported(name: Name) -> None:
-    package = {"ray": "ray", "dask": "distributed"}.get(name)
-    if package is not None and find_spec(package) is None:
-        raise UserError("executor", name, f"the package {package} is not installed", f"pip install 'unmem[{name}]'")
 
 
 def _silent(_: str) -> None: ...

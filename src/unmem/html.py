@@ -8,13 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.util import find_spec
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
-
-from unmem.errors import UserError
 
 BLUE = "#3b82c4"
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 440, 130, 44, 18, 6  # of a histogram, px
@@ -89,15 +85,6 @@ def histogram(counts: NDArray[np.int64], edges: NDArray[np.float64], *, what: st
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{escape(what)}" '
         f'fill="currentColor" font-size="11" style="max-width:100%">{"".join(lines)}{"".join(bars)}{ends}</svg>'
     )
-
-
-def need_pandas(what: str) -> ModuleType:
-    """pandas, or the error that says how to get it."""
-    if find_spec("pandas") is None:
-        raise UserError(what, None, "the package pandas is not installed", "pip install 'unmem[pandas]'")
-    import pandas
-
-    return pandas
 
 
 def without_missing(values: Mapping[str, float | None]) -> dict[str, float]:

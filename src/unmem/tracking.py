@@ -9,7 +9,6 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, cast
@@ -20,10 +19,11 @@ from torch import nn
 
 from unmem.data import Examples
 from unmem.errors import UserError, one_of
+from unmem.extras import require
 from unmem.recipe import Recipe
 from unmem.training import Observer, Step
 
-EXTRAS = {"tensorboard": "log", "wandb": "wandb", "mlflow": "mlflow"}  # logger -> extra that installs it
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 PROJECT = "unmem"
 _SETTINGS = ("settings", "recipe", "unlearner", "unlearners")  # parts of a result that say how it was made
 _NOT_IN_NAMES = re.compile(r"[^\w\-./ ]")  # what MLflow refuses in the name of a metric
@@ -159,12 +159,9 @@ def flat(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, flo
 
 def _check(name: str, field: str) -> None:
     """Refuse an unknown logger, and one that is not installed."""
-    one_of(field, name, tuple(EXTRAS))
+    one_of(field, name, LOGGERS)
     for package in ("accelerate", name):
-        if find_spec(package) is None:
-            raise UserError(
-                field, name, f"the package {package} is not installed", f"pip install 'unmem[{EXTRAS[name]}]'"
-            )
+        require(package, field=field, value=name)
 
 
 def _tracker(name: str, folder: Path, settings: dict[str, Any]) -> Any:

@@ -211,8 +211,11 @@ def test_folders_that_hold_no_data_set_are_refused(tmp_path: Path) -> None:
         um.load("cifar10", folder=tmp_path / "empty")
 
 
-def test_a_missing_package_names_the_extra() -> None:
-    from unmem.data.extras import imported
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    from unmem import extras
 
-    with pytest.raises(UserError, match=r"needs the package no_such_package_here.*pip install 'unmem\[hf\]'"):
-        imported("no_such_package_here", "data")
+    with pytest.raises(UserError, match=r"the package no_such_package_here is not installed; pip install 'unmem\["):
+        extras.imported("no_such_package_here", field="data")
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"data: the package datasets is not installed; pip install 'unmem\[hf\]'"):
+        extras.imported("datasets", field="data")

@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from unmem.data.extras import imported
 from unmem.data.folders import HOLDOUT_NAMES, PIXELS
 from unmem.data.images import pictures
 from unmem.data.reading import Reading
@@ -19,6 +18,7 @@ from unmem.data.splits import Splits
 from unmem.data.streaming import Stream
 from unmem.data.tables import USES, Rows, splits_of
 from unmem.errors import UserError
+from unmem.extras import imported
 
 SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves in a folder
 
@@ -75,7 +75,7 @@ class UnreachableError(UserError):
 
 
 def _from_hub(name: str, address: str, config: str | None) -> Any:
-    datasets = imported("datasets", "data")
+    datasets = imported("datasets", field="data")
     try:
         return datasets.load_dataset(address, config)
     except Exception as error:  # of many kinds: no network, no such set, a configuration that is missing, …
@@ -93,7 +93,7 @@ def _from_folder(folder: Path) -> Any:
         return _loaded(folder)
     from pyarrow import ArrowException, parquet
 
-    datasets = imported("datasets", "data")
+    datasets = imported("datasets", field="data")
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*.parquet")):
         files.setdefault(path.name.split("-")[0].removesuffix(".parquet"), []).append(path)
@@ -114,7 +114,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def _loaded(folder: Path) -> Any:
-    datasets = imported("datasets", "data")
+    datasets = imported("datasets", field="data")
     try:
         return datasets.load_from_disk(str(folder))
     except Exception as error:
@@ -162,7 +162,7 @@ def _parts(name: str, found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]
 
 def _labelled(features: Mapping[str, Any], how: Reading) -> tuple[Reading, tuple[str, ...]]:
     """The label column, found by its type if it is not named, and the names of its classes."""
-    datasets = imported("datasets", "data")
+    datasets = imported("datasets", field="data")
     typed = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     if how.label is None and len(typed) > 1:
         raise UserError("label", None, f"several columns hold classes: {', '.join(typed)}", "name one by --label")
@@ -173,7 +173,7 @@ def _labelled(features: Mapping[str, Any], how: Reading) -> tuple[Reading, tuple
 
 def _image_columns(features: Mapping[str, Any], how: Reading) -> list[str]:
     """Columns of images, also those that a parquet file has as bytes and path without saying what they are."""
-    datasets = imported("datasets", "data")
+    datasets = imported("datasets", field="data")
     return [
         name
         for name, kind in features.items()
@@ -192,7 +192,7 @@ class Cells:
 
     @classmethod
     def of(cls, parts: Mapping[str, Any], column: str) -> Cells:
-        image = imported("datasets", "data").Image
+        image = imported("datasets", field="data").Image
         chosen = [rows.select_columns([column]).with_format(None) for rows in parts.values()]
         undecoded = [
             rows.cast_column(column, image(decode=False)) if isinstance(rows.features[column], image) else rows

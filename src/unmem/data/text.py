@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmem.data.extras import imported
 from unmem.data.reading import Reading
 from unmem.errors import UserError
+from unmem.extras import imported
 
 Encoder = Callable[[list[str]], list[list[int]]]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
@@ -45,7 +45,7 @@ def _encoder(how: Reading) -> tuple[Encoder, int]:
 
 
 def _of_transformers(folder: Path, length: int) -> tuple[Encoder, int]:
-    transformers = imported("transformers", "tokenizer")
+    transformers = imported("transformers", field="tokenizer")
     try:
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
@@ -56,7 +56,7 @@ def _of_transformers(folder: Path, length: int) -> tuple[Encoder, int]:
 
 
 def _of_tokenizers(file: Path, length: int) -> tuple[Encoder, int]:
-    tokenizers = imported("tokenizers", "tokenizer")
+    tokenizers = imported("tokenizers", field="tokenizer")
     try:
         tokenizer: Any = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:

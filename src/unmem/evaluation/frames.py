@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from unmem.evaluation.audit import Audit, Evidence
 from unmem.evaluation.outcome import Evaluation, Outcome
-from unmem.html import need_pandas, without_missing
+from unmem.extras import imported
+from unmem.html import without_missing
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,7 +19,7 @@ Numbers = dict[str, float | None]
 
 
 def evaluation_frame(evaluation: Evaluation) -> DataFrame:
-    pandas = need_pandas("Evaluation.to_pandas")
+    pandas = imported("pandas", field="Evaluation.to_pandas")
     rows = [
         {"model": name, "kind": kind} | without_missing(_outcome(outcome))
         for name, kind, outcome in _outcomes(evaluation)
@@ -27,7 +28,7 @@ def evaluation_frame(evaluation: Evaluation) -> DataFrame:
 
 
 def audit_frame(audit: Audit) -> DataFrame:
-    pandas = need_pandas("Audit.to_pandas")
+    pandas = imported("pandas", field="Audit.to_pandas")
     rows = [
         {"model": name, "kind": kind, "finding": None if kind != "method" else audit.verdicts[name].finding}
         | without_missing(_evidence(evidence))

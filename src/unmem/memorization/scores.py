@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unmem.data import Ids, as_ids, find_ids
 from unmem.errors import UserError, nearest
-from unmem.html import need_pandas
+from unmem.extras import imported
 from unmem.store import atomic_path
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Scores:
         As in `save_scores`, so that frames of several scores join by id. Needs pandas.
         """
         columns = {self.name: self.values} | ({} if self.error is None else {f"{self.name}-error": self.error})
-        pandas = need_pandas("Scores.to_pandas")
+        pandas = imported("pandas", field="Scores.to_pandas")
         return pandas.DataFrame(columns, index=pandas.Index(self.ids.tolist(), name="id"))
 
     def _repr_html_(self) -> str:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from torch import nn
 
 from unmem.errors import UserError, nearest
+from unmem.extras import imported
 from unmem.models.small import image_channels
-
-
-def imported(package: str, *, field: str, value: str) -> Any:
-    """The optional package. Raises `UserError` with the extra that brings it."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise UserError(
-            field, value, f"the package {package} cannot be imported ({error})", f"pip install 'unmem[{package}]'"
-        ) from error
 
 
 def timm(name: str, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:

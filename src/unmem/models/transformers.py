@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from unmem.errors import UserError
+from unmem.extras import imported
 from unmem.models.card import card_of
-from unmem.models.hub import imported
 from unmem.models.logits import Logits, logits_of
 
 PREFIX = "transformers/"
