@@ -248,7 +248,7 @@ def filled(folder: Path, n: int, unseen: int) -> tuple[um.Recipe, um.Examples, u
         um.Examples.of(random.normal(size=(size, 2)).astype(np.float32), random.integers(0, 10, size), n_classes=10)
         for size in (n, unseen)
     )
-    recipe, kept = um.Recipe(model="mlp"), random.random((MEMBERS, n)) < 0.7
+    recipe, kept = um.Recipe(model="mlp", precision="fp32"), random.random((MEMBERS, n)) < 0.7
     shared = _Shared(recipe, examples, others, keep_logits=False, keep_weights=False, device="cpu")
     folder.mkdir(exist_ok=True)
     for k in range(MEMBERS):
