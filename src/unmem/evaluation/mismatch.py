@@ -65,8 +65,9 @@ def find_mismatch(model: nn.Module, examples: Examples) -> Mismatch | None:
     """The one change with which the model gets most of a sample right; None if it stays at chance with each.
 
     Tried are the named scalings, for colour images the reversed order of channels, for square ones swapped axes, and
-    with each the order of outputs that fits best. An order is reported only if it explains more than half, and more of
-    what is above chance than leaving it does.
+    with each the order of outputs that fits best. Less than half is reported of none, since the best of so many ways is
+    above chance even for a network that was never trained; an order only if it explains more of what is above chance
+    than leaving it does.
     """
     sample = stratified_sample(examples, min(MOST, len(examples)), seed=0)
     _, most = chance(sample)
@@ -81,9 +82,10 @@ def find_mismatch(model: nn.Module, examples: Examples) -> Mismatch | None:
         order, right = _best_order(predictions, seen.labels, examples.n_classes)
         if right > ordered.accuracy:
             ordered = Mismatch(right, scaling, change, tuple(order.tolist()))
-    if ordered.accuracy > max(most, 0.5) and ordered.accuracy - plain.accuracy > max(0.0, plain.accuracy - most):
+    enough = max(most, 0.5)
+    if ordered.accuracy > enough and ordered.accuracy - plain.accuracy > max(0.0, plain.accuracy - most):
         return ordered
-    return plain if plain.accuracy > most else None
+    return plain if plain.accuracy > enough else None
 
 
 def _ways(sample: Examples) -> Iterator[tuple[str | None, str | None, Examples]]:
