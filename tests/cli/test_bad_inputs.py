@@ -116,7 +116,7 @@ def _write_models(folder: Path) -> None:
         (folder / name).write_bytes(b"\x80\x04N.")
     torch.save(torch.nn.Flatten(), folder / "whole.pt")
     pixel = torch.ones(3, 4, 4) / 48
-    colour = torch.tensor([1.0, 0.0, -1.0])[:, None, None] * pixel
+    colour = torch.tensor([-1.0, 0.0, 1.0])[:, None, None] * pixel
     save_file(_two_classes(colour, 0.0), folder / "bgr.safetensors")
     save_file(_two_classes(pixel, 0.895), folder / "unit.safetensors")
 
@@ -127,8 +127,8 @@ def _two_classes(weight: torch.Tensor, threshold: float) -> dict[str, torch.Tens
         key: torch.zeros_like(value) for key, value in models.build("mlp", (3, 4, 4), 2, seed=0).state_dict().items()
     }
     for unit, sign in enumerate((-1, 1)):
-        state["1.weight"][unit] = 100 * sign * weight.flatten()
-        state["1.bias"][unit] = -100 * sign * threshold
+        state["1.weight"][unit] = 1000 * sign * weight.flatten()
+        state["1.bias"][unit] = -1000 * sign * threshold
         state["3.weight"][unit, unit] = state["5.weight"][unit, unit] = 1
     return state
 

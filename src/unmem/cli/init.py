@@ -77,7 +77,9 @@ def _problems(data: DataOptions, model: ModelOptions) -> Iterator[UserError]:
     if data.folder is not None and not data.folder.is_dir():
         yield UserError("--folder", str(data.folder), "no such folder", "check the path")
     if model.model is not None and not model.model.exists():
-        yield UserError("--model", str(model.model), "no such file or folder", "check the path, or leave it out to train one")
+        yield UserError(
+            "--model", str(model.model), "no such file or folder", "check the path, or leave it out to train one"
+        )
     try:
         model.recipe(arch=model.arch or "mlp", seed=data.seed)
     except UserError as error:

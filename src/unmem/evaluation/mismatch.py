@@ -19,6 +19,7 @@ from unmem.data.scaling import named_scalings
 from unmem.training import predict
 
 MOST = 2000  # training examples to look at: enough to tell any of these apart
+LEAST = 1e-3  # share by which the loss must fall for another way to be the better one
 SHOWN = 5  # classes of another order that are listed
 
 
@@ -77,7 +78,8 @@ def find_mismatch(model: nn.Module, examples: Examples) -> Mismatch | None:
         predictions = logits.argmax(1)
         right = float((predictions == seen.labels).float().mean())
         loss = float(F.cross_entropy(logits, seen.labels))  # tells apart scalings that are nearly the same
-        if (right, -loss) > (plain.accuracy, -least):
+        clearer = right == plain.accuracy and loss < (1 - LEAST) * least  # or what changes nothing would be named
+        if right > plain.accuracy or clearer:
             plain, least = Mismatch(right, scaling, change), loss
         order, right = _best_order(predictions, seen.labels, examples.n_classes)
         if right > ordered.accuracy:
