@@ -26,9 +26,9 @@ def squared(shared: int, task: int) -> int:
     return shared + task**2
 
 
-def in_worker(shared: object, task: int) -> tuple[int, int, bool]:
+def in_worker(shared: object, task: int) -> tuple[int, int, int, bool]:
     time.sleep(0.2)  # so that one worker does not take all tasks
-    return os.getpid(), torch.get_num_threads(), signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return task, os.getpid(), torch.get_num_threads(), signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def mortal(shared: Path, task: str) -> str:
@@ -70,39 +70,34 @@ class Counted:
 
 
 @pytest.mark.parametrize("where", ENGINES)
-def test_every_task_has_its_result(where: Name) -> None:
-    assert dict(run_all(squared, 10, range(7), where=where)) == {k: 10 + k**2 for k in range(7)}
+def test_no_task_has_no_result(where: Name) -> None:
     assert dict(run_all(squared, 10, [], where=where)) == {}
 
 
-def test_workers_have_one_thread_and_leave_ctrl_c_to_their_parent() -> None:
-    found = dict(run_all(in_worker, None, range(4), where="processes", workers=2))
-    pids = {one[0] for one in found.values() if not isinstance(one, Failed)}
+def test_every_task_has_its_result_here() -> None:
+    assert dict(run_all(squared, 10, range(7), where="serial")) == {k: 10 + k**2 for k in range(7)}
+
+
+def test_workers_give_every_result_with_one_thread_and_leave_ctrl_c_to_their_parent(tmp_path: Path) -> None:
+    found = dict(run_all(in_worker, Counted(tmp_path), range(8), where="processes", workers=2))
+    results = [one for one in found.values() if not isinstance(one, Failed)]
+    assert {k: one[0] for k, one in zip(found, results, strict=True)} == {k: k for k in range(8)}
+    pids = {one[1] for one in results}
     assert len(pids) == 2
     assert os.getpid() not in pids
-    assert all(one == (one[0], 1, True) for one in found.values() if not isinstance(one, Failed))
+    assert all(one[2:] == (1, True) for one in results)
+    assert len(list(tmp_path.iterdir())) == 2  # what tasks share travels once to each worker
 
 
-def test_what_tasks_share_travels_once_to_each_worker(tmp_path: Path) -> None:
-    list(run_all(in_worker, Counted(tmp_path), range(8), where="processes", workers=2))
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_worker_that_dies_once_costs_nothing_but_time(tmp_path: Path) -> None:
+def test_a_worker_that_dies_once_costs_nothing_but_time_and_a_deadly_task_only_itself(tmp_path: Path) -> None:
     heard: list[str] = []
-    tasks = ["a:0", "b:1", "c:0"]
+    tasks = ["a:0", "b:1", "c:0", "d:9"]
     found = dict(run_all(mortal, tmp_path, tasks, where="processes", workers=2, told=heard.append))
+    assert isinstance(found.pop(3), Failed)
     assert found == dict(enumerate("abc"))
     assert "task 2 failed (its worker process died: killed, or out of memory); it is tried once more" in heard
-
-
-def test_a_task_that_kills_every_worker_is_left_out_and_the_others_are_not(tmp_path: Path) -> None:
-    heard: list[str] = []
-    tasks = ["a:0", "b:9", "c:0"]
-    found = dict(run_all(mortal, tmp_path, tasks, where="processes", workers=2, told=heard.append))
-    assert {k for k, one in found.items() if isinstance(one, Failed)} == {1}
-    assert (found[0], found[2]) == ("a", "c")
-    assert sum("left out" in line for line in heard) == 1
+    (left_out,) = [line for line in heard if "left out" in line]
+    assert left_out.startswith("task 4 failed again (its worker process died")
 
 
 def test_a_pool_of_the_callers_that_breaks_ends_with_what_it_had(tmp_path: Path) -> None:
@@ -117,21 +112,25 @@ def test_a_pool_of_the_callers_that_breaks_ends_with_what_it_had(tmp_path: Path)
 
 
 @pytest.mark.parametrize("where", ENGINES)
-@pytest.mark.parametrize("task", ["breaks", "diverges"])
-def test_a_failure_is_tried_once_more_and_then_left_out(where: Name, task: str) -> None:
+def test_a_failure_is_tried_once_more_and_then_left_out(where: Name) -> None:
     heard: list[str] = []
-    found = dict(run_all(failing, [], ["fine", task, "good"], where=where, told=heard.append))
+    tasks = ["fine", "breaks", "good", "diverges"]
+    found = dict(run_all(failing, [], tasks, where=where, workers=1, told=heard.append))
     assert (found[0], found[2]) == ("fine", "good")
-    assert isinstance(found[1], Failed)
-    assert str(found[1]) == ("RuntimeError: out of memory" if task == "breaks" else str(found[1].error))
-    assert len(heard) == 2
+    broken, diverged = found[1], found[3]
+    assert isinstance(broken, Failed)
+    assert isinstance(diverged, Failed)
+    assert str(broken) == "RuntimeError: out of memory"
+    assert isinstance(diverged.error, DivergedError)
+    assert str(diverged) == str(diverged.error)
+    assert len(heard) == 4
 
 
 @pytest.mark.parametrize("where", ENGINES)
 def test_a_wrong_input_ends_everything_at_once(where: Name) -> None:
     heard: list[str] = []
     with pytest.raises(UserError, match="is negative"):
-        list(run_all(failing, [], ["wrong input", "fine"], where=where, told=heard.append))
+        list(run_all(failing, [], ["wrong input", "fine"], where=where, workers=1, told=heard.append))
     assert heard == []
 
 

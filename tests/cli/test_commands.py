@@ -119,95 +119,52 @@ def test_scores_of_an_earlier_run_refine_a_later_request(tmp_path: Path, request
     assert run("forget", "--limit", "299", *known, *steps, "--out", tmp_path / "other") == 2
 
 
-def test_a_fall_in_utility_ends_with_4_and_keeps_both_models(
-    trained: Path, request_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "broken"
-    options = ["--limit", "300", "--model", trained / "original.safetensors", "--forget", request_file]
-    ruin = ["--method", "neggrad+", "--set", "alpha=0.4", "lr=0.05"]
-    assert run("forget", *options, *ruin, "--out", out) == 4
-    assert "--max-drop" in capsys.readouterr().out
-    assert (out / "original.safetensors").is_file()
-    assert (out / "unlearned.safetensors").is_file()
-    assert result(out)["guard"]["fell"] is True
-
-
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "words"),
     [
-        (["forget", "--forget", "{unknown}"], 2, ["'no-such-id'", "not an id"]),
-        (["forget", "--forget", "{test}"], 2, ["test set", "never trained on"]),
-        (["forget", "--forget", "{everything}"], 2, ["whole training set"]),
-        (["forget", "--forget", "{twice}"], 2, ["more than once"]),
-        (["forget", "--forget", "{empty}"], 3, ["empty"]),
-        (["forget", "--top", "confidence:0"], 3, ["asks for no example"]),
-        (["forget", "--forget", "{missing}"], 2, ["no such file"]),
-        (["forget"], 2, ["--forget FILE", "--top SCORE:N"]),
-        (["forget", "--top", "confidense:5"], 2, ["did you mean 'confidence'?"]),
-        (["forget", "--top", "confidence"], 2, ["SCORE:N"]),
-        (["forget", "--top", "confidence:5", "--method", "scrubb"], 2, ["no such method"]),
-        (["forget", "--top", "confidence:5", "--steps", "nothin"], 2, ["did you mean 'nothing'?"]),
-        (["forget", "--top", "confidence:5", "--set", "fine-tune.lrr=1"], 2, ["did you mean 'lr'?"]),
-        (["forget", "--top", "confidence:5", "--set", "fine-tune.lr=x"], 2, ["must be a number"]),
-        (["forget", "--top", "confidence:5", "--set", "lr"], 2, ["FIELD=VALUE"]),
-        (["forget", "--forget", "{twice}", "--model", "{pickle}", "--method", "fine-tune"], 2, ["more than once"]),
-        (["score", "--method", "accuracy,feldmann"], 2, ["'feldmann'"]),
-        (["score", "--model", "{pickle}", "--method", "aum"], 2, ["while the original trains", "choose holdout"]),
-        (["train", "--data", "digit"], 2, ["did you mean 'digits'?"]),
-        (["train", "--data", "{missing}.npz"], 2, ["no such file"]),
-        (["train", "--data", "fashion-mnist", "--folder", "{nowhere}"], 2, ["nowhere", "dataset-fashion-mnist"]),
-        (["train", "--limit", "5000"], 2, ["limit 5000", "1,258"]),
-        (["train", "--arch", "resnet81"], 2, ["did you mean 'resnet18'?"]),
-        (["train", "--device", "warp"], 2, ["device 'warp'"]),
-        (["train", "--lr", "-1"], 2, ["lr -1.0"]),
-        (["train", "--lr", "1e9", *QUICK], 2, ["not a finite number", "lower rate"]),
-        (["train", "--limt", "5"], 2, ["Did you mean --limit?"]),
-        (["train", "--epochs", "many"], 2, ["--epochs"]),
-        (["trian"], 2, ['Did you mean "train"?']),
+        (["forget", "--forget", "{missing}"], ["no such file"]),
+        (["forget"], ["--forget FILE", "--top SCORE:N"]),
+        (["forget", "--top", "confidense:5"], ["did you mean 'confidence'?"]),
+        (["forget", "--top", "confidence"], ["SCORE:N"]),
+        (["forget", "--top", "confidence:5", "--method", "scrubb"], ["no such method"]),
+        (["forget", "--top", "confidence:5", "--steps", "nothin"], ["did you mean 'nothing'?"]),
+        (["forget", "--top", "confidence:5", "--set", "fine-tune.lrr=1"], ["did you mean 'lr'?"]),
+        (["forget", "--top", "confidence:5", "--set", "fine-tune.lr=x"], ["must be a number"]),
+        (["forget", "--top", "confidence:5", "--set", "lr"], ["FIELD=VALUE"]),
+        (["forget", "--forget", "{twice}", "--model", "{pickle}", "--method", "fine-tune"], ["more than once"]),
+        (["score", "--method", "accuracy,feldmann"], ["'feldmann'"]),
+        (["score", "--model", "{pickle}", "--method", "aum"], ["while the original trains", "choose holdout"]),
+        (["train", "--data", "digit"], ["did you mean 'digits'?"]),
+        (["train", "--data", "{missing}.npz"], ["no such file"]),
+        (["train", "--data", "fashion-mnist", "--folder", "{nowhere}"], ["nowhere", "dataset-fashion-mnist"]),
+        (["train", "--limit", "5000"], ["limit 5000", "1,258"]),
+        (["train", "--arch", "resnet81"], ["did you mean 'resnet18'?"]),
+        (["train", "--device", "warp"], ["device 'warp'"]),
+        (["train", "--lr", "-1"], ["lr -1.0"]),
+        (["train", "--lr", "1e9", *QUICK], ["not a finite number", "lower rate"]),
+        (["train", "--limt", "5"], ["Did you mean --limit?"]),
+        (["train", "--epochs", "many"], ["--epochs"]),
+        (["trian"], ['Did you mean "train"?']),
     ],
 )
 def test_a_wrong_input_is_one_sentence_and_leaves_nothing_behind(
     arguments: list[str],
-    code: int,
     words: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    whole = um.load("digits")
-    files = {
-        "unknown": [*whole.train.ids[:3], "no-such-id"],
-        "test": whole.test.ids[:2],
-        "everything": whole.train.ids,
-        "twice": [whole.train.ids[0]] * 2,
-        "empty": ["# nobody asked"],
-    }
-    for name, ids in files.items():
-        (tmp_path / name).write_text("\n".join(ids))
+    (tmp_path / "twice").write_text("17\n17\n")
     (tmp_path / "pickle").write_bytes(b"\x80\x04N.")
-    paths = {name: str(tmp_path / name) for name in (*files, "pickle", "missing", "nowhere")}
+    paths = {name: str(tmp_path / name) for name in ("twice", "pickle", "missing", "nowhere")}
     before = sorted(tmp_path.iterdir())
     out = tmp_path / "deep" / "out"
-    assert run(*(text.format(**paths) for text in arguments), "--out", out) == code
+    assert run(*(text.format(**paths) for text in arguments), "--out", out) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("unmem: ")
     assert captured.err.count("\n") == 1
     for word in words:
         assert word in captured.err
     assert sorted(tmp_path.iterdir()) == before
-
-
-def test_labels_beyond_the_outputs_of_the_model_say_both_numbers(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    images = np.random.default_rng(0).integers(0, 255, size=(60, 8, 8), dtype=np.uint8)
-    np.savez(tmp_path / "twelve.npz", x_train=images, y_train=np.arange(60) % 12)
-    options = ["--data", tmp_path / "twelve.npz", "--model", trained / "original.safetensors", "--method", "fine-tune"]
-    (tmp_path / "ids.txt").write_text(str(um.load(str(tmp_path / "twelve.npz")).train.ids[0]))
-    assert run("forget", *options, "--forget", tmp_path / "ids.txt", "--out", tmp_path / "out") == 2
-    message = capsys.readouterr().err
-    assert "10 outputs" in message
-    assert "labels go up to 11" in message
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_of_other_data_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,15 +176,6 @@ def test_a_model_of_other_data_is_refused(trained: Path, tmp_path: Path, capsys:
     ask = ["--forget", tmp_path / "ids.txt", "--method", "fine-tune", "--out", tmp_path / "out"]
     assert run("forget", "--model", model, *ask) == 2
     assert "trained on other examples" in capsys.readouterr().err
-
-
-def test_a_model_at_chance_on_its_training_data_is_refused(
-    tmp_path: Path, request_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("train", "--arch", "mlp", "--epochs", "0", "--limit", "300", "--out", tmp_path / "raw") == 0
-    options = ["--limit", "300", "--model", tmp_path / "raw" / "original.safetensors", "--method", "fine-tune"]
-    assert run("forget", *options, "--forget", request_file, "--out", tmp_path / "out") == 2
-    assert "no more than chance" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_replaced_only_by_force(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,10 +198,32 @@ def test_a_folder_that_cannot_be_made_is_refused_before_training(
     assert "cannot be written" in capsys.readouterr().err
 
 
+TELLS = """
+from pathlib import Path
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.steps = nn.Linear(64, 10), 0
+
+    def forward(self, x):
+        self.steps += 1
+        if self.steps == 50:
+            Path({path!r}).touch()
+        return self.layer(x.flatten(1))
+
+def make():
+    return Net()
+"""
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_half_written(stop: signal.Signals, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    command = [sys.executable, "-m", "unmem", "train", "--epochs", "100000", "--out", str(out)]
+    out, begun = tmp_path / "run", tmp_path / "begun"
+    (tmp_path / "nets.py").write_text(TELLS.format(path=str(begun)))
+    options = ["--arch", f"{tmp_path}/nets.py:make", "--epochs", "100000", "--out", str(out)]
+    command = [sys.executable, "-m", "unmem", "train", *options]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -265,10 +235,10 @@ def test_an_interrupted_run_leaves_nothing_half_written(stop: signal.Signals, tm
     )
     try:
         deadline = time.monotonic() + 60
-        while not out.exists():
+        while not begun.exists():
             assert time.monotonic() < deadline
-            time.sleep(0.1)
-        time.sleep(3)
+            time.sleep(0.05)
+        assert out.exists()
         process.send_signal(stop)
         _, message = process.communicate(timeout=60)
     finally:
@@ -278,10 +248,17 @@ def test_an_interrupted_run_leaves_nothing_half_written(stop: signal.Signals, tm
     assert not out.exists()
 
 
-def test_help_is_quick_and_each_command_shows_an_example() -> None:
+def test_help_is_quick_and_each_command_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("demo", "train", "score", "forget", "audit", "init"):
-        page = subprocess.run([sys.executable, "-m", "unmem", command, "--help"], capture_output=True, text=True)
-        assert page.returncode == 0
-        assert f"Example: unmem {command}" in page.stdout
-    heavy = "import sys, unmem.cli.app as app; app.build(); print({'torch', 'numpy', 'sklearn'} & set(sys.modules))"
-    assert subprocess.check_output([sys.executable, "-c", heavy], text=True).strip() == "set()"
+        assert run(command, "--help") == 0
+        assert f"Example: unmem {command}" in capsys.readouterr().out
+    pages = (
+        "import sys\nfrom unmem.cli.app import main\nfor command in sys.argv[1:]:\n    try: main([command, '--help'])\n"
+    )
+    pages += (
+        "    except SystemExit as end: assert end.code == 0\nprint({'torch', 'numpy', 'sklearn'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", pages, "train", "forget", "init", "audit"]
+    shown = subprocess.check_output(command, text=True)
+    assert shown.count("Example: unmem ") == 4
+    assert shown.splitlines()[-1] == "set()"

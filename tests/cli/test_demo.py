@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import unmem as um
+from tests.helpers import same_state, state_of
 from unmem import models
 from unmem.cli.app import main
 
@@ -34,9 +36,9 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def without_times(value: Any) -> Any:
-    """The result without what a clock measured: seconds, and cost, which is a ratio of seconds."""
+    """The result without what a clock measured: seconds, cost, which is a ratio of seconds, and why there is none."""
     if isinstance(value, dict):
-        return {key: without_times(entry) for key, entry in value.items() if key not in ("seconds", "cost")}
+        return {key: without_times(entry) for key, entry in value.items() if key not in ("seconds", "cost", "reason")}
     return value
 
 
@@ -68,20 +70,28 @@ def test_the_unlearned_model_is_that_of_the_best_memorization_based_method(
     assert float(hits.float().mean()) == pytest.approx(result["methods"][best]["accuracy"]["test"], abs=1e-6)
 
 
-def test_the_same_seed_gives_the_same_numbers_twice(result: dict[str, Any], tmp_path: Path) -> None:
-    assert without_times(demo(tmp_path / "again")) == without_times(result)
-
-
-def test_the_readme_program_gives_the_numbers_of_the_demo(
-    result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_same_seed_gives_the_same_numbers_twice_and_the_readme_program_those_of_the_demo(
+    folder: Path,
+    result: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     program = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)[0]
     assert len([line for line in program.splitlines() if line.strip()]) <= 25
     monkeypatch.chdir(tmp_path)
-    exec(compile(program, "README", "exec"), {})
+    made: dict[str, Any] = {}
+    exec(compile(program, "README", "exec"), made)
     printed = capsys.readouterr().out
     keys = {"fine-tune": "fine-tune", "NegGrad+": "neggrad+", "RUM^F": "rum-f", "RUM": "rum"}
     for name, key in keys.items():
         assert f"{name:<12} ToW {result['methods'][key]['tow']:.3f}" in printed
     assert f"do nothing   ToW {result['controls']['do_nothing']['tow']:.3f}" in printed
     assert (tmp_path / "report.html").is_file()
+    # To the last bit: model, scores, and all that was measured.
+    kept, _ = models.load(folder / "original.safetensors", arch=None, input_shape=(1, 8, 8), n_classes=10)
+    assert same_state(state_of(kept), state_of(made["model"]))
+    assert np.array_equal(um.load_scores(folder / "scores.parquet", "confidence").values, made["scores"].values)
+    again = without_times(made["evaluation"].to_dict())
+    again["methods"] = {keys[name]: entry for name, entry in again["methods"].items()}
+    assert again == {key: without_times(result[key]) for key in again}

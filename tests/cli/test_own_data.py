@@ -60,7 +60,7 @@ def test_a_streamed_folder_gives_the_model_and_the_scores_of_one_in_memory(tree:
 
 
 def test_streamed_members_are_trained_in_other_processes(tree: Path, tmp_path: Path) -> None:
-    wanted = ["--method", "crossfit", "--executor", "processes", "--workers", "2"]
+    wanted = ["--method", "crossfit", "--executor", "processes", "--workers", "1"]
     data = ["--data", tree, "--stream", "always", "--loaders", "1", "--epochs", "1", "--batch-size", "16"]
     assert run("score", *wanted, *data, "--out", tmp_path / "out") == 0
 

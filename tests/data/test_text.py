@@ -40,6 +40,16 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+class MeanOfWords(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.classes = torch.nn.Embedding(len(WORDS), 8), torch.nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classes(self.words(x).mean(1))
+
+
 def expected(name: str, length: int = 4) -> list[int]:
     tokens = [WORDS[word] for word in TEXTS[int(name) % 4].split()][:length]
     return tokens + [0] * (length - len(tokens))
@@ -90,10 +100,15 @@ def test_a_tokenizer_without_padding_is_refused(file: Path, tmp_path: Path) -> N
         um.load(file, text="words", tokenizer=tmp_path / "tokenizer.json")
 
 
-def test_texts_have_no_curvature_and_only_exact_copies(file: Path, tokenizer: Path) -> None:
+def test_texts_have_curvature_by_their_embeddings_and_only_exact_copies(file: Path, tokenizer: Path) -> None:
     splits = um.load(file, text="words", tokenizer=tokenizer)
-    with pytest.raises(UserError, match="have no curvature"):
+    with pytest.raises(UserError, match=r"this model has no nn\.Embedding"):
         um.curvature(torch.nn.Identity(), splits.train)
+    curved = um.curvature(MeanOfWords(), splits.train)
+    assert (curved.values > 0).all()
+    for text in range(len(TEXTS)):  # the same text and label, the same curvature
+        values = curved.values[[int(name) % 4 == text for name in curved.ids]]
+        assert values == pytest.approx(values[0], rel=1e-3)
     found = um.find_copies(splits.train.at(splits.train.ids == splits.train.ids[0]), splits.train, unseen=splits.test)
     assert {one.kind for one in found.pairs} == {"exact"}
     assert all(int(one.retain_id) % 4 == int(splits.train.ids[0]) % 4 for one in found.pairs)

@@ -43,6 +43,8 @@ def test_ties_are_those_of_scipy_and_scikit_learn() -> None:
     assert found.spearman.value == pytest.approx(float(spearmanr(proxy.values, truth.values).statistic))
     assert found.auroc is not None
     assert found.auroc.value == pytest.approx(roc_auc_score(marked, proxy.values))
+    assert found.average_precision is not None
+    assert found.average_precision.value == pytest.approx(average_precision_score(marked, proxy.values))
 
 
 def test_overlap_is_the_share_of_the_top_tenth_in_the_top_tenth() -> None:

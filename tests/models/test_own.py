@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +139,12 @@ def test_members_and_retrained_models_are_trained_in_processes(place: Path, tmp_
     kept = np.ones((2, 40), dtype=bool)
     kept[:, :5] = False
     folder = tmp_path / "members"
-    there = um.train_members(recipe, data.train, kept, executor="processes", workers=1, folder=folder)
+    unseen_by_this_process: Any = nn.Linear(4, 3)
+    problem = um.Problem(unseen_by_this_process, data, data.train.ids[:5], recipe=recipe)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        there = um.train_members(recipe, data.train, kept, executor=pool, folder=folder)
+        (model,), _ = retrain_all(problem, [1], executor=pool)
+    assert same_state(state_of(model), state_of(um.Retrain()(model, problem, seed=1)))
     here = um.train_members(recipe, data.train, kept)
     assert np.array_equal(there.train.phi, here.train.phi)
     # Members of another version of the file are others.
@@ -145,9 +152,3 @@ def test_members_and_retrained_models_are_trained_in_processes(place: Path, tmp_
     assert [one.about["source"] for one in found] == [models.source_of(recipe.model)] * 2
     place.write_text(SOURCE + "\n# changed\n")
     assert found[0].about["source"] != models.source_of(recipe.model)
-    place.write_text(SOURCE)
-
-    unseen_by_this_process: Any = nn.Linear(4, 3)
-    problem = um.Problem(unseen_by_this_process, data, data.train.ids[:5], recipe=recipe)
-    (model,), _ = retrain_all(problem, [1], executor="processes", workers=1)
-    assert same_state(state_of(model), state_of(um.Retrain()(model, problem, seed=1)))

@@ -68,14 +68,18 @@ def _problems(data: DataOptions, model: ModelOptions) -> Iterator[UserError]:
     """What can be seen to be wrong without reading data or model."""
     from unmem.errors import nearest
 
-    names = ["digits", "fashion-mnist"]
-    if data.data not in names and not Path(data.data).exists():
-        known = nearest(data.data, names)
-        yield UserError("--data", data.data, "no such file and no data set of that name", known)
+    if ":" not in data.data and not Path(data.data).exists():  # hf:NAME and MODULE:FUNCTION show when they are loaded
+        from unmem.data import KNOWN
+
+        if data.data not in KNOWN:
+            known = nearest(data.data, list(KNOWN))
+            yield UserError("--data", data.data, "no such file and no data set of that name", known)
     if data.folder is not None and not data.folder.is_dir():
         yield UserError("--folder", str(data.folder), "no such folder", "check the path")
-    if model.model is not None and not model.model.is_file():
-        yield UserError("--model", str(model.model), "no such file", "check the path, or leave it out to train one")
+    if model.model is not None and not model.model.exists():
+        yield UserError(
+            "--model", str(model.model), "no such file or folder", "check the path, or leave it out to train one"
+        )
     try:
         model.recipe(arch=model.arch or "mlp", seed=data.seed)
     except UserError as error:

@@ -3,12 +3,13 @@
 from unmem.data.devices import pick_device
 from unmem.data.examples import Examples, Ids, Positions, as_ids, find_ids
 from unmem.data.scaling import Scaling, named_scalings
-from unmem.data.sources import load
+from unmem.data.sources import KNOWN, load
 from unmem.data.splits import Splits, flip_labels, stratified_sample, stratified_split
 from unmem.data.streaming import Stream
 from unmem.data.text import holds_tokenizer
 
 __all__ = [
+    "KNOWN",
     "Examples",
     "Ids",
     "Positions",

@@ -59,7 +59,7 @@ class Reading:
         if self.size is None:
             return None
         sides = str(self.size).lower().split("x")
-        if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
+        if len(sides) > 2 or not all(map(_is_side, sides)):
             raise UserError("size", self.size, "is no height or HEIGHTxWIDTH", "give one such as 32 or 32x48")
         return int(sides[0]), int(sides[-1])
 
@@ -77,6 +77,11 @@ class Reading:
             if one.name == "drop" and not self.dropped:
                 continue
             raise UserError(one.name, value, f"{kind} does not use it", "leave it out")
+
+
+def _is_side(text: str) -> bool:
+    digits = text.strip()
+    return digits.isdecimal() and len(digits) < 7 and int(digits) > 0
 
 
 def known_column(field: str, name: str, columns: list[str]) -> str:

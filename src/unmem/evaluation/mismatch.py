@@ -19,6 +19,7 @@ from unmem.data.scaling import named_scalings
 from unmem.training import predict
 
 MOST = 2000  # training examples to look at: enough to tell any of these apart
+LEAST = 1e-3  # share by which the loss must fall for another way to be the better one
 SHOWN = 5  # classes of another order that are listed
 
 
@@ -65,8 +66,9 @@ def find_mismatch(model: nn.Module, examples: Examples) -> Mismatch | None:
     """The one change with which the model gets most of a sample right; None if it stays at chance with each.
 
     Tried are the named scalings, for colour images the reversed order of channels, for square ones swapped axes, and
-    with each the order of outputs that fits best. An order is reported only if it explains more than half, and more of
-    what is above chance than leaving it does.
+    with each the order of outputs that fits best. Less than half is reported of none, since the best of so many ways is
+    above chance even for a network that was never trained; an order only if it explains more of what is above chance
+    than leaving it does.
     """
     sample = stratified_sample(examples, min(MOST, len(examples)), seed=0)
     _, most = chance(sample)
@@ -76,14 +78,16 @@ def find_mismatch(model: nn.Module, examples: Examples) -> Mismatch | None:
         predictions = logits.argmax(1)
         right = float((predictions == seen.labels).float().mean())
         loss = float(F.cross_entropy(logits, seen.labels))  # tells apart scalings that are nearly the same
-        if (right, -loss) > (plain.accuracy, -least):
+        clearer = right == plain.accuracy and loss < (1 - LEAST) * least  # or what changes nothing would be named
+        if right > plain.accuracy or clearer:
             plain, least = Mismatch(right, scaling, change), loss
         order, right = _best_order(predictions, seen.labels, examples.n_classes)
         if right > ordered.accuracy:
             ordered = Mismatch(right, scaling, change, tuple(order.tolist()))
-    if ordered.accuracy > max(most, 0.5) and ordered.accuracy - plain.accuracy > max(0.0, plain.accuracy - most):
+    enough = max(most, 0.5)
+    if ordered.accuracy > enough and ordered.accuracy - plain.accuracy > max(0.0, plain.accuracy - most):
         return ordered
-    return plain if plain.accuracy > most else None
+    return plain if plain.accuracy > enough else None
 
 
 def _ways(sample: Examples) -> Iterator[tuple[str | None, str | None, Examples]]:

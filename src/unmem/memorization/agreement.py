@@ -106,6 +106,7 @@ def _overlap(x: Floats, y: Floats) -> float:
 def _average_precision(x: Floats, marked: NDArray[np.bool_]) -> float:
     if not marked.any():
         return float("nan")
-    from sklearn.metrics import average_precision_score
-
-    return float(average_precision_score(marked, x))
+    order = np.argsort(-x, kind="stable")
+    hits = np.cumsum(marked[order])
+    ends = np.append(np.flatnonzero(np.diff(x[order])), len(x) - 1)  # equal values are one step
+    return float(np.diff(hits[ends], prepend=0) @ (hits[ends] / (ends + 1))) / int(hits[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
 _INSIDE = ("state_dict", "model_state_dict", "model", "net")
 # What wrappers put before the keys: DataParallel, torch.compile, Lightning modules and training scripts.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
+_SAVE = "save model.state_dict() alone, best as .safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,20 +67,22 @@ def read(path: Path, *, unsafe: bool = False) -> Checkpoint:
 
 def _unpickled(path: Path, unsafe: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=not unsafe)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what then ends in an error with a sentence of its own
+            return torch.load(path, map_location="cpu", weights_only=not unsafe)
     except Exception as error:  # a pickle may raise anything
         if "weights_only" not in str(error):
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reason = lines[0] if lines else type(error).__name__
             raise UserError(
-                "--model", str(path), f"cannot be read as a file of torch.save ({reason})", "save it again"
+                "--model", str(path), f"cannot be read as a file of torch.save ({reason})", _SAVE
             ) from error
         held = re.search(r"GLOBAL (\S+)", str(error))
         raise UserError(
             "--model",
             str(path),
             f"it holds more than weights{f' ({held[1]})' if held else ''}, which may run code",
-            "save model.state_dict() alone, or pass --unsafe-load if you trust whoever made the file",
+            f"{_SAVE}, or pass --unsafe-load if you trust whoever made the file",
         ) from error
 
 
@@ -97,4 +101,4 @@ def _unpacked(found: Any, path: Path) -> dict[str, Tensor]:
         what = f"a dictionary of {', '.join(map(str, list(held)[:5])) or 'nothing'}"
     else:
         what = f"a {type(found).__name__}"
-    raise UserError("--model", str(path), f"holds no weights, but {what}", "save model.state_dict()")
+    raise UserError("--model", str(path), f"holds no weights, but {what}", _SAVE)
