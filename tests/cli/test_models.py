@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,21 @@ def test_a_text_model_is_read_from_its_folder_and_written_as_one(tmp_path: Path)
 def test_there_is_no_usual_network_for_token_ids() -> None:
     with pytest.raises(UserError, match="no usual network for token ids; pass transformers/DIR"):
         Session("train", {}, sentences()).recipe(ModelOptions(), seed=0)
+
+
+def test_retraining_from_a_base_is_said_and_not_from_the_model_itself(
+    tmp_path: Path, data: um.Splits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes, shape = data.train.n_classes, data.train.input_shape
+    for name, outputs in (("base", classes + 2), ("mine", classes)):
+        model = models.build("mlp", shape, outputs, seed=3)
+        models.save(model, models.Card("mlp", shape, outputs), tmp_path / f"{name}.safetensors")
+    session = Session("forget", {}, data)
+    options = ModelOptions(base=tmp_path / "base.safetensors", epochs=1)
+    file = tmp_path / "mine.safetensors"
+    recipe = session.read_model(file, options, seed=0).recipe
+    assert recipe.base == str(tmp_path / "base.safetensors")
+    assert session.recipe(replace(options, arch="mlp"), seed=0) == recipe
+    assert capsys.readouterr().out.count("but for 5.weight and 1 more: these are drawn at random") == 1
+    with pytest.raises(UserError, match="is the model itself"):
+        session.read_model(file, replace(options, base=file), seed=0)
