@@ -24,7 +24,8 @@ class Recipe:
     shifted at random, by up to an eighth of its side, and flipped (`crop`, `crop-flip`), anew in every epoch.
     `precision` is that of the forward and backward pass: `auto` is bf16 where the hardware computes it, on a CPU for
     images only, and fp32 elsewhere; weights are always fp32. `compile` runs the network through `torch.compile`: `auto`
-    does not, since it was slower wherever it was measured (docs/scale.md).
+    does not, since it was slower wherever it was measured (docs/scale.md). `base` names a model file or a folder of
+    save_pretrained from whose weights trainings start, such as a pretrained body; empty: from random weights.
     """
 
     model: str = "small_cnn"
@@ -37,6 +38,7 @@ class Recipe:
     augment: Augment = "none"
     precision: Precision = "auto"
     compile: Compile = "auto"
+    base: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -75,9 +75,12 @@ class Pass:
 def train(
     recipe: Recipe, examples: Examples, *, seed: int | None = None, observers: Sequence[Observer] = ()
 ) -> nn.Module:
-    """A new model trained from scratch on `examples`, on their device. `seed` stands in for the recipe's."""
+    """A new model trained on `examples`, on their device, from random weights or those of the recipe's base.
+
+    seed: stands in for the recipe's.
+    """
     seed = recipe.seed if seed is None else seed
-    model = models.build(recipe.model, examples.input_shape, examples.n_classes, seed=seed)
+    model = models.build(recipe.model, examples.input_shape, examples.n_classes, seed=seed, base=recipe.base)
     return fit(model.to(examples.device), examples, recipe, seed=seed, observers=observers)
 
 

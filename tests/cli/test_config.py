@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -186,6 +187,9 @@ def test_init_mends_a_broken_file() -> None:
     [
         (["--data", "digit"], "did you mean 'digits'?"),
         (["--model", "none.safetensors"], "no such file"),
+        (["--base", "none.safetensors"], "no such file"),
+        (["--data", "none.py:made"], "no file none.py"),
+        (["--data", "none/train.csv"], "no such file"),
         (["--epochs", "-1"], "epochs -1"),
         (["--file", "x.txt"], "not the name of a .yaml file"),
         (["--file", "nowhere/x.yaml"], "folder does not exist"),
@@ -197,16 +201,54 @@ def test_init_checks_what_it_can(arguments: list[str], words: str, capsys: pytes
     assert list(Path().iterdir()) == []
 
 
-def test_init_asks_on_a_terminal(here: Path) -> None:
+@pytest.mark.parametrize(
+    "source", ["hf:owner/name", "cifar10", "mine.py:made", "package.module:made", "bought.csv", "."]
+)
+def test_init_takes_every_source_of_data(source: str) -> None:
+    Path("mine.py").write_text("def made(): ...\n")
+    Path("bought.csv").write_text("age,bought\n40,yes\n")
+    label = ["--label", "bought"] if source == "bought.csv" else []
+    assert run("init", "--data", source, "--model", ".", *label) == 0
+    assert yaml.safe_load(Path("unmem.yaml").read_text())["data"] == source
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "no column is called label, target, class, y, labels; name one of age, bought"),
+        (["--label", "buoght"], "did you mean 'bought'?"),
+        (["--label", "bought", "--text", "words"], "--text 'words': no such column"),
+    ],
+)
+def test_init_knows_the_columns_of_a_table(options: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bought.csv").write_text("age,bought\n40,yes\n")
+    assert run("init", "--data", "bought.csv", *options) == 2
+    assert words in capsys.readouterr().err
+
+
+def answers(here: Path, typed: bytes) -> tuple[str, dict[str, Any]]:
+    """What `unmem init` shows on a terminal and writes, given these answers."""
     driver, terminal = pty.openpty()
+    os.write(driver, typed)
     command = [sys.executable, "-m", "unmem", "init"]
-    os.write(driver, b"digit\ndigits\n\nmlp\nmany\n7\n")
     process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, cwd=here)
     assert process.wait(timeout=120) == 0
     shown = os.read(driver, 100_000).decode()
     os.close(driver)
     os.close(terminal)
+    return shown, yaml.safe_load((here / "unmem.yaml").read_text())
+
+
+def test_init_asks_for_the_columns_of_a_table(here: Path) -> None:
+    (here / "bought.csv").write_text("words,bought\nmore,yes\n")
+    shown, found = answers(here, b"bought.csv\nlabel\nbought\nwords\n\n\n\n")
+    assert "Column with the labels (words, bought): " in shown
+    assert "--label 'label': no such column" in shown
+    assert (found["data"], found["label"], found["text"]) == ("bought.csv", "bought", "words")
+
+
+def test_init_asks_on_a_terminal(here: Path) -> None:
+    shown, found = answers(here, b"digit\ndigits\n\nmlp\nmany\n7\n")
     assert "Epochs of the training [30]: " in shown
     assert "did you mean 'digits'?" in shown
-    found = yaml.safe_load((here / "unmem.yaml").read_text())
     assert (found["data"], found["model"], found["arch"], found["epochs"]) == ("digits", None, "mlp", 7)

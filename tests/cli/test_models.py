@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,22 @@ def test_a_checkpoint_of_a_network_of_ones_own_is_unlearned_and_keeps_its_keys(m
     assert run("audit", *QUICK, *files, *asked, "--no-relearning", "--out", tmp_path / "audit") == 0
 
 
+def test_how_a_checkpoint_was_trained_is_not_known(
+    mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "few.txt"
+    few.write_text("\n".join((mine / "request.txt").read_text().splitlines()[:9]))
+    known = ["--model", mine / "model.ckpt", "--arch", f"{mine}/net.py:make", "--forget", few]
+    assert run("forget", *QUICK, *known, "--method", "fine-tune", "--max-drop", "1", "--out", tmp_path / "out") == 0
+    assert "what is trained here takes 8 epochs of SGD, lr 0.1, batch size 128 (--epochs" in capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<p>The forget set has 9 examples: with fewer than 20, accuracies say little about it.</p>" in page
+    assert f"read from {mine}/model.ckpt; what was trained here: 8 epochs of SGD" in page
+    again = ["--model", tmp_path / "out" / "unlearned.safetensors", "--arch", f"{mine}/net.py:make"]
+    assert run("forget", *QUICK, *again, "--where", "label=3", "--method", "nothing", "--out", tmp_path / "again") == 0
+    assert "how it was trained" not in capsys.readouterr().out
+
+
 def test_a_pickle_needs_the_flag(data: um.Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = um.train(um.Recipe(model="mlp", epochs=8), data.train)
     torch.save(whole, tmp_path / "whole.pt")
@@ -98,6 +115,15 @@ def test_the_plan_is_of_the_network_in_the_file(tmp_path: Path, data: um.Splits)
     assert session.recipe(ModelOptions(), seed=0).model == "small_cnn"
 
 
+def test_the_plan_reads_the_network_that_a_checkpoint_is_known_by(
+    tmp_path: Path, data: um.Splits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(models.build("mlp", data.train.input_shape, 10, seed=0).state_dict(), tmp_path / "a.pth")
+    options = ["--model", tmp_path / "a.pth", "--where", "label=3", "--method", "fine-tune", "--plan", "--out", "x"]
+    assert run("forget", *QUICK, *options) == 0
+    assert "is taken for one" in capsys.readouterr().out
+
+
 def test_a_text_model_is_read_from_its_folder_and_written_as_one(tmp_path: Path) -> None:
     data = sentences()
     folder = save_bert(tmp_path / "bert")
@@ -129,3 +155,21 @@ def test_a_text_model_is_read_from_its_folder_and_written_as_one(tmp_path: Path)
 def test_there_is_no_usual_network_for_token_ids() -> None:
     with pytest.raises(UserError, match="no usual network for token ids; pass transformers/DIR"):
         Session("train", {}, sentences()).recipe(ModelOptions(), seed=0)
+
+
+def test_retraining_from_a_base_is_said_and_not_from_the_model_itself(
+    tmp_path: Path, data: um.Splits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes, shape = data.train.n_classes, data.train.input_shape
+    for name, outputs in (("base", classes + 2), ("mine", classes)):
+        model = models.build("mlp", shape, outputs, seed=3)
+        models.save(model, models.Card("mlp", shape, outputs), tmp_path / f"{name}.safetensors")
+    session = Session("forget", {}, data)
+    options = ModelOptions(base=tmp_path / "base.safetensors", epochs=1)
+    file = tmp_path / "mine.safetensors"
+    recipe = session.read_model(file, options, seed=0).recipe
+    assert recipe.base == str(tmp_path / "base.safetensors")
+    assert session.recipe(replace(options, arch="mlp"), seed=0) == recipe
+    assert capsys.readouterr().out.count("but for 5.weight and 1 more: these are drawn at random") == 1
+    with pytest.raises(UserError, match="is the model itself"):
+        session.read_model(file, replace(options, base=file), seed=0)

@@ -65,6 +65,46 @@ def test_streamed_members_are_trained_in_other_processes(tree: Path, tmp_path: P
     assert run("score", *wanted, *data, "--out", tmp_path / "out") == 0
 
 
+OWN = """
+import torch
+from torch.utils.data import Dataset
+from beside import SHIFT
+
+class Mine(Dataset):
+    def __init__(self):
+        self.change = lambda x: x + SHIFT
+    def __len__(self):
+        return 60
+    def __getitem__(self, k):
+        return self.change(torch.tensor([float(k % 3), 1.0])), k % 3
+
+def made():
+    return Mine()
+"""
+
+
+def test_streams_of_ones_own_function_reach_other_processes(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "beside.py").write_text("SHIFT = 0.5\n")
+    wanted = ["--method", "crossfit", "--epochs", "1", "--batch-size", "16", "--data", f"{tmp_path}/mine.py:made"]
+    for where in (["--executor", "processes", "--workers", "2"], ["--executor", "serial"]):
+        streamed = ["--stream", "always", "--loaders", "1", "--out", tmp_path / where[1]]
+        assert run("score", *wanted, *where, *streamed) == 0
+    files = [(tmp_path / where / "scores.parquet").read_bytes() for where in ("processes", "serial")]
+    assert files[0] == files[1]
+
+
+def test_other_data_than_the_model_is_of_are_told_all_that_may_differ(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", "--data", tree, *QUICK, "--out", tmp_path / "first") == 0
+    model = ["--model", tmp_path / "first" / "original.safetensors", "--where", "label=1", "--method", "fine-tune"]
+    assert run("forget", "--data", tree, "--scaling", "dataset", *model, "--out", tmp_path / "second") == 2
+    said = capsys.readouterr().err
+    assert "it was trained on other examples than these; pass the same --data" in said
+    assert "--scaling, --size" in said
+
+
 def test_what_was_left_out_is_said(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tree / "cat" / "readme.txt").write_text("cats")
     assert run("train", "--data", tree, *QUICK, "--out", tmp_path / "out") == 0

@@ -220,6 +220,13 @@ def test_a_function_is_called_for_the_data(module: Path, where: str) -> None:
     assert both.test.ids.tolist() == split.test.ids.tolist()
 
 
+def test_a_file_that_was_changed_is_read_anew(module: Path) -> None:
+    before = um.load(f"{module}:made", loaders=0)
+    module.write_text(CODE.replace("n=30", "n=60"))
+    after = um.load(f"{module}:made", loaders=0)
+    assert (len(before.train), len(after.train)) == (21, 42)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

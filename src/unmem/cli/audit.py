@@ -193,20 +193,17 @@ def _said(copies: Copies) -> str:
 
 
 def _page(session: Session, asked: _Asked, found: Audit) -> str:
+    from unmem.cli.console import sentences
     from unmem.report import Report
 
     n, whole = len(asked.problem.forget), len(session.data.train)
     return Report(
         title=f"What one model still shows of {n:,} of {whole:,} examples of {session.data.name}",
-        lead=_sentences([*asked.problem.flags(), *found.notes]),
+        lead=sentences([*asked.problem.flags(), *found.notes]),
         audit=found,
         evaluation=found.evaluation,
-        facts=session.facts(asked.problem.recipe),
+        facts=session.facts(asked.problem.recipe, asked.options.model),
     ).html()
-
-
-def _sentences(texts: list[str]) -> list[str]:
-    return [f"{text[0].upper()}{text[1:]}." for text in texts]
 
 
 def _print(found: Audit) -> None:

@@ -90,5 +90,10 @@ def _left(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def sentences(texts: list[str]) -> list[str]:
+    """Notes as a page has them."""
+    return [f"{text[0].upper()}{text[1:]}." for text in texts]
+
+
 def warn(text: str) -> None:
     console.print(f"  [yellow]note[/]  {text}", soft_wrap=True)

@@ -317,12 +317,15 @@ def _show_plan(
     ids = wanted.ids(session.data)
     if ids is None:
         ids = session.data.train.ids[: wanted.count]  # of that many, whichever they will be
+    seed = session.seed
+    file, unsafe = model.model, model.unsafe_load
+    read = None if file is None else session.read_model(file, model, seed=seed, unsafe=unsafe)
     estimate = Estimate.make(
         session,
         planned,
         ids,
-        recipe=session.recipe(model, seed=session.seed),
-        trained_here=model.model is None,
+        recipe=read.recipe if read else session.recipe(model, seed=seed),
+        trained_here=read is None,
         scores=[] if request.scores else needed,
         crossfit=(planned.needs_crossfit or request.tune) and request.crossfit is None,
         budget=request.budget if request.tune else None,
@@ -362,16 +365,17 @@ def _report(
     scores: list[Scores],
 ) -> None:
     """The page and the scores behind it."""
+    from unmem.cli.console import sentences
     from unmem.report import Report
 
     if scores:
         session.save_scores(folder, scores)
     report = Report(
         title=f"Forgetting {len(problem.forget):,} of {len(session.data.train):,} examples of {session.data.name}",
-        lead=problem.flags(),
+        lead=sentences(problem.flags()),
         evaluation=evaluation,
         scores=scores,
         flipped=session.data.flipped,
-        facts=session.facts(original.recipe),
+        facts=session.facts(original.recipe, original.source),
     )
     folder.text("report.html", report.html())

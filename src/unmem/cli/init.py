@@ -66,33 +66,61 @@ def _check_place(file: Path, *, force: bool) -> None:
 
 def _problems(data: DataOptions, model: ModelOptions) -> Iterator[UserError]:
     """What can be seen to be wrong without reading data or model."""
-    from unmem.errors import nearest
-
-    if ":" not in data.data and not Path(data.data).exists():  # hf:NAME and MODULE:FUNCTION show when they are loaded
-        from unmem.data import KNOWN
-
-        if data.data not in KNOWN:
-            known = nearest(data.data, list(KNOWN))
-            yield UserError("--data", data.data, "no such file and no data set of that name", known)
+    yield from _source_problems(data.data)
+    yield from _column_problems(data)
     if data.folder is not None and not data.folder.is_dir():
         yield UserError("--folder", str(data.folder), "no such folder", "check the path")
-    if model.model is not None and not model.model.exists():
-        yield UserError(
-            "--model", str(model.model), "no such file or folder", "check the path, or leave it out to train one"
-        )
+    for name, path in (("--model", model.model), ("--base", model.base)):
+        if path is not None and not path.exists():
+            yield UserError(name, str(path), "no such file or folder", "check the path, or leave it out")
     try:
         model.recipe(arch=model.arch or "mlp", seed=data.seed)
     except UserError as error:
         yield error
 
 
+def _source_problems(source: str) -> Iterator[UserError]:
+    """Whether there can be such a source; what is on a hub or in a module is not looked up."""
+    from unmem.data.sources import KNOWN
+    from unmem.errors import nearest
+
+    where = source.rpartition(":")[0]
+    if Path(source).exists() or (where and not where.endswith(".py")):  # a path, hf:NAME, or package.module:function
+        return
+    if where and not Path(where).is_file():
+        yield UserError("--data", source, f"no file {where}", "check the path")
+    elif not where and source not in KNOWN:
+        yield UserError("--data", source, "no such file and no data set of that name", nearest(source, list(KNOWN)))
+
+
+def _column_problems(data: DataOptions) -> Iterator[UserError]:
+    """Whether a table has the columns that are named, and one with the classes."""
+    from unmem.data.tables import LABEL_NAMES
+    from unmem.errors import nearest
+
+    columns = _columns(data.data)
+    if not columns:
+        return
+    if data.label is None and not any(name in columns for name in LABEL_NAMES):
+        listed = ", ".join(columns)
+        yield UserError("--label", None, f"no column is called {', '.join(LABEL_NAMES)}", f"name one of {listed}")
+    for name, column in (("--label", data.label), ("--text", data.text), ("--id", data.id)):
+        if column is not None and column not in columns:
+            yield UserError(name, column, "no such column", nearest(column, columns))
+
+
 def _asked(data: DataOptions, model: ModelOptions) -> tuple[DataOptions, ModelOptions]:
     """The answers; an empty one takes the default. What cannot be is asked again."""
-    data = _answered("Data set or file", "data", data, model)[0]
+    from unmem.data.tables import LABEL_NAMES
+
+    data = _answered("Data set, file or folder", "data", data, model)[0]
     columns = _columns(data.data)
-    if columns and hasattr(data, "label"):
+    if columns:
+        usual = next((name for name in LABEL_NAMES if name in columns), None)
+        data = replace(data, label=usual)
         data = _answered(f"Column with the labels ({', '.join(columns)})", "label", data, model)[0]
-    data, model = _answered("File of the finished model (empty: train one)", "model", data, model)
+        data = _answered("Column of texts to classify by (empty: by the other columns)", "text", data, model)[0]
+    data, model = _answered("File or folder of the finished model (empty: train one)", "model", data, model)
     data, model = _answered("Network (empty: by the data, or by the model file)", "arch", data, model)
     return _answered("Epochs of the training", "epochs", data, model)
 
@@ -111,7 +139,7 @@ def _answered(question: str, key: str, data: DataOptions, model: ModelOptions) -
         if text and key == "model":
             value = Path(text).expanduser()
         new = (replace(data, **{key: value}), model) if hasattr(data, key) else (data, replace(model, **{key: value}))
-        found = next(_problems(*new), None)
+        found = next((one for one in _problems(*new) if one.field.strip("-") == key), None)
         if found is None:
             return new
         if not text:

@@ -16,6 +16,8 @@ _TRAINING = Group("Original model: read from a file, or trained by this recipe",
 _OUTPUT = Group("Output", sort_key=3)
 _RECIPE = Recipe()
 
+SAME_DATA = "pass the same --data, --limit, --flip and --seed, and read them the same way (--scaling, --size, …),"
+
 Flag = Annotated[bool, Parameter(negative=())]
 
 
@@ -82,6 +84,9 @@ class RecipeOptions:
     """Network: mlp, small_cnn, resnet18, resnet50, vgg16 or vit; torchvision/NAME or timm/NAME; transformers/DIR, a
     folder with a config.json; your own by package.module:function or FILE.py:function. Default: that of the model file,
     by what it says or by its keys; else small_cnn for images, mlp for others."""
+    base: Path | None = None
+    """What trainings start from instead of random weights, if the original was fine-tuned: a model file, or a folder of
+    save_pretrained, that never saw these examples. A last layer for other classes is drawn anew."""
     epochs: int = _RECIPE.epochs
     "Passes over the training examples."
     lr: float = _RECIPE.lr
@@ -103,7 +108,8 @@ class RecipeOptions:
 
     def recipe(self, *, arch: str, seed: int) -> Recipe:
         fields = {key: value for key, value in asdict(self).items() if key in _TRAINING_FIELDS}
-        return replace(Recipe(model=arch, seed=seed), **fields)
+        base = "" if self.base is None else str(self.base)
+        return replace(Recipe(model=arch, seed=seed, base=base), **fields)
 
 
 @Parameter(name="*", group=_TRAINING)

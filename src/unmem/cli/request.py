@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unmem.cli.console import stage, warn
-from unmem.cli.options import SelectOptions
+from unmem.cli.options import SAME_DATA, SelectOptions
 from unmem.data import Ids, Splits
 from unmem.errors import NothingToDoError, UserError
 from unmem.memorization import CrossFit, Scorer, Scores, check_names, load_scores
@@ -88,7 +88,7 @@ def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
             "--crossfit",
             str(path),
             "it was made from other examples than these",
-            "pass the same --data, --limit, --flip and --seed as when it was made",
+            f"{SAME_DATA} as when it was made",
         )
     found.take(data.train.ids[:0] if ids is None else ids)
     return found
@@ -140,6 +140,6 @@ class ScoreSource:
                 "--scores",
                 str(self.file),
                 "they are scores of other examples than these",
-                "pass the same --data, --limit, --flip and --seed as when they were made",
+                f"{SAME_DATA} as when they were made",
             )
         return scores

@@ -80,7 +80,7 @@ def scenario(
             lead=[made.explained],
             evaluation=evaluation,
             measures=measures,
-            facts=session.facts(original.recipe),
+            facts=session.facts(original.recipe, original.source),
         )
         folder.text("report.html", report.html())
         session.finish(folder, {"forget": {"n": len(made.forget)}, "measures": measures} | evaluation.to_dict())

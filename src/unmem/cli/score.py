@@ -94,7 +94,7 @@ def score(
             flipped=session.data.flipped,
             against=scores.against,
             gallery=session.data.train,
-            facts=session.facts(original.recipe),
+            facts=session.facts(original.recipe, original.source),
         )
         session.save_models(folder, original)
         session.save_scores(folder, found)

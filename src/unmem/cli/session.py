@@ -16,7 +16,7 @@ from torch import nn
 
 from unmem import __version__, models
 from unmem.cli.console import Stage, stage, warn
-from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, RecipeOptions
+from unmem.cli.options import SAME_DATA, DataOptions, ModelOptions, OutputOptions, RecipeOptions
 from unmem.data import Examples, Splits, holds_tokenizer, load, pick_device
 from unmem.errors import UserError
 from unmem.evaluation import accuracy, chance, find_mismatch
@@ -57,6 +57,7 @@ class Session:
     workers: int | None = None
     began: float = field(default_factory=time.perf_counter)
     log: LogTo = field(default_factory=lambda: LogTo(()))
+    _base: str = ""  # of the recipes that were checked
 
     @classmethod
     def open(cls, command: str, settings: dict[str, Any], options: DataOptions, *, log: LogTo | None = None) -> Session:
@@ -111,13 +112,19 @@ class Session:
     def recipe(self, options: RecipeOptions, *, seed: int) -> Recipe:
         file = getattr(options, "model", None)
         arch = options.arch or (None if file is None else models.arch_at(file)) or _usual_network(self.data.train)
-        return options.recipe(arch=arch, seed=seed)
+        return self._checked(options.recipe(arch=arch, seed=seed))
 
     def read_original(self, options: ModelOptions, *, seed: int) -> Original:
         """The model that work starts from: it must know its training data."""
         if options.model is None:
             raise ValueError("no model file was named")
         original = self.read_model(options.model, options, seed=seed, unsafe=options.unsafe_load)
+        recipe = original.recipe
+        if original.card is not None and original.card.data is None:
+            warn(
+                f"the file does not say how it was trained; what is trained here takes {recipe.epochs} epochs of SGD, "
+                f"lr {recipe.lr}, batch size {recipe.batch_size} (--epochs, --lr, --batch-size, …)"
+            )
         _more_than_chance(original.model, self.data, options.model)
         _warm_up(original.recipe, self.data)
         return original
@@ -140,9 +147,26 @@ class Session:
                 "--model",
                 str(file),
                 "it was trained on other examples than these",
-                "pass the same --data, --limit, --flip and --seed as when it was trained",
+                f"{SAME_DATA} as when it was trained",
             )
-        return Original(model, options.recipe(arch=card.arch, seed=seed), None, card, file)
+        return Original(model, self._checked(options.recipe(arch=card.arch, seed=seed), file), None, card, file)
+
+    def _checked(self, recipe: Recipe, file: Path | None = None) -> Recipe:
+        """The recipe, once its base is known to fit the network, and not to be the model in `file`."""
+        base = recipe.base
+        if file is not None and base and _place(file) == _place(Path(base)):
+            fix = "name what it was fine-tuned from"
+            raise UserError("--base", base, "is the model itself, which knows what is to be forgotten", fix)
+        if not base or base == self._base:
+            return recipe
+        train_set = self.data.train
+        model = models.build(recipe.model, train_set.input_shape, train_set.n_classes, seed=0)
+        drawn = models.start_from(base, model, train_set.input_shape, train_set.n_classes)
+        if drawn:
+            more = f" and {len(drawn) - 1} more" * (len(drawn) > 1)
+            warn(f"trainings start from {base}, but for {drawn[0]}{more}: these are drawn at random")
+        self._base = base
+        return recipe
 
     def _timed(self, recipe: Recipe, training: Callable[[Stage], nn.Module]) -> Original:
         _warm_up(recipe, self.data)
@@ -223,13 +247,16 @@ class Session:
     def versions(self) -> dict[str, str]:
         return {"unmem": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
 
-    def facts(self, recipe: Recipe) -> dict[str, str]:
-        """What a report says of how it came about."""
+    def facts(self, recipe: Recipe, source: Path | None = None) -> dict[str, str]:
+        """What a report says of how it came about. source: the file of the original, if it was not trained here."""
         data = self.data
         sizes = f"{len(data.train):,} training, {len(data.holdout):,} holdout, {len(data.test):,} test examples"
+        trained = f"{recipe.epochs} epochs of SGD, lr {recipe.lr}, batch size {recipe.batch_size}"
+        trained += f", from {recipe.base}" if recipe.base else ""
+        read = "" if source is None else f"read from {source}; what was trained here: "
         return {
             "data": f"{data.name}: {sizes}",
-            "model": f"{recipe.model}, {recipe.epochs} epochs of SGD, lr {recipe.lr}, batch size {recipe.batch_size}",
+            "model": f"{recipe.model}, {read}{trained}",
             "seed": str(recipe.seed),
             "command": f"unmem {self.command}",
             "versions": ", ".join(f"{name} {version}" for name, version in self.versions().items()),
@@ -264,6 +291,11 @@ class Session:
 def log_of(output: OutputOptions, command: str) -> LogTo:
     """The loggers of --log, checked; each run has a folder of its own. Does nothing where none was named."""
     return LogTo(output.log, free_folder(output.out / LOGS, command), told=warn, field="--log")
+
+
+def _place(path: Path) -> Path:
+    """Where a model lies: the folder of save_pretrained that it is in, or the file."""
+    return (models.folder_of(path) or path).resolve()
 
 
 def _reading(options: DataOptions, model: str | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from unmem.data.devices import pick_device
 from unmem.data.examples import Examples, Ids, Positions, as_ids, find_ids
+from unmem.data.modules import module_at
 from unmem.data.scaling import Scaling, named_scalings
 from unmem.data.sources import KNOWN, load
 from unmem.data.splits import Splits, flip_labels, stratified_sample, stratified_split
@@ -21,6 +22,7 @@ __all__ = [
     "flip_labels",
     "holds_tokenizer",
     "load",
+    "module_at",
     "named_scalings",
     "pick_device",
     "stratified_sample",

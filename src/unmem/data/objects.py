@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module, util
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from unmem.data.folders import HOLDOUT_NAMES, PIXELS
 from unmem.data.hub import of_datasets
 from unmem.data.images import Form
 from unmem.data.labels import class_indices
+from unmem.data.modules import module_at
 from unmem.data.reading import Reading
 from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
@@ -53,12 +55,12 @@ def from_function(source: str, how: Reading) -> Splits:
             f"failed ({type(error).__name__}: {error})".splitlines()[0],
             'it is called without arguments, or with split="train" and split="test"',
         ) from error
-    return from_object(found, how, name=name)
+    return from_object(found, how, name=name, module=where)
 
 
 def _function(source: str, where: str, name: str) -> Callable[..., Any]:
     try:
-        module = _file_module(Path(where)) if where.endswith(".py") else _module(where)
+        module = module_at(where)
     except Exception as error:
         raise UserError(
             "data", source, f"{where} cannot be imported ({type(error).__name__}: {error})", "check the path or module"
@@ -69,29 +71,14 @@ def _function(source: str, where: str, name: str) -> Callable[..., Any]:
     return function
 
 
-def _module(name: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:  # as with python -m: modules of the folder that the command runs in
-        sys.path.insert(0, here)
-    return import_module(name)
-
-
-def _file_module(path: Path) -> Any:
-    spec = util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    module = util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def from_object(found: Any, how: Reading, *, name: str = "data") -> Splits:
+def from_object(found: Any, how: Reading, *, name: str = "data", module: str = "") -> Splits:
     """Splits of a map-style data set, of (train, test), or of a mapping with train and perhaps test and holdout.
 
     Each is a PyTorch or Hugging Face data set, or `Examples`. Items of a PyTorch data set are (input, label), (input,
     label, id) or a mapping with such keys, and should be the same each time they are read: transforms that draw random
     numbers belong into the training, not into the data.
+
+    module: where the function that gave it is, as `module_at` takes it.
     """
     if isinstance(found, Splits):
         return found
@@ -101,7 +88,7 @@ def from_object(found: Any, how: Reading, *, name: str = "data") -> Splits:
     if all(_is_hugging_face(part) for part in parts.values()):
         return of_datasets(name, parts, how)
     how.only("a PyTorch data set", "size", "grey", "scaling", "stream")
-    return _of_items(name, parts, how)
+    return _of_items(name, parts, how, module)
 
 
 def _parts(found: Any) -> dict[str, Any]:
@@ -122,7 +109,7 @@ def _is_hugging_face(found: Any) -> bool:
     return datasets is not None and isinstance(found, datasets.Dataset)
 
 
-def _of_items(name: str, parts: dict[str, Any], how: Reading) -> Splits:
+def _of_items(name: str, parts: dict[str, Any], how: Reading, module: str) -> Splits:
     for part, found in parts.items():
         if not (hasattr(found, "__len__") and hasattr(found, "__getitem__")):
             raise UserError(
@@ -133,7 +120,8 @@ def _of_items(name: str, parts: dict[str, Any], how: Reading) -> Splits:
             )
         if len(found) == 0:
             raise UserError("data", None, f"{part} has no examples", "give at least one")
-    items = DatasetItems(tuple(parts.values()), tuple(parts), how.height_and_width, how.grey)
+    module = str(Path(module).resolve()) if module.endswith(".py") else module
+    items = DatasetItems(tuple(parts.values()), tuple(parts), how.height_and_width, how.grey, module=module)
     items = items.in_form_of_first()
     stream = Stream.of(items, loaders=how.loaders)
     reads_at_once = how.stream != "always" and stream.nbytes <= available_memory("cpu") / 4
@@ -220,13 +208,17 @@ def _notes(items: DatasetItems) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class DatasetItems:
-    """The items of PyTorch data sets, one data set after the other. form: what Pillow images are brought to."""
+    """The items of PyTorch data sets, one data set after the other.
+
+    form: what Pillow images are brought to. module: the user's own, which other processes import first.
+    """
 
     datasets: tuple[Any, ...]
     parts: tuple[str, ...]
     size: tuple[int, int] | None = None
     grey: bool = False
     form: Form | None = None
+    module: str = ""
 
     def __len__(self) -> int:
         return sum(len(one) for one in self.datasets)
@@ -238,7 +230,12 @@ class DatasetItems:
             return self
         grey = self.grey or first.mode in _GREY
         form = Form("L" if grey else "RGB", self.size or (first.height, first.width))
-        return DatasetItems(self.datasets, self.parts, self.size, self.grey, form)
+        return replace(self, form=form)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = self.datasets, self.parts, self.size, self.grey, self.form, self.module
+        # Apart, since the classes in it are known once their module is there.
+        return (_arrived, (self.module, cloudpickle.dumps(fields))) if self.module else (DatasetItems, fields)
 
     def __getitem__(self, k: int) -> Tensor:
         return self.whole(k)[0]
@@ -272,6 +269,11 @@ class DatasetItems:
                 return which, int(k)
             k -= len(one)
         raise IndexError(k)
+
+
+def _arrived(module: str, fields: bytes) -> DatasetItems:
+    module_at(module)
+    return DatasetItems(*pickle.loads(fields))
 
 
 def _fields(item: Any) -> tuple[Any, Any, Any]:

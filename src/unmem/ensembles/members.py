@@ -106,7 +106,7 @@ def read_members(folder: str | Path, examples: Examples, *, unseen: Examples | N
                 "--members",
                 str(folder),
                 f"some were made with other {'examples' if key == 'data' else 'unseen examples'} than these",
-                "pass the same --data, --limit, --flip and --seed as when they were made",
+                "pass the same --data, --limit, --flip, --seed, --scaling and --size as when they were made",
             )
     recipes = {tuple(sorted((one.about["recipe"] | {"seed": 0}).items())) for one in whole}
     if len(recipes) > 1:
@@ -134,7 +134,7 @@ class _Shared:
 
     def about(self, task: _Task) -> dict[str, Any]:
         """All that determines a member, and what its file says of it."""
-        source = models.source_of(self.recipe.model)
+        source = models.source_of(self.recipe.model, self.recipe.base)
         return ({} if source is None else {"source": source}) | {
             "recipe": asdict(replace(self.recipe, seed=0)),
             "seed": task.seed,

@@ -1,5 +1,6 @@
 """Networks by name, and model files: a state and what is needed to build the module it belongs to."""
 
+from unmem.models.bases import start_from
 from unmem.models.card import Card
 from unmem.models.files import arch_at, load, save
 from unmem.models.folders import folder_of, save_like
@@ -24,6 +25,7 @@ __all__ = [
     "save_like",
     "small_cnn",
     "source_of",
+    "start_from",
     "vgg16",
     "vit",
 ]

@@ -38,7 +38,7 @@ def save(model: nn.Module, card: Card, path: Path) -> None:
 
 
 def load(
-    path: Path,
+    path: str | Path,
     *,
     arch: str | None,
     input_shape: tuple[int, ...],
@@ -52,6 +52,7 @@ def load(
     also read pickles, which may run code. told: hears which network was recognised. Raises `UserError` if the file is
     missing or a pickle, if keys or shapes do not match, or if the model has fewer outputs than the data have classes.
     """
+    path = Path(path)
     if path.is_dir():
         return _from_folder(path, input_shape, n_classes)
     found = checkpoints.read(path, unsafe=unsafe)

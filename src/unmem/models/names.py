@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from unmem.errors import UserError, nearest
-from unmem.models import hub, own, transformers
+from unmem.models import bases, hub, own, transformers
 from unmem.models.layouts import LAYOUTS
 from unmem.models.residual import resnet18, resnet50
 from unmem.models.small import mlp, small_cnn
@@ -31,16 +31,20 @@ MODELS: dict[str, Constructor] = {
 _ALWAYS_HERE = tuple(name for name in LAYOUTS if not name.startswith("torchvision/") or name.endswith("-3x3"))
 
 
-def build(name: str, input_shape: tuple[int, ...], n_classes: int, *, seed: int) -> nn.Module:
+def build(name: str, input_shape: tuple[int, ...], n_classes: int, *, seed: int, base: str = "") -> nn.Module:
     """A fresh network with weights drawn from `seed`; the caller's random state is left as it was.
 
     name: one of `MODELS`; `torchvision/NAME`, `timm/NAME`; `transformers/DIR`; `package.module:function` or
-    `path/to/file.py:function`.
+    `path/to/file.py:function`. base: a model file or folder whose weights take the place of those drawn, see
+    `start_from`.
     """
     make = constructor(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return make(input_shape, n_classes)
+        model = make(input_shape, n_classes)
+    if base:
+        bases.start_from(base, model, input_shape, n_classes)
+    return model
 
 
 def constructor(name: str) -> Constructor:
@@ -58,8 +62,11 @@ def constructor(name: str) -> Constructor:
     raise UserError("model", name, "no such network", nearest(name, [*MODELS, *LAYOUTS]))
 
 
-def source_of(name: str) -> str | None:
-    """A hash of what the name stands for, where that can change while the name stays; None where it cannot."""
+def source_of(name: str, base: str = "") -> str | None:
+    """A hash of what the names stand for, where that can change while the names stay; None where it cannot."""
+    found: str | None = None
     if name.startswith(transformers.PREFIX):
-        return transformers.source_of(name)
-    return own.source_of(name) if own.is_own(name) else None
+        found = transformers.source_of(name)
+    elif own.is_own(name):
+        found = own.source_of(name)
+    return f"{found or ''} from {bases.digest(base)}" if base else found

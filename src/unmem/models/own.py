@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from unmem.data import module_at
 from unmem.errors import UserError, nearest
 from unmem.models.logits import Logits
 
@@ -57,45 +55,14 @@ def _function(name: str) -> Callable[..., Any]:
 
 
 def _module(name: str) -> ModuleType:
-    place = name.rpartition(":")[0]
     try:
-        return _from_file(Path(place)) if place.endswith(".py") else _imported(place)
+        return module_at(name.rpartition(":")[0])
     except FileNotFoundError as error:
         raise UserError("model", name, "no such file", "check the path") from error
     except Exception as error:
         raise UserError(
             "model", name, f"cannot be imported ({type(error).__name__}: {error})", "import it by hand to see why"
         ) from error
-
-
-def _from_file(path: Path) -> ModuleType:
-    """The module in a file, under a name that is the same in every process, so that its classes can be pickled."""
-    path = path.resolve(strict=True)
-    name = f"unmem_own_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))  # its imports of files beside it
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
-
-
-def _imported(name: str) -> ModuleType:
-    """The module by its name, also from the folder that the command runs in."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-    return importlib.import_module(name)
 
 
 def _arguments(

@@ -92,13 +92,7 @@ def is_folder(path: Path) -> bool:
 
 def read_folder(path: Path, input_shape: tuple[int, ...]) -> Classifier:
     """The classifier in a folder that save_pretrained wrote, its weights in float32; nothing is downloaded or run."""
-    with _quiet("--model", str(path)) as library:
-        config = library.AutoConfig.from_pretrained(path, local_files_only=True)
-        auto = _auto(library, config, input_shape)
-        inner, loading = auto.from_pretrained(
-            path, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
-        )
-    missing, unexpected = (sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys"))
+    inner, missing, unexpected = _read(path, input_shape)
     if missing:
         raise UserError(
             "--model",
@@ -108,6 +102,22 @@ def read_folder(path: Path, input_shape: tuple[int, ...]) -> Classifier:
             "train it as a classifier first",
         )
     return Classifier(inner.eval())
+
+
+def weights_in(path: Path, input_shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """The weights that a folder has of a classifier, by its keys; of a model without a head, those of the body."""
+    inner, missing, _ = _read(path, input_shape)
+    return {key: value for key, value in inner.state_dict().items() if key not in missing}
+
+
+def _read(path: Path, input_shape: tuple[int, ...]) -> tuple[nn.Module, list[str], list[str]]:
+    """The classifier in a folder, its keys that are not there, and those there that it has not."""
+    with _quiet("--model", str(path)) as library, torch.random.fork_rng(devices=[]):  # it draws what is missing
+        config = library.AutoConfig.from_pretrained(path, local_files_only=True)
+        inner, loading = _auto(library, config, input_shape).from_pretrained(
+            path, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
+        )
+    return inner, sorted(loading["missing_keys"]), sorted(loading["unexpected_keys"])
 
 
 def save_pretrained(model: Classifier, path: Path) -> None:

@@ -1,0 +1,46 @@
+"""A user's own code: modules by name, also of the folder that the command runs in, and files."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+
+def module_at(place: str) -> ModuleType:
+    """`package.module`, or the module in `path/to/file.py`. Raises whatever its import raises."""
+    return _from_file(Path(place)) if place.endswith(".py") else _imported(place)
+
+
+def _from_file(path: Path) -> ModuleType:
+    """The module in a file, under a name that is the same in every process, so that its classes can be pickled, and
+    another once the file is changed."""
+    path = path.resolve(strict=True)
+    name = f"unmem_own_{hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))  # its imports of files beside it
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _imported(name: str) -> ModuleType:
+    """The module by its name, also from the folder that the command runs in."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    return importlib.import_module(name)

@@ -1,0 +1,81 @@
+"""Where a training starts from instead of random weights: a model trained on other data, such as a pretrained body."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from unmem.errors import UserError
+from unmem.models import checkpoints, transformers
+from unmem.models.folders import folder_of
+
+_OF_A_FOLDER = ("config.json", "*.safetensors", "*.bin")
+
+
+def start_from(base: str, model: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> list[str]:
+    """Fill the model with the weights of the base; the keys that the base has not, which stay as they were drawn.
+
+    base: a model file, or a folder of save_pretrained, also of a model without a head. A last layer for another number
+    of classes stays as drawn too. Raises `UserError` if the base is not of this network.
+    """
+    own = model.state_dict()
+    theirs = _weights(Path(base), own, input_shape)
+    common = {key: value for key, value in theirs.items() if key in own}
+    other = {key for key, value in common.items() if value.shape != own[key].shape}
+    wrong = sorted(key for key in other if not _is_head(common[key], own[key], n_classes))
+    if not common.keys() - other:
+        raise UserError("base", base, "none of its weights has a place in the network", "pass the --arch it belongs to")
+    if wrong:
+        shapes = f"{tuple(common[wrong[0]].shape)}, the network needs {tuple(own[wrong[0]].shape)}"
+        raise UserError("base", base, f"{wrong[0]} has shape {shapes}", "pass the --arch it belongs to")
+    model.load_state_dict({key: value for key, value in common.items() if key not in other}, strict=False)
+    filled = {own[key].data_ptr() for key in common.keys() - other}  # layers may share a weight that the base has once
+    return [key for key in own if own[key].data_ptr() not in filled]
+
+
+def digest(base: str) -> str:
+    """SHA-256 of all that a base is read from: results of another one are others."""
+    path = Path(base)
+    folder = folder_of(path)
+    files = [path] if folder is None else sorted({one for kind in _OF_A_FOLDER for one in folder.glob(kind)})
+    whole = hashlib.sha256()
+    for file in files:
+        stat = _found(file, base).stat()
+        whole.update(f"{file.name} {_of_file(file.resolve(), (stat.st_size, stat.st_mtime_ns))} ".encode())
+    return whole.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _of_file(path: Path, state: tuple[int, int]) -> str:  # noqa: ARG001 (part of what is remembered)
+    """Of a file of this size and time: read once for all members of an ensemble."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _found(path: Path, base: str) -> Path:
+    if not path.is_file():
+        what = "no such file" if not path.exists() else "a folder without a config.json of transformers"
+        raise UserError("base", base, what, "name a model file, or a folder that save_pretrained wrote")
+    return path
+
+
+def _weights(path: Path, own: dict[str, Tensor], input_shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """By key of the network, what the base has."""
+    folder = folder_of(path)
+    try:
+        if folder is not None:
+            return transformers.weights_in(folder, input_shape)
+        found = checkpoints.read(_found(path, str(path)))
+    except UserError as error:
+        fix = "name a file with a state dict, or a folder that save_pretrained wrote"
+        raise UserError("base", str(path), error.problem, fix) from error
+    prefix = max(found.prefixes(), key=lambda one: len(own.keys() & found.without(one).keys()))
+    return found.without(prefix)
+
+
+def _is_head(theirs: Tensor, own: Tensor, n_classes: int) -> bool:
+    """Whether the two differ in the number of classes alone."""
+    return own.ndim == theirs.ndim > 0 and own.shape[0] == n_classes and own.shape[1:] == theirs.shape[1:]
