@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -253,3 +254,25 @@ def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None
         fill_with_folder(out, "b", "no/such/folder", force=True)
     assert [path.name for path in (out / "unlearned" / "deep").iterdir()] == ["a"]
     assert sorted(path.name for path in out.iterdir()) == ["result.json", "unlearned"]
+
+
+def test_what_a_killed_run_left_is_removed_and_a_running_one_is_let_be(tmp_path: Path) -> None:
+    script = f"""
+import os, signal
+from unmem.store import RunFolder
+with RunFolder({str(tmp_path)!r}) as folder:
+    folder.text("report.html", "half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+    (left,) = tmp_path.iterdir()
+    assert (left / "report.html").read_text() == "half"
+    with RunFolder(tmp_path) as running:
+        old = time.time() - 3600
+        for staging in tmp_path.iterdir():
+            os.utime(staging, (old, old))
+        with RunFolder(tmp_path):
+            assert not left.exists()
+            assert len(list(tmp_path.iterdir())) == 2  # that of each run at work
+        running.text("report.html", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,8 @@ RUN_FILES = (
     *RETRAINED_FILES,
 )
 RESULT = "result.json"
+_STAGING = ".unfinished-"
+_NEW = 60.0  # seconds in which a staging folder may not be held yet by the run that made it
 MEMBERS = "members"  # the folder, inside of a run folder, that a stopped run goes on from; --force leaves it
 LOGS = "logs"  # the same for the files of --log: one folder a run, written as the run goes
 
@@ -80,7 +84,9 @@ class RunFolder:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._staging = Path(tempfile.mkdtemp(dir=self.path, prefix=".unfinished-"))
+            _remove_abandoned(self.path)
+            self._staging = Path(tempfile.mkdtemp(dir=self.path, prefix=_STAGING))
+            self._held = _hold(self._staging)
         except OSError as error:
             raise UserError(
                 "--out", str(self.path), f"cannot be written ({error.strerror})", "choose a folder you may write to"
@@ -105,6 +111,8 @@ class RunFolder:
                 self._publish()
         finally:
             shutil.rmtree(self._staging)
+            if self._held is not None:
+                os.close(self._held)
         if kind is not None:
             for folder in self._made:  # only those made here, innermost first, and only while empty
                 with contextlib.suppress(OSError):
@@ -124,6 +132,30 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
         for path in written:
             path.replace(self.path / path.name)
+
+
+def _hold(folder: Path) -> int | None:
+    """Lock a folder for as long as this process lives; None if another one has it, or where there are no such locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Staging folders of runs that were killed: nobody holds them, and they are no longer new."""
+    for staging in folder.glob(f"{_STAGING}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - staging.stat().st_mtime > _NEW and (handle := _hold(staging)) is not None:
+                shutil.rmtree(staging)
+                os.close(handle)
 
 
 def free_folder(parent: Path, name: str) -> Path:
