@@ -194,7 +194,7 @@ class _Processes(_Engine):
     def _make(self) -> Any:
         from loky import ProcessPoolExecutor
 
-        return ProcessPoolExecutor(self.room, initializer=_begin_worker, initargs=(self._shared,))
+        return ProcessPoolExecutor(self.room, initializer=_begin_worker, initargs=(self._shared, os.getpid()))
 
     def submit(self, function: Callable[[Any, Any], Any], task: Any) -> Future[Any]:
         return self._pool.submit(_in_worker, function, task)
@@ -210,17 +210,17 @@ class _Processes(_Engine):
 _kept: Any = None  # what all tasks of this worker process share
 
 
-def _begin_worker(shared: Any) -> None:
+def _begin_worker(shared: Any, parent: int) -> None:
     global _kept
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
-    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     keep_freed_memory()
     _kept = shared
 
 
 def _end_with(parent: int) -> None:
-    """A worker whose parent was killed would train on for nobody."""
+    """A worker whose parent was killed, perhaps while the worker began, would train on for nobody."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
