@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import unmem as um
+from tests import helpers
 from unmem import models, training
 from unmem.data import Examples
 from unmem.errors import DivergedError, UserError
@@ -202,7 +203,7 @@ def test_compiled_training_ends_where_plain_training_does(points: Examples) -> N
 
 
 def test_adamw_takes_the_steps_of_pytorchs_own() -> None:
-    data = points(32, classes=3, features=4)
+    data = helpers.points(32, classes=3, features=4)
     recipe = um.Recipe(model="mlp", epochs=2, lr=1e-3, batch_size=32, optimizer="adamw", schedule="constant")
     found = um.train(recipe, data, seed=3)
     model = models.build("mlp", data.input_shape, 3, seed=3)
