@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 EPOCHS, BATCH, LR, LENGTH, VOCABULARY = 6, 32, 1e-3, 40, 4000
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -66,6 +67,7 @@ def main(out: Path, downloads: Path) -> None:
     began = time.perf_counter()
     torch.set_num_threads(1)  # the same numbers on any number of cores
     torch.manual_seed(0)
+    disable_progress_bar()
     rows = read(downloads)
     users = np.random.default_rng(0).permutation(sorted({row["user"] for row in rows}))
     unseen = set(users[: len(users) // 5])  # whole users, so that nobody is in both files

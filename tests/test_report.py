@@ -145,6 +145,7 @@ def test_single_reference_has_no_band() -> None:
     text = page(evaluation=replace(FULL, retrain_vs_retrain=None, n_reference=1))
     assert f"How close an honest retrain would come is not known: that {ONE_REFERENCE}." in words(text)
     assert "reference: one model" in text
+    assert "the retrained model on " in words(text)
     assert not [layer for layer in specs(text)["chart-1"]["layer"] if layer["mark"]["type"] == "rect"]
 
 

@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import unmem as um
-from unmem import training
+from tests import helpers
+from unmem import models, training
 from unmem.data import Examples
-from unmem.errors import DivergedError
+from unmem.errors import DivergedError, UserError
 from unmem.training import Step, autocast, fit, precision_for, predict
 
 
@@ -199,3 +200,20 @@ def test_compiled_training_ends_where_plain_training_does(points: Examples) -> N
     assert type(compiled) is type(plain)
     for ours, theirs in zip(state(compiled).values(), state(plain).values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_adamw_takes_the_steps_of_pytorchs_own() -> None:
+    data = helpers.points(32, classes=3, features=4)
+    recipe = um.Recipe(model="mlp", epochs=2, lr=1e-3, batch_size=32, optimizer="adamw", schedule="constant")
+    found = um.train(recipe, data, seed=3)
+    model = models.build("mlp", data.input_shape, 3, seed=3)
+    steps = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=recipe.weight_decay)
+    x, y = data.batch(torch.arange(32))
+    for _ in range(2):
+        steps.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        steps.step()
+    for ours, theirs in zip(found.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="below 1 for adamw"):
+        um.Recipe(optimizer="adamw", momentum=1.0)

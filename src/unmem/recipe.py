@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from unmem.errors import UserError, not_negative, one_of, whole_number
 
+Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 Augment = Literal["none", "crop", "crop-flip"]
@@ -19,19 +20,21 @@ LARGEST = 3.4e38  # what a weight can hold
 class Recipe:
     """One training, fully stated: with the examples it determines the trained model.
 
-    SGD with momentum and weight decay, as in the papers (arXiv 2410.16516, 2406.01257). `lr` is the peak learning
-    rate; `schedule` takes it to 0 over the run (cosine, linear) or leaves it (constant). `augment` shows each image
-    shifted at random, by up to an eighth of its side, and flipped (`crop`, `crop-flip`), anew in every epoch.
-    `precision` is that of the forward and backward pass: `auto` is bf16 where the hardware computes it, on a CPU for
-    images only, and fp32 elsewhere; weights are always fp32. `compile` runs the network through `torch.compile`: `auto`
-    does not, since it was slower wherever it was measured (docs/scale.md). `base` names a model file or a folder of
-    save_pretrained from whose weights trainings start, such as a pretrained body; empty: from random weights.
+    SGD with momentum and weight decay, as in the papers (arXiv 2410.16516, 2406.01257), or AdamW, with `momentum` as
+    its beta1 and 0.999 as its beta2. `lr` is the peak learning rate; `schedule` takes it to 0 over the run (cosine,
+    linear) or leaves it (constant). `augment` shows each image shifted at random, by up to an eighth of its side, and
+    flipped (`crop`, `crop-flip`), anew in every epoch. `precision` is that of the forward and backward pass: `auto`
+    is bf16 where the hardware computes it, on a CPU for images only, and fp32 elsewhere; weights are always fp32.
+    `compile` runs the network through `torch.compile`: `auto` does not, since it was slower wherever it was measured
+    (docs/scale.md). `base` names a model file or a folder of save_pretrained from whose weights trainings start, such
+    as a pretrained body; empty: from random weights.
     """
 
     model: str = "small_cnn"
     epochs: int = 30
     lr: float = 0.1
     batch_size: int = 128
+    optimizer: Optimizer = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: Schedule = "cosine"
@@ -48,12 +51,21 @@ class Recipe:
         _at_least("batch_size", self.batch_size, 2)
         not_negative("momentum", self.momentum, "give one such as 0.9")
         not_negative("weight_decay", self.weight_decay, "give one such as 5e-4")
+        one_of("optimizer", self.optimizer, get_args(Optimizer))
+        if self.optimizer == "adamw" and not self.momentum < 1:
+            raise UserError("momentum", self.momentum, "must be below 1 for adamw", "give one such as 0.9")
         one_of("schedule", self.schedule, get_args(Schedule))
         one_of("augment", self.augment, get_args(Augment))
         one_of("precision", self.precision, get_args(Precision))
         one_of("compile", self.compile, get_args(Compile))
         if not 0 < self.lr <= LARGEST:
             raise UserError("lr", self.lr, "a learning rate is a positive number", "give one such as 0.1")
+
+    @property
+    def words(self) -> str:
+        """How long and how fast, for people."""
+        name = {"sgd": "SGD", "adamw": "AdamW"}[self.optimizer]
+        return f"{self.epochs} epochs of {name}, lr {self.lr}, batch size {self.batch_size}"
 
     def lr_at(self, progress: float) -> float:
         """The learning rate at `progress` through the run, 0 (first step) to 1 (past the last)."""

@@ -71,7 +71,10 @@ def test_how_a_checkpoint_was_trained_is_not_known(
     few.write_text("\n".join((mine / "request.txt").read_text().splitlines()[:9]))
     known = ["--model", mine / "model.ckpt", "--arch", f"{mine}/net.py:make", "--forget", few]
     assert run("forget", *QUICK, *known, "--method", "fine-tune", "--max-drop", "1", "--out", tmp_path / "out") == 0
-    assert "what is trained here takes 8 epochs of SGD, lr 0.1, batch size 128 (--epochs" in capsys.readouterr().out
+    assert (
+        "what is trained here takes 8 epochs of SGD, lr 0.1, batch size 128 (--epochs, --optimizer"
+        in capsys.readouterr().out
+    )
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<p>The forget set has 9 examples: with fewer than 20, accuracies say little about it.</p>" in page
     assert f"read from {mine}/model.ckpt; what was trained here: 8 epochs of SGD" in page

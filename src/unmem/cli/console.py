@@ -51,7 +51,8 @@ class Stage(Observer):
             said = f"{60 * rate:,.1f} a minute" if rate < 1 else f"{rate:,.1f} a second"
             self._progress.update(self._task, description=f"{self._title}, {said}")
             if not console.is_terminal and now - self._last_line > EVERY and done < total:
-                console.print(f"  {self._title}: {done:,} of {total:,}, {said}, {_left((total - done) / rate)} left")
+                left = _left((total - done) / rate)
+                console.print(f"  {self._title}: {done:,} of {total:,}, {said}, {left} left", soft_wrap=True)
                 self._last_line = now
 
     def stop(self) -> None:

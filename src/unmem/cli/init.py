@@ -52,7 +52,8 @@ def init(
     write_text(file, _written(chosen, started))
     with_it = "" if file == DEFAULT else f" --config {file}"
     print(f"  Wrote {file}. Next:")
-    print(f"  unmem {'train' if started.model is None else 'score'}{with_it} --out runs/first")
+    work = "train" if started.model is None else "forget --forget ids.txt --method matching"
+    print(f"  unmem {work}{with_it} --out runs/first")
 
 
 def _check_place(file: Path, *, force: bool) -> None:

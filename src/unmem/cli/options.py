@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from unmem.recipe import Augment, Compile, Precision, Recipe, Schedule
+from unmem.recipe import Augment, Compile, Optimizer, Precision, Recipe, Schedule
 
 _DATA = Group("Data", sort_key=1)
 _WORK = Group("Where it runs", sort_key=4)
@@ -93,10 +93,12 @@ class RecipeOptions:
     "Peak learning rate."
     batch_size: int = _RECIPE.batch_size
     "Examples in a step."
+    optimizer: Optimizer = _RECIPE.optimizer
+    "What takes the steps: SGD, or AdamW, as most transformers are trained. The rate must suit it."
     momentum: float = _RECIPE.momentum
-    "Momentum of SGD."
+    "Momentum of SGD; beta1 of AdamW."
     weight_decay: float = _RECIPE.weight_decay
-    "Weight decay of SGD."
+    "Weight decay."
     schedule: Schedule = _RECIPE.schedule
     "How the learning rate goes to 0."
     augment: Augment = _RECIPE.augment
@@ -160,7 +162,7 @@ _READING_FIELDS = (
     *("size", "grey", "scaling", "stream", "loaders"),
 )
 _TRAINING_FIELDS = (
-    *("epochs", "lr", "batch_size", "momentum", "weight_decay", "schedule"),
+    *("epochs", "lr", "batch_size", "optimizer", "momentum", "weight_decay", "schedule"),
     *("augment", "precision", "compile"),
 )
 

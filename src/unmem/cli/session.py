@@ -122,8 +122,8 @@ class Session:
         recipe = original.recipe
         if original.card is not None and original.card.data is None:
             warn(
-                f"the file does not say how it was trained; what is trained here takes {recipe.epochs} epochs of SGD, "
-                f"lr {recipe.lr}, batch size {recipe.batch_size} (--epochs, --lr, --batch-size, …)"
+                f"the file does not say how it was trained; what is trained here takes {recipe.words} "
+                "(--epochs, --optimizer, --lr, …)"
             )
         _more_than_chance(original.model, self.data, options.model)
         _warm_up(original.recipe, self.data)
@@ -251,8 +251,7 @@ class Session:
         """What a report says of how it came about. source: the file of the original, if it was not trained here."""
         data = self.data
         sizes = f"{len(data.train):,} training, {len(data.holdout):,} holdout, {len(data.test):,} test examples"
-        trained = f"{recipe.epochs} epochs of SGD, lr {recipe.lr}, batch size {recipe.batch_size}"
-        trained += f", from {recipe.base}" if recipe.base else ""
+        trained = recipe.words + (f", from {recipe.base}" if recipe.base else "")
         read = "" if source is None else f"read from {source}; what was trained here: "
         return {
             "data": f"{data.name}: {sizes}",

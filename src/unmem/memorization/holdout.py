@@ -49,7 +49,7 @@ def holdout_retraining(
     unseen = data.holdout if on is None else on
     _check_unseen(unseen, data)
     sample = stratified_sample(unseen, min(len(unseen), max(1, round(share * len(data.train)))), seed=seed)
-    tuned = replace(recipe or Recipe(), lr=lr, epochs=epochs, schedule="constant")
+    tuned = replace(recipe or Recipe(), optimizer="sgd", lr=lr, epochs=epochs, schedule="constant")
     stopping = EarlyStop(patience)
     changed = fit(copy.deepcopy(model), sample, tuned, seed=seed, observers=[stopping])
     # In pieces, since the logits of all classes may need more memory than the examples.

@@ -77,9 +77,10 @@ def _accuracy(evaluation: Evaluation, best: str) -> list[str]:
     """The accuracy behind ToW, because it says in which direction the method is off."""
     if evaluation.reference is None:
         return []
+    retrained = "the retrained model" if evaluation.n_reference == 1 else "retrained models"
     found = [
         f"{best} is right on {evaluation.methods[best].accuracy['forget']:.1%}",
-        f"retrained models on {evaluation.reference.accuracy['forget']:.1%}",
+        f"{retrained} on {evaluation.reference.accuracy['forget']:.1%}",
     ]
     if evaluation.do_nothing is not None:
         found.append(f"the original model on {evaluation.do_nothing.accuracy['forget']:.1%}")

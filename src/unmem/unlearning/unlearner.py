@@ -62,7 +62,7 @@ Projection = Callable[[nn.Module], None]
 
 @dataclass(frozen=True, kw_only=True)
 class GradientUnlearner:
-    """Unlearning by some epochs of SGD. Batch size, momentum, weight decay and precision are the original's.
+    """Unlearning by some epochs. Optimiser, batch size, momentum, weight decay and precision are the original's.
 
     epochs: passes over the retain set; None is `epochs_share` of the original's, rounded up.
     schedule: how the learning rate falls to 0.
