@@ -150,7 +150,7 @@ def test_a_model_without_a_head_is_no_classifier(folder: Path) -> None:
 
 def test_without_the_library_its_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UserError, match=r"pip install 'unmem\[transformers\]'"):
+    with pytest.raises(UserError, match=r"pip install 'unmem\[hf\]'"):
         load(folder)
 
 
