@@ -1,6 +1,6 @@
 """Do many members in one process, as one model with stacked weights, train faster than one after another?
 
-    .venv/bin/python benchmarks/stacked.py     # about 5 minutes on two cores, with nothing else at work
+    .venv/bin/python benchmarks/stacked.py     # about a minute on two cores, with nothing else at work
 
 Eight members of `mlp` and of `small_cnn` on digits: one after another with one thread each, as a worker process trains
 them, against `torch.func.vmap` over their stacked weights (linear layers become batched products, convolutions grouped
@@ -27,7 +27,7 @@ import unmem as um
 from unmem.models import build
 from unmem.store import write_text
 
-MEMBERS, STEPS, BATCH, PAIRS = 8, 100, 128, 7
+MEMBERS, STEPS, BATCH, PAIRS = 8, 100, 128, 2
 
 
 def main() -> None:
