@@ -110,6 +110,7 @@ def _until_done(
         broken = any(isinstance(future.exception(), BrokenExecutor) for future in done)
         if broken:
             done = wait(running).done  # a pool breaks as a whole
+        crashed = [future for future in done if isinstance(future.exception(), BrokenExecutor)]
         for future in done:
             k, error = running.pop(future), future.exception()
             if error is None:
@@ -117,7 +118,7 @@ def _until_done(
                 continue
             if not _may_be_tried_again(error):
                 raise error
-            failures[k] += 1
+            failures[k] += 0 if future in crashed and len(crashed) > 1 else 1  # whose fault it was is not known
             if failures[k] < TRIES:
                 told(f"{names(k)} failed ({Failed(error)}); it is tried once more")
                 waiting.appendleft(k)

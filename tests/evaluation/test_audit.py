@@ -17,7 +17,7 @@ from unmem.evaluation.signals import Signals, log_odds_of
 from unmem.evaluation.single_model import Judge
 from unmem.evaluation.verdict import Verdict, damaged
 
-RECIPE = um.Recipe(model="mlp", epochs=60, batch_size=64)
+RECIPE = um.Recipe(model="mlp", epochs=60, batch_size=32)
 DATA = um.load("digits", limit=400, flip=0.05)
 MEMBERS = 20
 
