@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,8 +103,7 @@ def _scaled(splits: Splits, how: Reading) -> Splits:
         scaling = _own_scaling(train)
     else:
         scaling = scaling_from(how.scaling, channels, full=255 if train.inputs.dtype == torch.uint8 else 1)
-    change: Callable[[Examples], Examples] = lambda part: replace(part, scaling=scaling)  # noqa: E731
-    return splits.each(change)
+    return splits.each(lambda part: replace(part, scaling=scaling))
 
 
 def _own_scaling(train: Examples) -> Scaling:

@@ -134,8 +134,7 @@ class _Shared:
 
     def about(self, task: _Task) -> dict[str, Any]:
         """All that determines a member, and what its file says of it."""
-        source = models.source_of(self.recipe.model, self.recipe.base)
-        return ({} if source is None else {"source": source}) | {
+        return ({} if self.source is None else {"source": self.source}) | {
             "recipe": asdict(replace(self.recipe, seed=0)),
             "seed": task.seed,
             "data": self.examples.fingerprint,
@@ -145,6 +144,11 @@ class _Shared:
             "device": torch.device(self.device).type,
             "versions": {"unmem": __version__, "torch": str(torch.__version__)},
         }
+
+    @cached_property
+    def source(self) -> str | None:
+        """What the network's name and the base stand for; asked once, since it may read files."""
+        return models.source_of(self.recipe.model, self.recipe.base)
 
     @cached_property
     def placed(self) -> tuple[Examples, Examples | None]:
