@@ -6,8 +6,8 @@
 loop: images a second of unmem's training loop over a plain PyTorch loop with a `DataLoader`, same network, steps and
 accuracy. members: trainings an hour in two processes over one after another. overhead: seconds that engine and store
 add to a member. resume, memory: 400 members taken up from their files (whose contents are random: nothing is trained).
-Ratios are medians of pairs that run one after the other. Writes benchmarks/results/throughput.json and the table of
-docs/scale.md.
+Ratios are medians of pairs that run one after the other. Writes benchmarks/results/throughput.json, whose figures are the
+tables of docs/scale.md.
 """
 
 from __future__ import annotations

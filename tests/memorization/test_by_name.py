@@ -241,6 +241,21 @@ def test_members_are_found_again_by_the_next_scorer(data: Splits, model: nn.Modu
     np.testing.assert_array_equal(first.values, again.values)
 
 
+@pytest.mark.parametrize(("name", "folds"), [("feldman", 2), ("ensemble", 2), ("crossfit", 3)])
+def test_what_was_taken_up_costs_what_it_took(
+    name: str, folds: int, data: Splits, model: nn.Module, tmp_path: Path
+) -> None:
+    def scorer() -> Scorer:
+        return Scorer(data, RECIPE, model=model, members=4, folds=folds, folder=tmp_path)
+
+    scorer().get(name)
+    next(tmp_path.iterdir()).unlink()  # so one is trained again, and the others are read
+    trained = sum(float(np.load(path)["seconds"]) for path in tmp_path.iterdir())
+    again = scorer()
+    again.get(name)
+    assert again.seconds[name] > trained
+
+
 def test_curvature_can_be_asked_for_after_the_training(data: Splits) -> None:
     scorer = Scorer(data, RECIPE)
     scorer.check("confidence")

@@ -59,6 +59,7 @@ def prepare(
             scorer.watch, scorer.on_member = [], bar.on_member
             with resumable(work):
                 made = scorer.out_of_fold()
+        seconds = bar.seconds + made.seconds_before
         scores = [scorer.get("crossfit"), scorer.get("crossfit-fit")]
         folder.file("crossfit.npz", made.save)
         session.save_models(folder, original)
@@ -68,10 +69,10 @@ def prepare(
             "crossfit": {
                 "examples": len(made),
                 "accuracy": float((made.margin > 0).mean()),
-                "seconds": bar.seconds,
+                "seconds": seconds,
                 "settings": made.settings,
             },
-            "scores": {s.name: session.describe_score(s, bar.seconds, original) for s in scores},
+            "scores": {s.name: session.describe_score(s, seconds, original) for s in scores},
         }
         session.finish(folder, result)
     console.print(f"  Models that never saw them get {(made.margin > 0).mean():.1%} of the training examples right.")

@@ -48,7 +48,8 @@ class Ensemble:
 
     kept: [K, N] booleans, which examples a member was trained on. train: outputs on those N examples, IN and OUT alike.
     unseen: outputs on examples that no member was trained on, if asked for. seeds, seconds: one a member.
-    logits: [K, N, C] float32, if asked for.
+    logits: [K, N, C] float32, if asked for. seconds_before: what an earlier run spent on those that were taken up, in
+    seconds of as many threads as the process that asked has.
     """
 
     kept: Mask
@@ -58,6 +59,7 @@ class Ensemble:
     seconds: tuple[float, ...]
     settings: dict[str, Any]
     logits: Real | None = None
+    seconds_before: float = 0.0
 
     def __len__(self) -> int:
         return len(self.kept)

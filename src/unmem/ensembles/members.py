@@ -68,6 +68,8 @@ def train_members(
     missing = [k for k in range(len(tasks)) if not (paths and _taken_up(results, k, paths[k], keep_weights, told))]
     if folder is not None and told is not None and len(missing) == len(tasks):
         _tell_of_others(folder, about[0], told)
+    if told is not None and len(missing) < len(tasks):
+        told(f"{len(tasks) - len(missing):,} of {len(tasks):,} members were there already")
     found = run_all(
         _run,
         shared,
@@ -179,6 +181,8 @@ def _run(shared: _Shared, task: _Task) -> _Result:
     if shared.keep_logits:
         arrays["logits"] = logits.cpu().numpy()
     arrays["seconds"] = np.array(time.perf_counter() - began)
+    if examples.device.type == "cpu":
+        arrays["threads"] = np.array(torch.get_num_threads())
     state = model.state_dict() if shared.keep_weights else None
     return _Result(arrays, state and {name: value.cpu().contiguous().numpy() for name, value in state.items()})
 
@@ -199,10 +203,17 @@ def _taken_up(results: _Results, k: int, path: Path, weights: bool, told: Callab
         return False
     if found.problem is None and results.fits(found.arrays):
         results.put(k, found.arrays)
+        results.seconds_before += _seconds_here(found.arrays)
         return True
     if told is not None:
         told(f"{path.name} is damaged: {found.problem or 'it is of other sizes'}; the member is trained again")
     return False
+
+
+def _seconds_here(arrays: Arrays) -> float:
+    """What a member took, in seconds of all threads of this process: two that ran side by side shared the cores."""
+    threads = torch.get_num_threads()
+    return float(arrays["seconds"]) * min(int(arrays.get("threads", threads)), threads) / threads
 
 
 def _tell_of_others(folder: Path, ours: dict[str, Any], told: Callable[[str], None]) -> None:
@@ -229,6 +240,7 @@ class _Results:
         }
         self._logits: NDArray[np.float32] | None = None
         self._seconds = np.zeros(total)
+        self.seconds_before = 0.0
         self._there = np.zeros(total, dtype=bool)
         self._failed: dict[int, Failed] = {}
 
@@ -275,6 +287,7 @@ class _Results:
             seconds=tuple(float(self._seconds[k]) for k in chosen),
             settings=settings,
             logits=None if self._logits is None else self._logits[rows],
+            seconds_before=self.seconds_before,
         )
 
     def _outputs(self, examples: Examples, name: str, rows: Any) -> Outputs:

@@ -123,6 +123,7 @@ class Scorer:
         self._with_curvature = False
         self._crossfit = self.prepared
         self._feldman: Ensemble | None = None
+        self._ensemble: Ensemble | None = None
         self._shared: dict[str, float] = {}
 
     def check(self, *names: str) -> None:
@@ -168,14 +169,19 @@ class Scorer:
         return found
 
     def _shared_work(self, name: str) -> float:
-        """Do the trainings that a score shares with another; gives their seconds, which count for each of the two."""
-        work = {"crossfit": self.out_of_fold, "feldman": self._members}.get(name.split("-")[0])
+        """Do the trainings that a score may share with another; gives their seconds, which count for each of the two,
+        and for members that were taken up those of the run that trained them."""
+        key = name.split("-")[0]
+        work: Callable[[], Ensemble | CrossFit] | None = {
+            "crossfit": self.out_of_fold,
+            "feldman": self._members,
+            "ensemble": self._halves,
+        }.get(key)
         if work is None:
             return 0.0
-        key = name.split("-")[0]
         began = time.perf_counter()
-        work()
-        return self._shared.setdefault(key, time.perf_counter() - began)
+        made = work()
+        return self._shared.setdefault(key, time.perf_counter() - began + made.seconds_before)
 
     def _event(self, name: str) -> Scores:
         if self._trained_here:
@@ -199,9 +205,7 @@ class Scorer:
         if name == "crossfit-fit":
             return self.out_of_fold().fit(self.original(), train_set)
         if name == "ensemble":
-            count = 20 if self.members is None else self.members
-            kept = complementary_masks(len(train_set), count + count % 2, seed=self.recipe.seed)
-            return feldman(self._trained(kept), measure="confidence", name=name)
+            return feldman(self._halves(), measure="confidence", name=name)
         return feldman(self._members(), measure="correct" if name == "feldman" else "confidence")
 
     def _members(self) -> Ensemble:
@@ -210,6 +214,13 @@ class Scorer:
             kept = leave_out_masks(len(self.data.train), count, keep=0.7, seed=self.recipe.seed)
             self._feldman = self._trained(kept)
         return self._feldman
+
+    def _halves(self) -> Ensemble:
+        if self._ensemble is None:
+            count = 20 if self.members is None else self.members
+            kept = complementary_masks(len(self.data.train), count + count % 2, seed=self.recipe.seed)
+            self._ensemble = self._trained(kept)
+        return self._ensemble
 
     def out_of_fold(self) -> CrossFit:
         """The predictions behind the cross-fit scores, made on first use."""

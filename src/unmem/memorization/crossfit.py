@@ -43,6 +43,7 @@ class CrossFit:
     """Out-of-fold predictions, each by the one model that never saw the example.
 
     log_probs: [N, C]. margin: [N], log q_y − log max_{k≠y} q_k. phi: [N], log q_y − log(1 − q_y). All float32.
+    seconds: of all fold models. seconds_before: as in `Ensemble`.
     """
 
     ids: Ids
@@ -51,6 +52,7 @@ class CrossFit:
     phi: NDArray[np.float32]
     seconds: float
     settings: dict[str, Any]
+    seconds_before: float = 0.0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -179,6 +181,7 @@ def crossfit(
         phi=members.train.phi[fold, rows],
         seconds=sum(members.seconds),
         settings=members.settings | {"folds": folds, "seed": seed} | _noted(members),
+        seconds_before=members.seconds_before,
     )
 
 

@@ -1,3 +1,5 @@
+"""Members: which models they are, and how they are kept and taken up."""
+
 from __future__ import annotations
 
 import itertools
@@ -21,9 +23,7 @@ from unmem.data import Examples, Scaling
 from unmem.ensembles import (
     Ensemble,
     Mask,
-    complementary_masks,
     files,
-    fold_masks,
     leave_out_masks,
     log_odds,
     train_members,
@@ -80,144 +80,6 @@ def attempt(run: Callable[[], Ensemble]) -> tuple[Ensemble | None, Exception | N
         return run(), None
     except Exception as error:
         return None, error.with_traceback(None)
-
-
-# masks
-
-
-@pytest.mark.parametrize(("n", "members", "keep"), [(53, 20, 0.7), (10, 7, 0.5), (200, 12, 0.9), (3, 40, 0.25)])
-def test_each_example_is_left_out_of_the_same_number_of_members(n: int, members: int, keep: float) -> None:
-    kept = leave_out_masks(n, members, keep=keep, seed=3)
-    assert kept.shape == (members, n)
-    assert kept.dtype == bool
-    assert ((~kept).sum(0) == round((1 - keep) * members)).all()
-    sizes = kept.sum(1)
-    assert sizes.max() - sizes.min() <= 1
-
-
-def test_a_unit_is_kept_or_left_out_as_a_whole() -> None:
-    unit = [f"user {i * i % 13}" for i in range(60)]
-    kept = leave_out_masks(60, 10, keep=0.7, seed=0, unit=unit)
-    first = {name: unit.index(name) for name in unit}
-    for i, name in enumerate(unit):
-        assert (kept[:, i] == kept[:, first[name]]).all()
-    assert ((~kept).sum(0) == 3).all()
-    units_out = (~kept[:, list(first.values())]).sum(1)
-    assert units_out.max() - units_out.min() <= 1
-    assert len({tuple(kept[:, i]) for i in first.values()}) > 1
-
-
-def test_units_may_be_numbers() -> None:
-    kept = leave_out_masks(6, 4, keep=0.5, seed=0, unit=[7, 7, 7, 1, 1, 1])
-    assert (kept[:, :3] == kept[:, :1]).all()
-    assert (kept[:, 3:] == kept[:, 3:4]).all()
-
-
-def test_left_out_masks_are_random_and_seeded() -> None:
-    first, again, other = (leave_out_masks(80, 10, keep=0.7, seed=seed) for seed in (1, 1, 2))
-    assert (first == again).all()
-    assert (first != other).any()
-
-
-@pytest.mark.parametrize(("n", "members", "keep"), [(40, 400, 0.7), (40, 40, 0.5)])
-def test_which_two_examples_are_left_out_together_is_chance(n: int, members: int, keep: float) -> None:
-    out = ~leave_out_masks(n, members, keep=keep, seed=0)
-    count, size = int(out.sum(0)[0]), out.sum(1).mean()
-    together = (out.T.astype(float) @ out)[~np.eye(n, dtype=bool)]
-    assert together.mean() == pytest.approx(members * size * (size - 1) / (n * (n - 1)))
-    # Each example is out of `count` members; two of them at random share a hypergeometric number.
-    deviation = np.sqrt(count * (count / members) * (1 - count / members) * (members - count) / (members - 1))
-    assert together.std() < 1.15 * deviation
-    assert together.min() > 0
-
-
-@pytest.mark.parametrize(
-    ("members", "keep", "what"), [(1, 0.7, "all"), (3, 0.9, "all"), (4, 0.05, "none"), (2, 0, "none")]
-)
-def test_masks_without_anything_to_compare_are_refused(members: int, keep: float, what: str) -> None:
-    with pytest.raises(um.UserError, match=f"every example would be in {what} of them"):
-        leave_out_masks(20, members, keep=keep, seed=0)
-
-
-@pytest.mark.parametrize("n", [2, 30, 31])
-def test_halves_come_with_their_complements(n: int) -> None:
-    kept = complementary_masks(n, 8, seed=4)
-    assert kept.shape == (8, n)
-    assert (kept[0::2] == ~kept[1::2]).all()
-    assert (kept.sum(0) == 4).all()
-    assert set(kept.sum(1)) <= {n // 2, n - n // 2}
-    assert (kept == complementary_masks(n, 8, seed=4)).all()
-
-
-def test_pairs_of_halves_differ() -> None:
-    kept = complementary_masks(30, 8, seed=4)
-    assert len({tuple(row) for row in kept}) == 8
-    assert (kept != complementary_masks(30, 8, seed=5)).any()
-
-
-@pytest.mark.parametrize("members", [0, 1, 7])
-def test_halves_need_an_even_number_of_members(members: int) -> None:
-    with pytest.raises(um.UserError, match="halves come in pairs"):
-        complementary_masks(20, members, seed=0)
-
-
-@pytest.mark.parametrize("folds", [2, 3, 5])
-def test_folds_leave_each_example_out_once_and_are_stratified(folds: int) -> None:
-    labels = torch.tensor([0] * 31 + [1] * 17 + [2] * 9)[torch.randperm(57, generator=torch.Generator().manual_seed(0))]
-    kept = fold_masks(labels, folds, seed=1)
-    assert kept.shape == (folds, 57)
-    assert ((~kept).sum(0) == 1).all()
-    for within in (torch.ones(57, dtype=torch.bool), *(labels == c for c in range(3))):
-        sizes = (~kept)[:, within.numpy()].sum(1)
-        assert sizes.max() - sizes.min() <= 1
-    assert (kept == fold_masks(labels, folds, seed=1)).all()
-    assert (kept != fold_masks(labels, folds, seed=2)).any()
-
-
-@pytest.mark.parametrize("folds", [0, 1, 6])
-def test_impossible_folds_are_refused(folds: int) -> None:
-    with pytest.raises(um.UserError, match="folds"):
-        fold_masks(torch.tensor([0, 1, 0, 1, 0]), folds, seed=0)
-
-
-# log-odds
-
-
-def test_log_odds_are_those_of_the_probabilities() -> None:
-    random = np.random.default_rng(0)
-    z = random.normal(scale=4, size=(50, 6))
-    y = random.integers(0, 6, 50)
-    phi, margin = log_odds(torch.from_numpy(z), torch.from_numpy(y))
-    assert phi.dtype == margin.dtype == torch.float64
-    for i in range(50):
-        p = np.exp(z[i]) / np.exp(z[i]).sum()
-        others = np.delete(p, y[i])
-        assert phi[i] == pytest.approx(np.log(p[y[i]]) - np.log(others.sum()), abs=1e-9)
-        assert margin[i] == pytest.approx(np.log(p[y[i]]) - np.log(others.max()), abs=1e-9)
-
-
-def test_a_constant_added_to_the_logits_changes_no_log_odds() -> None:
-    random = torch.Generator().manual_seed(0)
-    z, y = torch.randn(20, 5, generator=random, dtype=torch.float64), torch.arange(20) % 5
-    shift = torch.linspace(-500, 500, 20, dtype=torch.float64)[:, None]
-    for before, after in zip(log_odds(z, y), log_odds(z + shift, y), strict=True):
-        torch.testing.assert_close(before, after, rtol=0, atol=1e-10)
-
-
-def test_extreme_logits_give_finite_log_odds() -> None:
-    z = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0], [80.0, -80.0, -80.0]])
-    phi, margin = log_odds(z, torch.tensor([0, 0, 0]))
-    torch.testing.assert_close(phi, torch.tensor([1e4, -2e4, 160 - np.log(2)], dtype=torch.float64))
-    torch.testing.assert_close(margin, torch.tensor([1e4, -2e4, 160.0], dtype=torch.float64))
-
-
-def test_two_classes_have_equal_phi_and_margin() -> None:
-    z = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
-    phi, margin = log_odds(z, torch.arange(9) % 2)
-    torch.testing.assert_close(phi, margin)
-
-
-# members
 
 
 def test_a_member_is_the_model_trained_on_what_it_keeps(
@@ -384,7 +246,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.helpers import points
-from tests.test_ensembles import RECIPE
+from tests.ensembles.test_members import RECIPE
 from unmem.ensembles import leave_out_masks, train_members
 kept = leave_out_masks(40, 500, keep=0.7, seed=0)
 train_members(RECIPE, points(40), kept, folder=Path({folder!r}), on_member=lambda k, n: print(k, flush=True))
@@ -392,7 +254,7 @@ train_members(RECIPE, points(40), kept, folder=Path({folder!r}), on_member=lambd
 
 
 def test_a_killed_run_leaves_only_whole_members(data: Examples, tmp_path: Path) -> None:
-    script = KILLED.format(root=str(Path(__file__).parents[1]), folder=str(tmp_path))
+    script = KILLED.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path))
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in itertools.islice(process.stdout, 3):
@@ -465,8 +327,3 @@ def test_several_threads_are_refused_since_they_share_one_random_state(data: Exa
 def test_masks_of_another_number_of_examples_are_refused(data: Examples, masks: Mask) -> None:
     with pytest.raises(um.UserError, match="30"):
         train_members(RECIPE, data, masks[:, :30])
-
-
-def test_units_must_be_as_many_as_the_examples() -> None:
-    with pytest.raises(um.UserError, match="unit"):
-        leave_out_masks(40, 4, keep=0.7, seed=0, unit=["a", "b", "c"] * 13)

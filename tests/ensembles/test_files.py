@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import load_file
 
 import unmem as um
+from tests.ensembles.test_members import RECIPE
 from tests.helpers import points
-from tests.test_ensembles import RECIPE
 from tests.test_executors import alive, descendants
 from unmem.cli.app import main
 from unmem.ensembles import Ensemble, files, leave_out_masks, members, read_members, train_members
@@ -65,8 +65,17 @@ def test_one_flipped_bit_is_found_and_only_that_member_is_made_again(tmp_path: P
     again = train_members(RECIPE, DATA, KEPT, folder=tmp_path, told=heard.append)
     assert same(whole, again)
     assert {path for path in before if path.stat().st_mtime_ns != before[path]} == {victim}
-    (line,) = heard
+    line, found = heard
     assert line.startswith(f"{victim.name} is damaged: its contents do not match their checksum")
+    assert found == "7 of 8 members were there already"
+
+
+def test_seconds_of_members_that_are_taken_up_count_by_the_threads_that_they_had(tmp_path: Path) -> None:
+    assert train_members(RECIPE, DATA, KEPT, folder=tmp_path).seconds_before == 0
+    trained = train_members(RECIPE, DATA, KEPT, folder=tmp_path)
+    assert trained.seconds_before == pytest.approx(sum(trained.seconds))
+    torch.set_num_threads(2)  # on which two such members would have run side by side
+    assert train_members(RECIPE, DATA, KEPT, folder=tmp_path).seconds_before == pytest.approx(sum(trained.seconds) / 2)
 
 
 def test_a_mismatch_says_which_field_differs(tmp_path: Path) -> None:
@@ -142,14 +151,14 @@ DRIVER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tests.test_member_files import DATA, KEPT, RECIPE, replace, train_members
+from tests.ensembles.test_files import DATA, KEPT, RECIPE, replace, train_members
 train_members(replace(RECIPE, epochs=40), DATA, KEPT, executor={where!r}, workers=2, folder=Path({folder!r}),
               on_member=lambda done, total: print(done, flush=True))
 """
 
 
 def started(folder: Path, where: str) -> subprocess.Popen[str]:
-    script = DRIVER.format(root=str(Path(__file__).parents[1]), folder=str(folder), where=where)
+    script = DRIVER.format(root=str(Path(__file__).parents[2]), folder=str(folder), where=where)
     one = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=one)
 
