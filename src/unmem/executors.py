@@ -246,17 +246,20 @@ class _Ray(_Engine):
             here = "RAY_ADDRESS" not in os.environ
             ray.init(num_cpus=workers if here else None, log_to_driver=False, logging_level=logging.ERROR)
         on_gpu = str(getattr(shared, "device", "cpu")).startswith("cuda")
-        self._call = ray.remote(num_cpus=1, num_gpus=GPU_SHARE if on_gpu else 0, max_retries=3)(_with_one_thread)
+        self._call = ray.remote(num_cpus=1, num_gpus=GPU_SHARE if on_gpu else 0, max_retries=3)(_in_ray_worker)
         self._shared = ray.put(shared)
-        self._refs: list[Any] = []
+        self._running: set[Any] = set()
 
     def submit(self, function: Callable[[Any, Any], Any], task: Any) -> Future[Any]:
         reference: Any = self._call.remote(function, self._shared, task)
-        self._refs.append(reference)
-        return reference.future()
+        self._running.add(reference)
+        future: Future[Any] = reference.future()
+        # A reference that is kept holds its result in the object store.
+        future.add_done_callback(lambda _: self._running.discard(reference))
+        return future
 
     def close(self, *, kill: bool) -> None:
-        for reference in self._refs if kill else []:
+        for reference in list(self._running) if kill else []:
             self._ray.cancel(reference, force=True)
         if self._ours:
             self._ray.shutdown()
@@ -290,6 +293,11 @@ class _Dask(_Engine):
 def _with_one_thread(function: Callable[[Any, Any], Any], shared: Any, task: Any) -> Any:
     torch.set_num_threads(1)
     return function(shared, task)
+
+
+def _in_ray_worker(function: Callable[[Any, Any], Any], shared: Any, task: Any) -> Any:
+    keep_freed_memory()  # Ray starts these processes for us alone
+    return _with_one_thread(function, shared, task)
 
 
 def cores() -> int:

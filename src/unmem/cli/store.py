@@ -104,7 +104,7 @@ def _made_by(member: Member) -> tuple[tuple[str, str], ...]:
     about: dict[str, Any] = member.about
     recipe = {key: value for key, value in about["recipe"].items() if key != "seed"}
     flat = recipe | about["versions"] | {"data": about["data"][:8], "device": about["device"]}
-    return tuple((name, str(value)) for name, value in flat.items())
+    return tuple((name, str(value)) for name, value in flat.items() if value != "")
 
 
 def _files(member: Member) -> list[Path]:
