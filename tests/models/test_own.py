@@ -68,7 +68,6 @@ SHAPE = (4,)
 def place(tmp_path: Path) -> Path:
     (tmp_path / "beside.py").write_text("width = 8\n")
     (tmp_path / "net.py").write_text(SOURCE)
-    sys.modules.pop("beside", None)
     return tmp_path / "net.py"
 
 
@@ -113,6 +112,17 @@ def test_a_module_in_the_folder_of_the_command_is_found(place: Path, monkeypatch
     place.rename(place.with_name("nets_of_mine.py"))
     assert models.build("nets_of_mine:make", SHAPE, 3, seed=0)(torch.zeros(1, 4)).shape == (1, 3)
     del sys.modules["nets_of_mine"], sys.modules["beside"]
+
+
+def test_what_a_file_imports_is_what_lies_beside_it_and_not_beside_another(tmp_path: Path) -> None:
+    sizes: list[int] = []
+    for width in (5, 7):
+        folder = tmp_path / str(width)
+        folder.mkdir()
+        (folder / "beside.py").write_text(f"width = {width}\n")
+        (folder / "net.py").write_text(SOURCE)
+        sizes.append(len(models.build(f"{folder}/net.py:make", SHAPE, 3, seed=0).state_dict()["layers.0.bias"]))
+    assert sizes == [5, 7]
 
 
 def test_outputs_that_are_no_logits_are_refused(tmp_path: Path) -> None:

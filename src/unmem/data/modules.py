@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+_beside: set[str] = set()  # names of modules that files of users imported from beside them
+
 
 def module_at(place: str) -> ModuleType:
     """`package.module`, or the module in `path/to/file.py`. Raises whatever its import raises."""
@@ -27,6 +29,8 @@ def _from_file(path: Path) -> ModuleType:
         raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    _forget_those_beside_others(path.parent)
+    known = set(sys.modules)
     sys.path.insert(0, str(path.parent))  # its imports of files beside it
     try:
         spec.loader.exec_module(module)
@@ -35,7 +39,19 @@ def _from_file(path: Path) -> ModuleType:
         raise
     finally:
         sys.path.remove(str(path.parent))
+        _beside.update(one for one in set(sys.modules) - known if _folder(one) == path.parent)
     return module
+
+
+def _forget_those_beside_others(folder: Path) -> None:
+    """A `utils.py` beside one file of a user's is not that beside another."""
+    for name in [one for one in _beside if one in sys.modules and _folder(one) != folder]:
+        del sys.modules[name]
+
+
+def _folder(name: str) -> Path | None:
+    file = getattr(sys.modules[name], "__file__", None)
+    return None if file is None else Path(file).resolve().parent
 
 
 def _imported(name: str) -> ModuleType:
