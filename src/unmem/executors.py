@@ -205,7 +205,8 @@ class _Processes(_Engine):
         self._pool = self._make()
 
     def close(self, *, kill: bool) -> None:
-        self._pool.shutdown(kill_workers=kill)
+        # Also where all is done: an idle worker has nothing to finish, and to end PyTorch well takes a second.
+        self._pool.shutdown(kill_workers=True)
 
 
 _kept: Any = None  # what all tasks of this worker process share
