@@ -125,6 +125,19 @@ def test_what_a_file_imports_is_what_lies_beside_it_and_not_beside_another(tmp_p
     assert sizes == [5, 7]
 
 
+def test_a_package_beside_a_file_is_not_that_beside_another(tmp_path: Path) -> None:
+    sizes: list[int] = []
+    for width in (5, 7):
+        package = tmp_path / str(width) / "beside_in_parts"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("from beside_in_parts.sizes import width\n")
+        (package / "sizes.py").write_text(f"width = {width}\n")
+        file = package.with_name("net.py")
+        file.write_text(SOURCE.replace("from beside", "from beside_in_parts"))
+        sizes.append(len(models.build(f"{file}:make", SHAPE, 3, seed=0).state_dict()["layers.0.bias"]))
+    assert sizes == [5, 7]
+
+
 def test_outputs_that_are_no_logits_are_refused(tmp_path: Path) -> None:
     (tmp_path / "flat.py").write_text("from torch import nn\ndef make(): return nn.Flatten(0)\n")
     with pytest.raises(UserError, match=r"gives of shape \(8,\), not logits"):

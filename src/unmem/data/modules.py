@@ -39,19 +39,21 @@ def _from_file(path: Path) -> ModuleType:
         raise
     finally:
         sys.path.remove(str(path.parent))
-        _beside.update(one for one in set(sys.modules) - known if _folder(one) == path.parent)
+        _beside.update(one for one in set(sys.modules) - known if _lies_beside(one, path.parent))
     return module
 
 
 def _forget_those_beside_others(folder: Path) -> None:
     """A `utils.py` beside one file of a user's is not that beside another."""
-    for name in [one for one in _beside if one in sys.modules and _folder(one) != folder]:
+    for name in [one for one in _beside if one in sys.modules and not _lies_beside(one, folder)]:
         del sys.modules[name]
 
 
-def _folder(name: str) -> Path | None:
+def _lies_beside(name: str, folder: Path) -> bool:
+    """Whether a module was found from this folder by its name: a file, a package, or a part of a package."""
     file = getattr(sys.modules[name], "__file__", None)
-    return None if file is None else Path(file).resolve().parent
+    place = folder.joinpath(*name.split("."))
+    return file is not None and Path(file).resolve() in (place.with_suffix(".py"), place / "__init__.py")
 
 
 def _imported(name: str) -> ModuleType:
