@@ -201,7 +201,7 @@ class _Processes(_Engine):
         return self._pool.submit(_in_worker, function, task)
 
     def renew(self) -> None:
-        self._pool.shutdown(kill_workers=True)
+        self.close(kill=True)
         self._pool = self._make()
 
     def close(self, *, kill: bool) -> None:

@@ -20,20 +20,15 @@ import torch
 from safetensors.torch import load_file
 
 import unmem as um
-from tests.ensembles.test_members import RECIPE
+from tests.ensembles.test_members import RECIPE, same
 from tests.helpers import points
 from tests.test_executors import alive, descendants
 from unmem.cli.app import main
-from unmem.ensembles import Ensemble, files, leave_out_masks, members, read_members, train_members
+from unmem.ensembles import files, leave_out_masks, members, read_members, train_members
 from unmem.ensembles.members import _run  # pyright: ignore[reportPrivateUsage]
 
 DATA = points(40)
 KEPT = leave_out_masks(40, 8, keep=0.7, seed=0)
-
-
-def same(a: Ensemble, b: Ensemble) -> bool:
-    arrays = ((one.kept, one.train.phi, one.train.margin, one.train.prediction) for one in (a, b))
-    return all(np.array_equal(x, y) for x, y in zip(*arrays, strict=True))
 
 
 @pytest.fixture(autouse=True)

@@ -96,29 +96,32 @@ def _source_problems(source: str) -> Iterator[UserError]:
 
 def _column_problems(data: DataOptions) -> Iterator[UserError]:
     """Whether a table has the columns that are named, and one with the classes."""
-    from unmem.data.tables import LABEL_NAMES
-    from unmem.errors import nearest
+    from unmem.data.reading import known_column
+    from unmem.data.tables import LABEL_NAMES, usual_label
 
     columns = _columns(data.data)
     if not columns:
         return
-    if data.label is None and not any(name in columns for name in LABEL_NAMES):
+    if data.label is None and usual_label(columns) is None:
         listed = ", ".join(columns)
         yield UserError("--label", None, f"no column is called {', '.join(LABEL_NAMES)}", f"name one of {listed}")
     for name, column in (("--label", data.label), ("--text", data.text), ("--id", data.id)):
-        if column is not None and column not in columns:
-            yield UserError(name, column, "no such column", nearest(column, columns))
+        if column is None:
+            continue
+        try:
+            known_column(name, column, columns)
+        except UserError as error:
+            yield error
 
 
 def _asked(data: DataOptions, model: ModelOptions) -> tuple[DataOptions, ModelOptions]:
     """The answers; an empty one takes the default. What cannot be is asked again."""
-    from unmem.data.tables import LABEL_NAMES
+    from unmem.data.tables import usual_label
 
     data = _answered("Data set, file or folder", "data", data, model)[0]
     columns = _columns(data.data)
     if columns:
-        usual = next((name for name in LABEL_NAMES if name in columns), None)
-        data = replace(data, label=usual)
+        data = replace(data, label=usual_label(columns))
         data = _answered(f"Column with the labels ({', '.join(columns)})", "label", data, model)[0]
         data = _answered("Column of texts to classify by (empty: by the other columns)", "text", data, model)[0]
     data, model = _answered("File or folder of the finished model (empty: train one)", "model", data, model)

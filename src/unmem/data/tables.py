@@ -131,7 +131,7 @@ def _read_csv(path: Path, how: Reading) -> Table:
 def _label_column(train: Table, how: Reading) -> str:
     if how.label is not None:
         return known_column("label", how.label, train.column_names)
-    found = next((name for name in LABEL_NAMES if name in train.column_names), None)
+    found = usual_label(train.column_names)
     if found is None:
         raise UserError(
             "label",
@@ -140,6 +140,11 @@ def _label_column(train: Table, how: Reading) -> str:
             f"name the one with the classes by --label: {', '.join(train.column_names)}",
         )
     return found
+
+
+def usual_label(columns: list[str]) -> str | None:
+    """The column taken for the classes where none is named."""
+    return next((name for name in LABEL_NAMES if name in columns), None)
 
 
 def _id_column(train: Table, how: Reading) -> str | None:

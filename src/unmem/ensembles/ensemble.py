@@ -48,8 +48,8 @@ class Ensemble:
 
     kept: [K, N] booleans, which examples a member was trained on. train: outputs on those N examples, IN and OUT alike.
     unseen: outputs on examples that no member was trained on, if asked for. seeds, seconds: one a member.
-    logits: [K, N, C] float32, if asked for. seconds_before: what an earlier run spent on those that were taken up, in
-    seconds of as many threads as the process that asked has.
+    logits: [K, N, C] float32, if asked for. seconds_before: what earlier runs spent on all members that were taken
+    up, also those that `members` did not choose, in seconds of as many threads as the process that asked has.
     """
 
     kept: Mask

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -43,16 +42,9 @@ def digest(base: str) -> str:
     files = [path] if folder is None else sorted({one for kind in _OF_A_FOLDER for one in folder.glob(kind)})
     whole = hashlib.sha256()
     for file in files:
-        stat = _found(file, base).stat()
-        whole.update(f"{file.name} {_of_file(file.resolve(), (stat.st_size, stat.st_mtime_ns))} ".encode())
+        with _found(file, base).open("rb") as content:
+            whole.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()} ".encode())
     return whole.hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _of_file(path: Path, state: tuple[int, int]) -> str:  # noqa: ARG001 (part of what is remembered)
-    """Of a file of this size and time: read once for all members of an ensemble."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _found(path: Path, base: str) -> Path:
