@@ -16,7 +16,7 @@ from unmem.evaluation import Attack, Audit, Evidence, Forecast, Missing, Relearn
 from unmem.memorization import Scores
 
 VALUES = np.concatenate([np.linspace(0, 1, 399), [np.nan]])
-TEST = SingleModelTest(90, Side(0.11, 0.02, 0.05, 0.001, 0.08), Side(0.01, 0.02, 0.06, 0.7, 0.09), 0.3, 1.2, 0.4)
+TEST = SingleModelTest(90, Side(0.11, 0.02, 0.05, 0.001, 0.08), Side(0.01, 0.02, 0.06, 0.7, 0.09), 0.3, 1.2, 0.4, 1.0)
 
 
 def evidence(auc: float, klom: float | None = None) -> Evidence:
@@ -29,7 +29,7 @@ AUDIT = Audit(
     evidence={"rum": evidence(0.61)},
     do_nothing=evidence(0.93),
     retrained=(evidence(0.50), evidence(0.52)),
-    verdicts={"rum": Verdict("none", "no trace found", "the test of single examples")},
+    verdicts={"rum": Verdict("none found", "no trace found", "the test of single examples")},
     forecast=Forecast(0.66, 0.58, 0.74, 0.64, "a cross-fit", 90),
     missing=(Missing("KLoM", "two runs", 4.0),),
     notes=("the members were trained by another recipe",),
@@ -134,7 +134,7 @@ def test_scores_without_any_value_or_with_one_show_something() -> None:
 def test_names_are_text_wherever_they_stand() -> None:
     evil = '<script>alert("&")</script>'
     named = replace(FULL, methods={evil: FULL.methods["rum"]})
-    verdicts = {evil: Verdict("none", f"no {evil}", evil)}
+    verdicts = {evil: Verdict("none found", f"no {evil}", evil)}
     audit = replace(AUDIT, evaluation=named, evidence={evil: evidence(0.6)}, verdicts=verdicts, notes=(evil,))
     for shown in (named, audit, Scores(evil, IDS, VALUES)):
         html = shown._repr_html_()
@@ -178,7 +178,7 @@ def test_an_audit_as_a_frame_has_a_row_for_every_model_and_its_intervals() -> No
     frame = AUDIT.to_pandas()
     assert frame.index.tolist() == ["rum", "do nothing", "retrained 1", "retrained 2"]
     assert frame["kind"].tolist() == ["method", "control", "reference", "reference"]
-    assert frame.loc["rum", "finding"] == "none"
+    assert frame.loc["rum", "finding"] == "none found"
     assert frame["auc_confidence"].tolist() == [0.61, 0.93, 0.50, 0.52]
     assert frame.loc["rum", ["auc_confidence_low", "auc_confidence_high"]].tolist() == pytest.approx([0.5588, 0.6587])
     assert frame.loc["rum", ["too_well", "too_well_limit", "too_badly"]].tolist() == [0.11, 0.05, 0.01]

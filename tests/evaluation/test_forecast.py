@@ -20,6 +20,9 @@ from unmem.memorization import CrossFit
 N = 400
 
 
+STRAY = 0.05  # of the accuracy of a model on a set, beyond chance
+
+
 def examples(n: int = N) -> um.Examples:
     return um.Examples.of(np.zeros((n, 1), dtype=np.float32), np.ones(n, dtype=np.int64), n_classes=2)
 
@@ -69,22 +72,40 @@ def test_a_better_original_adds_its_lead_where_the_fold_models_doubt() -> None:
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
-    """Each example has a chance; a cross-fit draws once, members several times, and a retrained model once more."""
+    """Each example has a chance, and each model moves all of them; a cross-fit draws once, members several times, and
+    a retrained model once more."""
     random, folds, members, trials = np.random.default_rng(0), 0, 0, 400
     chance = random.beta(2, 1, N)
+
+    def drawn_by(models: int) -> NDArray[np.bool_]:
+        moved = chance + random.normal(0, STRAY, (models, 1))
+        return random.random((models, N)) < moved.clip(0, 1)
+
     some = examples().at(np.arange(150))
     everywhere = float(chance.mean())
     for _ in range(trials):
-        truth = float((random.random(150) < chance[:150]).mean())
-        drawn = random.random(N) < chance
+        truth = float(drawn_by(1)[0, :150].mean())
+        drawn = drawn_by(1)[0]
         one = forecast(crossfit_with(chance, drawn), some, unseen_accuracy=0.5)
         folds += one.low <= truth <= one.high
         kept = random.random((12, N)) < 0.5
         kept[0], kept[1] = False, True
-        many = forecast(members_with(kept, random.random((12, N)) < chance), some, unseen_accuracy=everywhere)
+        many = forecast(members_with(kept, drawn_by(12)), some, unseen_accuracy=everywhere)
         members += many.low <= truth <= many.high
     assert 0.92 <= folds / trials <= 0.985
     assert 0.92 <= members / trials <= 0.985
+
+
+def test_members_whose_accuracies_stray_together_widen_the_interval() -> None:
+    """Half of the members get all of the set right, the other half none: so may a retrained model."""
+    random = np.random.default_rng(0)
+    kept = random.random((20, N)) < 0.7
+    kept[:2] = False
+    lucky = np.repeat([True, False], 10)
+    together = members_with(kept, np.broadcast_to(lucky[:, None], kept.shape).copy())
+    apart = members_with(kept, random.random(kept.shape) < 0.5)
+    wide, narrow = (forecast(one, examples().at(np.arange(100)), unseen_accuracy=0.5) for one in (together, apart))
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 
 def test_members_count_only_where_they_left_an_example_out() -> None:

@@ -10,7 +10,7 @@ import torch
 
 import unmem as um
 from tests.helpers import same_state, state_of
-from unmem.evaluation.relearning import relearn
+from unmem.evaluation.relearning import Rises, relearn, relearning
 
 RECIPE = um.Recipe(model="mlp", epochs=60, batch_size=32)
 
@@ -30,19 +30,48 @@ def hidden(problem: um.Problem) -> torch.nn.Module:
 
 
 def test_what_was_only_hidden_comes_back_and_what_was_never_known_does_not(problem: um.Problem) -> None:
-    masked = relearn(hidden(problem), problem)
-    retrained = relearn(um.train(RECIPE, problem.retain, seed=5), problem)
-    assert masked.before < relearn(problem.model, problem).before - 0.1
+    honest = [relearn(um.train(RECIPE, problem.retain, seed=seed), problem) for seed in (5, 6)]
+    rises = relearn(hidden(problem), problem)
+    masked, retrained = relearning(rises, honest), relearning(honest[0], honest[1:])
+    assert masked.before < relearning(relearn(problem.model, problem)).before - 0.1
     assert masked.rise > 0.05
     assert retrained.rise < 0.03
     assert masked.rise > 3 * abs(retrained.rise)
+    assert masked.p is not None
+    assert retrained.p is not None
+    assert masked.p < 0.001 < 0.05 < retrained.p
+    assert masked.expected == pytest.approx(np.mean([one.forget for one in honest]))
 
 
 def test_the_model_is_left_as_it_was_and_before_is_its_confidence(problem: um.Problem) -> None:
     before = state_of(problem.model)
-    found = relearn(problem.model, problem)
+    found = relearning(relearn(problem.model, problem))
     assert same_state(before, state_of(problem.model))
     probs = um.predict(problem.model, problem.forget).softmax(1)
     own = probs[torch.arange(len(probs)), problem.forget.labels]
     assert found.before == pytest.approx(float(np.mean(own.numpy())), rel=1e-6)
-    assert found == relearn(problem.model, problem)  # seeded
+    assert found == relearning(relearn(problem.model, problem))  # seeded
+
+
+def rises(forget: list[float], unseen: list[float] | None = None) -> Rises:
+    return Rises(np.zeros(len(forget)), np.array(forget), np.array([0.0] if unseen is None else unseen))
+
+
+def test_a_rise_like_that_of_retrained_models_is_none_and_agreement_by_chance_is_no_certainty() -> None:
+    """p is uniform for an honest model: below 2.5% about that often, also against two that happen to agree."""
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(2000):
+        both, own = random.normal(0, 0.02, 3), random.normal(0, 0.1, (3, 60))
+        ours, *theirs = [rises((b + o).tolist()) for b, o in zip(both, own, strict=True)]
+        found.append(relearning(ours, theirs).p)
+    assert float(np.mean(np.array(found) < 0.025)) <= 0.035
+
+
+def test_the_p_value_of_a_rise_has_its_limits() -> None:
+    assert relearning(rises([0.5]), [rises([0.0])]).p == 1.0  # one example says nothing of its spread
+    assert relearning(rises([0.1, 0.1]), [rises([0.0, 0.0])]).p == 0.0
+    assert relearning(rises([0.0, 0.0]), [rises([0.0, 0.0])]).p == 1.0
+    found = relearning(rises([0.2, 0.3, 0.25], [0.2, 0.3, 0.25]))
+    assert found.expected == pytest.approx(0.25)
+    assert found.p == pytest.approx(0.5)

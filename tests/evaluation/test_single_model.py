@@ -1,4 +1,4 @@
-"""The single-model test on Gaussians, where rates, limits and power are known."""
+"""The single-model test on simulated log-odds, where shift, scale, rates and power are known."""
 
 from __future__ import annotations
 
@@ -8,181 +8,250 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
-from scipy.stats import t as student
 
-from unmem.evaluation.lira import LIMIT, NU0
-from unmem.evaluation.signals import Signals
-from unmem.evaluation.single_model import Judge, null_moments, shift, t_values
-from unmem.evaluation.verdict import from_test
+from unmem.evaluation.lira import NU0
+from unmem.evaluation.null_share import Null
+from unmem.evaluation.signals import Said, Signals
+from unmem.evaluation.single_model import POINT, WINDOW, Judge, t_values, views
 
 Real = NDArray[np.float64]
-K, UNSEEN = 40, 400
+K, CONTROLS = 40, 800
 
 
-def world(
-    n: int, *, common: float = 0.0, residual: float = 0.0, spread: float = 1.0, seed: int = 0
-) -> tuple[Signals, tuple[Real, Real, np.random.Generator]]:
-    """Members whose log-odds are Gaussian around each example's own mean. common: standard deviation of what moves all
-    examples of a model at once. residual: how much better a member knows what it was trained on."""
-    random = np.random.default_rng(seed)
-    mean, apart = random.normal(0, 1, n), random.normal(0, 1, UNSEEN)
-    out = random.random((K, n)) < 0.3
-    out[:3] = True
-    moved = random.normal(0, common, (K, 1)) if common else np.zeros((K, 1))
-    phi = mean + moved + random.normal(0, spread, (K, n)) + residual * ~out
-    unseen = apart + random.normal(0, spread, (K, UNSEEN))
-    return Signals(phi, out, unseen), (mean, apart, random)
+class World:
+    """Members whose log-odds scatter around each example's own mean.
+
+    common: standard deviation of what moves all forget examples of a model at once. residual: how much better a member
+    knows what it was trained on. noise: draws of variance 1.
+    """
+
+    def __init__(self, n: int, *, common: float = 0.0, residual: float = 0.0, members: int = K, seed: int = 0) -> None:
+        self.random = np.random.default_rng(seed)
+        self.n, self.common = n, common
+        self.mean, self.apart = self.random.normal(0, 2, n), self.random.normal(0, 2, CONTROLS)
+        out = np.zeros((members, n), dtype=bool)
+        for i in range(n):
+            out[self.random.permutation(members)[: max(3, round(0.3 * members))], i] = True
+        said = [self.honest() for _ in range(members)]
+        phi = np.stack([one.forget for one in said]) + residual * ~out
+        controls = np.stack([one.controls for one in said])
+        self.members = Signals(phi, out, controls, controls)
+
+    def honest(self, moved: float | Real = 0.0, scale: float = 1.0) -> Said:
+        """Another model that never saw the forget set; moved: what is added to its forget examples."""
+        both = self.random.normal(0, self.common) if self.common else 0.0
+        forget = self.mean + both + self.random.normal(size=self.n) + moved
+        return Said(scale * forget, scale * (self.apart + self.random.normal(size=CONTROLS)))
 
 
 def test_t_is_its_formula_by_hand() -> None:
-    members, (mean, apart, random) = world(5)
-    phi, unseen = mean + random.normal(size=5), apart + 0.3
-    found = t_values(phi, unseen, members)
-    slope, start = np.polyfit(members.unseen.mean(0), unseen - members.unseen.mean(0), 1)
-    variances, counts = [], []
-    for i in range(5):
-        theirs = [members.phi[k, i] for k in range(K) if members.out[k, i]]
-        variances.append(np.var(theirs, ddof=1))
-        counts.append(len(theirs))
-    pooled = sum((n - 1) * v for n, v in zip(counts, variances, strict=True)) / sum(n - 1 for n in counts)
-    for i in range(5):
-        theirs = [members.phi[k, i] for k in range(K) if members.out[k, i]]
-        n, mu = len(theirs), np.mean(theirs)
-        s2 = (NU0 * pooled + (n - 1) * variances[i]) / (NU0 + n - 1)
-        expected = (phi[i] - mu - start - slope * mu) / np.sqrt(s2 * (1 + 1 / n))
-        assert found[i] == pytest.approx(expected)
+    world = World(4)
+    borrowed = world.random.integers(0, 4, CONTROLS)
+    said = world.honest()
+    found = t_values(said, *views(world.members, borrowed))
+    out, phi, controls = world.members.out, world.members.phi, world.members.controls
+
+    def theirs(values: Real, there: NDArray[np.bool_]) -> tuple[int, float, float]:
+        chosen = values[there]
+        return len(chosen), float(chosen.mean()), float(((chosen - chosen.mean()) ** 2).sum())
+
+    known = [theirs(controls[:, p], out[:, borrowed[p]]) for p in range(CONTROLS)]
+    order = sorted(range(CONTROLS), key=lambda p: known[p][1])
+    for i in range(4):
+        n, mu, squares = theirs(phi[:, i], out[:, i])
+        place = sum(known[p][1] < mu for p in range(CONTROLS))
+        first = min(max(place - WINDOW // 2, 0), CONTROLS - WINDOW)
+        window = order[first : first + WINDOW]
+        slope, start = np.polyfit([known[p][1] for p in window], said.controls[window], 1)
+        pooled = sum(known[p][2] for p in window) / sum(known[p][0] - 1 for p in window)
+
+        def r(value: float, count: int, at: float, s2: float) -> float:
+            spread = (NU0 * pooled + s2) / (NU0 + count - 1)  # noqa: B023 (called in this round of the loop)
+            return (value - start - slope * at) / np.sqrt(spread * (1 + 1 / count))  # noqa: B023
+
+        low, middle, high = np.quantile([r(said.controls[p], *known[p]) for p in window], [0.025, 0.5, 0.975])
+        gap = r(said.forget[i], n, mu, squares) - middle
+        assert found[i] == pytest.approx(POINT * (gap / (high - middle) if gap > 0 else gap / (middle - low)))
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.5, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("moved", [0.0, 0.7])
+def test_neither_scale_nor_shift_of_a_models_log_odds_changes_t(scale: float, moved: float) -> None:
+    world = World(300)
+    judge, said = Judge.make(world.members), world.honest()
+    other = Said(scale * said.forget + moved, scale * said.controls + moved)
+    np.testing.assert_allclose(judge.t(other), judge.t(said), atol=1e-9)
+
+
+def test_a_bend_of_a_models_log_odds_changes_no_rate() -> None:
+    """As label smoothing bends them: the surer, the more they are pressed together."""
+    world = World(2_000)
+    judge = Judge.make(world.members)
+    said = world.honest()
+    bent = judge.t(Said(3 * np.tanh(said.forget / 3), 3 * np.tanh(said.controls / 3)))
+    assert 0.012 < float((bent > POINT).mean()) < 0.04
+    assert 0.012 < float((bent < -POINT).mean()) < 0.04
 
 
 def test_examples_that_a_model_never_saw_are_flagged_at_the_nominal_rate() -> None:
-    members, (mean, apart, random) = world(20_000)
-    judge = Judge.make(members)
-    unseen = apart + random.normal(size=UNSEEN)
-    t = judge.t(mean + random.normal(size=len(mean)), unseen)
-    test = judge.test(t)
-    # The shift is learned from 400 examples, which moves all t by up to 0.1: 2.5% becomes 2.0% to 3.1%.
-    assert 0.018 < test.under.share < 0.033
-    assert 0.018 < test.over.share < 0.033
-    assert test.under.expected == pytest.approx(0.025, abs=0.004)
-    assert test.rms == pytest.approx(1.03, abs=0.06)  # Student's t is a little wider than a Gaussian
+    world = World(3_000)
+    judge = Judge.make(world.members)
+    test = judge.test(judge.t(world.honest()))
+    # The points are set by 800 controls: a share of 2.5% has a standard error of 0.55%.
+    assert 0.015 < test.under.share < 0.045
+    assert 0.015 < test.over.share < 0.045
+    assert test.under.expected == pytest.approx(0.03, abs=0.01)
+    assert test.rms == pytest.approx(1.03, abs=0.12)
+    assert test.covered > 0.98
 
 
-def test_a_model_that_is_surer_of_everything_is_not_blamed_for_it() -> None:
-    members, (mean, apart, random) = world(2_000)
-    noise, other = random.normal(size=2_000), random.normal(size=UNSEEN)
-    judge = Judge.make(members)
-    plain, surer = judge.t(mean + noise, apart + other), judge.t(mean + noise + 0.7, apart + other + 0.7)
-    np.testing.assert_allclose(plain, surer, atol=0.02)
-
-
-def test_the_shift_is_the_line_through_unseen_examples_and_stays_within_them() -> None:
-    theirs = np.linspace(-3, 3, 50)
-    ours = theirs + 0.5 + 0.1 * theirs
-    np.testing.assert_allclose(shift(np.array([-9.0, 0.0, 2.0, 9.0]), theirs, ours), [0.2, 0.5, 0.7, 0.8])
-    np.testing.assert_allclose(shift(np.array([1.0, 5.0]), np.ones(4), np.full(4, 1.25)), [0.25, 0.25])
-
-
-def test_log_odds_beyond_the_limit_say_no_more() -> None:
-    members, (mean, apart, _) = world(10)
-    judge = Judge.make(members)
-    np.testing.assert_array_equal(judge.t(mean * 0 + 50, apart), judge.t(mean * 0 + LIMIT, apart))
+def test_wrong_labels_are_held_against_wrong_classes_of_unseen_examples() -> None:
+    """A model that is surer than members of right labels and of wrong ones: its log-odds move away from 0."""
+    world = World(200)
+    world.mean[:] = world.random.normal(-5, 1, 200)  # wrong labels
+    world.apart[:] = np.where(np.arange(CONTROLS) % 4 == 0, 3, -5) + world.random.normal(0, 1, CONTROLS)
+    said = [world.honest() for _ in range(K)]
+    phi, controls = np.stack([one.forget for one in said]), np.stack([one.controls for one in said])
+    judge = Judge.make(replace(world.members, phi=phi, controls=controls))
+    plain = world.honest()
+    surer = Said(plain.forget - 1.5, plain.controls + np.where(world.apart > 0, 1.5, -1.5))
+    shares = [judge.test(judge.t(one)).over.share for one in (plain, surer)]
+    assert shares[1] == pytest.approx(shares[0], abs=0.04)
+    only_labels = world.apart > 0
+    blind = Judge.make(replace(world.members, phi=phi, controls=controls[:, only_labels]))
+    assert blind.test(blind.t(Said(surer.forget, surer.controls[only_labels]))).covered < 0.2
 
 
 def test_members_never_speak_of_what_they_were_trained_on() -> None:
-    members, (mean, apart, random) = world(50)
-    poisoned = replace(members, phi=np.where(members.out, members.phi, 1e9))
-    phi, unseen = mean + random.normal(size=50), apart
-    np.testing.assert_array_equal(t_values(phi, unseen, members), t_values(phi, unseen, poisoned))
+    world = World(50)
+    poisoned = replace(world.members, phi=np.where(world.members.out, world.members.phi, 1e9))
+    said = world.honest()
+    np.testing.assert_array_equal(Judge.make(world.members).t(said), Judge.make(poisoned).t(said))
 
 
-def test_order_of_examples_and_of_members_changes_nothing() -> None:
-    members, (mean, apart, random) = world(60, common=0.5, residual=1.0)
-    phi, unseen = mean + random.normal(size=60), apart
-    rows, columns = random.permutation(K), random.permutation(60)
-    mixed = Signals(members.phi[rows][:, columns], members.out[rows][:, columns], members.unseen[rows])
-    first, second = Judge.make(members), Judge.make(mixed)
-    np.testing.assert_allclose(first.t(phi, unseen)[columns], second.t(phi[columns], unseen))
-    one, other = first.test(first.t(phi, unseen)), second.test(second.t(phi[columns], unseen))
-    assert one.under.share == other.under.share
-    assert one.under.limit == pytest.approx(other.under.limit)
+def test_each_member_is_judged_by_the_others_alone() -> None:
+    world = World(30, residual=2.0)
+    judge = Judge.make(world.members)
+    rest = world.members.without(3)
+    t = t_values(Said(world.members.phi[3], world.members.controls[3]), *views(rest, judge.borrowed))
+    left = world.members.out[3]
+    np.testing.assert_allclose(judge.null.t[3, left], t[left])
+    np.testing.assert_allclose(judge.seen[3, ~left], t[~left])
+    assert np.isnan(judge.null.t[3, ~left]).all()
+
+
+def test_the_order_of_members_changes_nothing() -> None:
+    world = World(60, common=0.5, residual=1.0)
+    rows, said = world.random.permutation(K), world.honest()
+    m = world.members
+    first, second = Judge.make(m), Judge.make(replace(m, phi=m.phi[rows], out=m.out[rows], controls=m.controls[rows]))
+    np.testing.assert_allclose(first.t(said), second.t(said))
+    one, other = first.test(first.t(said)), second.test(second.t(said))
+    assert one.under.limit == other.under.limit
     assert one.nothing == pytest.approx(other.nothing)
 
 
-def test_the_variance_from_model_to_model_is_told_from_that_of_counting() -> None:
-    random = np.random.default_rng(0)
-    share, spread, k, n = 0.1, 0.04, 4_000, 200
-    chances = random.normal(share, spread, (k, 1)).clip(0, 1)
-    found, common = null_moments((random.random((k, n)) < chances).astype(float))
-    assert found == pytest.approx(share, abs=0.005)
-    assert common == pytest.approx(spread**2, rel=0.1)
-    independent = (random.random((k, n)) < share).astype(float)
-    assert null_moments(independent)[1] < 0.1 * spread**2
-
-
 @pytest.mark.parametrize("common", [0.0, 0.4])
-def test_honest_models_raise_an_alarm_at_the_level_of_the_test_at_most(common: float) -> None:
-    """Also where all examples of a model move together, which a binomial limit would not expect."""
-    n, trials = 100, 400
-    members, (mean, apart, random) = world(n, common=common)
-    judge = Judge.make(members)
-    alarms = 0
-    for _ in range(trials):
-        moved = random.normal(0, common) if common else 0.0
-        test = judge.test(judge.t(mean + moved + random.normal(size=n), apart + random.normal(size=UNSEEN)))
-        alarms += test.under.alarm
-    # At a level of 2.5% more than this happens once in a thousand; the limit itself is known from 40 members.
-    assert alarms <= binom.ppf(0.999, trials, 0.04 if common == 0 else 0.06)
+@pytest.mark.parametrize(("n", "groups"), [(30, 0), (100, 3)])
+def test_honest_models_raise_an_alarm_at_the_level_of_the_verdict_at_most(common: float, n: int, groups: int) -> None:
+    """Also where all examples of a model move together, with few examples, and with groups that are judged too."""
+    alarms, trials, worlds = 0, 40, 5
+    for seed in range(worlds):
+        world = World(n, common=common, members=16, seed=seed)
+        judge = Judge.make(world.members)
+        cells = [None, *(np.arange(n)[k::groups] for k in range(groups))]
+        level = 0.025 / len(cells)
+        for _ in range(trials):
+            t = judge.t(world.honest())
+            tests = [judge.test(t, cell, level=level) for cell in cells]
+            alarms += any(test.under.alarm or test.over.alarm for test in tests)
+    # 5% on both sides together; more than this happens once in a thousand.
+    assert alarms <= binom.ppf(0.999, trials * worlds, 0.05)
+
+
+def test_an_alarm_is_a_p_value_below_the_level() -> None:
+    world = World(80)
+    judge = Judge.make(world.members)
+    for moved in (0.0, 0.5, 1.0, 1.5, 2.0):
+        side = judge.test(judge.t(world.honest(moved)), level=0.01).under
+        assert side.alarm == (side.p < 0.01)
 
 
 def test_the_detectable_share_is_noticed_with_its_power() -> None:
-    n, trials = 200, 300
-    members, (*_, random) = world(n)
-    judge = Judge.make(members)
+    n, trials = 200, 60
+    world = World(n)
+    judge = Judge.make(world.members)
     detectable = judge.test(np.zeros(n)).under.detectable
     assert detectable is not None
+    expected = judge.test(np.zeros(n)).under.expected
+    sure = round(n * (detectable - expected) / (1 - expected))
     noticed = 0
     for _ in range(trials):
-        # Known so well that each is surely flagged; of the others the nominal share is.
-        known = random.random(n) < (detectable - 0.025) / 0.975
-        t = student.rvs(NU0 + 11, size=n, random_state=random)
-        noticed += judge.test(np.where(known, 50.0, t)).under.alarm
-    assert 0.7 < noticed / trials < 0.9
+        t = judge.t(world.honest())
+        t[world.random.permutation(n)[:sure]] = 50.0
+        noticed += judge.test(t).under.alarm
+    assert noticed / trials >= 0.8  # and more, since a real run does not know how far its models move
+    half = judge.t(world.honest())
+    half[: sure // 3] = 50.0
+    assert not judge.test(half).under.alarm
 
 
 def test_what_doing_nothing_would_show_is_learned_from_members_that_saw_the_examples() -> None:
-    members, (mean, apart, random) = world(500, residual=3.0)
-    judge = Judge.make(members)
-    test = judge.test(judge.t(mean + 3.0 + random.normal(size=500), apart))
+    world = World(500, residual=3.0)
+    judge = Judge.make(world.members)
+    test = judge.test(judge.t(world.honest(3.0)))
     assert test.nothing == pytest.approx(test.under.share, abs=0.06)
     assert test.under.alarm
     assert not test.blind
-    unsure = Judge.make(world(12, residual=0.2)[0])
+    unsure = Judge.make(World(12, residual=0.2).members)
     assert unsure.test(np.zeros(12)).blind
 
 
-def test_verdicts_have_two_sides_and_never_say_that_all_is_well() -> None:
-    members, (mean, apart, random) = world(200, residual=3.0)
-    judge = Judge.make(members)
-
-    def verdict(moved: Real) -> str:
-        phi = mean + moved + random.normal(size=200)
-        return from_test(judge.test(judge.t(phi, apart + random.normal(size=UNSEEN))), {}).text
-
-    nothing = np.zeros(200)
-    assert verdict(nothing).startswith("none found (smallest effect this run could have seen: ")
-    assert verdict(nothing + 3).startswith("residual influence found: ")
-    assert verdict(nothing - 4).startswith("over-forgetting found: ")
-    both = np.where(np.arange(200) < 100, 4.0, -4.0)
-    assert verdict(both).startswith("residual influence and over-forgetting found: ")
-    weak = Judge.make(world(12, residual=0.2)[0])
-    assert from_test(weak.test(np.zeros(12)), {}).text.startswith("inconclusive (too little power)")
+def test_members_that_were_trained_on_none_of_the_examples_cannot_say_what_doing_nothing_shows() -> None:
+    world = World(40)
+    judge = Judge.make(replace(world.members, out=np.ones_like(world.members.out)))
+    test = judge.test(judge.t(world.honest()))
+    assert test.nothing is None
+    assert test.blind
 
 
-def test_a_part_that_alone_is_still_known_is_found() -> None:
-    members, (mean, apart, random) = world(300, residual=3.0)
-    judge = Judge.make(members)
-    high = np.arange(30)
-    phi = mean + random.normal(size=300)
-    phi[high[:12]] += 6
-    t = judge.t(phi, apart)
-    whole = from_test(judge.test(t), {"high": judge.test(t, high), "low": judge.test(t, np.arange(150, 300))})
-    assert whole.finding == "residual influence"
+def test_a_model_must_stand_out_from_retrained_models_too() -> None:
+    """A shift between members and retrained models, which retrained models show."""
+    world = World(100)
+    judge = Judge.make(world.members)
+    retrained = [judge.t(world.honest(-1.5)) for _ in range(3)]
+    t = judge.t(world.honest(-1.5))
+    assert judge.test(t).over.alarm
+    assert not judge.test(t, retrained=retrained).over.alarm
+    assert judge.test(judge.t(world.honest(-5.0)), retrained=retrained).over.alarm
+    assert judge.test(judge.t(world.honest(4.0)), retrained=retrained).under.alarm
+
+
+def test_the_chance_of_a_count_is_binomial_where_models_differ_by_chance_alone() -> None:
+    random = np.random.default_rng(0)
+    t = random.normal(size=(400, 300))
+    found = Null(t, 10**9).chance(50, POINT)
+    expected = binom.sf(np.arange(-1, 51), 50, float((t > POINT).mean()))
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_the_chance_of_a_count_knows_that_the_examples_of_a_model_move_together() -> None:
+    """Against the counts of further models of the same kind."""
+    random = np.random.default_rng(0)
+
+    def models(k: int) -> Real:
+        return random.normal(0, 0.6, (k, 1)) + random.normal(0, 0.8, (k, 100))
+
+    counts = (models(20_000) > POINT).sum(1)
+    found = Null(models(200), 10**9).chance(100, POINT)
+    for x in (5, 10, 20, 30):
+        assert found[x] == pytest.approx(float((counts >= x).mean()), abs=0.03)
+
+
+def test_a_chance_that_was_never_seen_is_not_taken_for_impossible() -> None:
+    """0 of 30 may be 5%: then 2 of 20 happen once in four times."""
+    few = Null(np.zeros((3, 10)), 10**9)
+    assert few.chance(20, POINT)[2] > 0.02
+    assert few.expected(POINT) > 0.01
+    one_control = Null(np.zeros((100, 100)), 1)
+    assert one_control.chance(20, POINT)[2] > 0.05

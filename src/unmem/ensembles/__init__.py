@@ -1,5 +1,6 @@
 """Many trainings on subsets of one training set: members that saw an example beside members that did not."""
 
+from unmem.ensembles.controls import Pairs, pairs_of
 from unmem.ensembles.ensemble import Ensemble, Outputs, log_odds
 from unmem.ensembles.masks import Mask, complementary_masks, fold_masks, leave_out_masks
 from unmem.ensembles.members import read_members, train_members
@@ -8,10 +9,12 @@ __all__ = [
     "Ensemble",
     "Mask",
     "Outputs",
+    "Pairs",
     "complementary_masks",
     "fold_masks",
     "leave_out_masks",
     "log_odds",
+    "pairs_of",
     "read_members",
     "train_members",
 ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmem.data import Ids
+from unmem.ensembles.controls import Pairs
 from unmem.ensembles.masks import Mask
 
 Real = NDArray[np.float32]
@@ -48,6 +49,7 @@ class Ensemble:
 
     kept: [K, N] booleans, which examples a member was trained on. train: outputs on those N examples, IN and OUT alike.
     unseen: outputs on examples that no member was trained on, if asked for. seeds, seconds: one a member.
+    controls: [K, P] log-odds of the `pairs` of unseen examples and classes, see `controls.py`; with `unseen` only.
     logits: [K, N, C] float32, if asked for. seconds_before: what earlier runs spent on all members that were taken
     up, also those that `members` did not choose, in seconds of as many threads as the process that asked has.
     """
@@ -60,6 +62,8 @@ class Ensemble:
     settings: dict[str, Any]
     logits: Real | None = None
     seconds_before: float = 0.0
+    controls: Real | None = None
+    pairs: Pairs | None = None
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -75,6 +79,7 @@ class Ensemble:
             seeds=tuple(self.seeds[i] for i in index),
             seconds=tuple(self.seconds[i] for i in index),
             logits=None if self.logits is None else self.logits[index],
+            controls=None if self.controls is None else self.controls[index],
         )
 
 

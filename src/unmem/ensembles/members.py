@@ -18,6 +18,7 @@ from torch import Tensor
 from unmem import __version__, models
 from unmem.data import Examples
 from unmem.ensembles import files
+from unmem.ensembles.controls import Pairs, pairs_of
 from unmem.ensembles.ensemble import Ensemble, Outputs, log_odds
 from unmem.ensembles.masks import Mask
 from unmem.errors import Phrase, UserError
@@ -26,7 +27,8 @@ from unmem.recipe import Recipe
 from unmem.training import precision_for, predict, train
 
 Arrays = dict[str, NDArray[Any]]
-_OUTPUTS = {"phi": np.float32, "margin": np.float32, "prediction": np.int16}
+_OUTPUTS: dict[str, Any] = {"phi": np.float32, "margin": np.float32, "prediction": np.int16}
+LAYOUT = 2  # of the arrays in a member's file; members of another layout are trained again
 _OF_ONE = ("seed", "subset")  # what members of one ensemble differ in
 
 
@@ -98,7 +100,7 @@ def read_members(folder: str | Path, examples: Examples, *, unseen: Examples | N
     folder = Path(folder)
     whole = [one for one in files.members_in(folder) if one.problem is None]
     if unseen is not None:  # the fold models of a cross-fit are kept there too, and need not know unseen examples
-        whole = [one for one in whole if "unseen_phi" in one.arrays]
+        whole = [one for one in whole if {"unseen_phi", "controls"} <= one.arrays.keys()]
     if not whole:
         raise UserError("--members", str(folder), "holds no members", "make them with unmem score --work")
     wanted = {"data": examples.fingerprint} | ({} if unseen is None else {"unseen": unseen.fingerprint})
@@ -143,6 +145,7 @@ class _Shared:
             "subset": hashlib.sha256(np.packbits(task.kept).tobytes()).hexdigest(),
             "unseen": None if self.unseen is None else self.unseen.fingerprint,
             "logits": self.keep_logits,
+            "layout": LAYOUT,
             "device": torch.device(self.device).type,
             "versions": {"unmem": __version__, "torch": str(torch.__version__)},
         }
@@ -151,6 +154,11 @@ class _Shared:
     def source(self) -> str | None:
         """What the network's name and the base stand for; asked once, since it may read files."""
         return models.source_of(self.recipe.model, self.recipe.base)
+
+    @cached_property
+    def pairs(self) -> Pairs | None:
+        """Of unseen examples and classes, if there are unseen examples; a network has an output for each class."""
+        return None if self.unseen is None else pairs_of(self.unseen.labels, self.examples.n_classes)
 
     @cached_property
     def placed(self) -> tuple[Examples, Examples | None]:
@@ -177,7 +185,10 @@ def _run(shared: _Shared, task: _Task) -> _Result:
     logits = predict(model, examples)
     arrays = _outputs(logits, examples.labels, "train")
     if unseen is not None:
-        arrays |= _outputs(predict(model, unseen), unseen.labels, "unseen")
+        said = predict(model, unseen)
+        arrays |= _outputs(said, unseen.labels, "unseen")
+        if shared.pairs is not None:
+            arrays["controls"] = shared.pairs.log_odds(said).astype(np.float32)
     if shared.keep_logits:
         arrays["logits"] = logits.cpu().numpy()
     arrays["seconds"] = np.array(time.perf_counter() - began)
@@ -235,9 +246,11 @@ class _Results:
         self._shared, self._tasks, self._on_member = shared, tasks, on_member
         total = len(tasks)
         sizes = {"train": len(shared.examples)} | ({} if shared.unseen is None else {"unseen": len(shared.unseen)})
-        self._rows = {
+        self._rows: dict[str, NDArray[Any]] = {
             f"{name}_{key}": np.empty((total, n), kind) for name, n in sizes.items() for key, kind in _OUTPUTS.items()
         }
+        if shared.pairs is not None:
+            self._rows["controls"] = np.empty((total, len(shared.pairs)), np.float32)
         self._logits: NDArray[np.float32] | None = None
         self._seconds = np.zeros(total)
         self.seconds_before = 0.0
@@ -288,6 +301,8 @@ class _Results:
             settings=settings,
             logits=None if self._logits is None else self._logits[rows],
             seconds_before=self.seconds_before,
+            controls=self._rows["controls"][rows] if "controls" in self._rows else None,
+            pairs=shared.pairs,
         )
 
     def _outputs(self, examples: Examples, name: str, rows: Any) -> Outputs:

@@ -8,24 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Ids
-from unmem.ensembles import Ensemble, log_odds
+from unmem.ensembles import Ensemble
 from unmem.evaluation.attacks import Attack, attacks
 from unmem.evaluation.distance import prediction_distance
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
-from unmem.evaluation.membership import accuracy
+from unmem.evaluation.membership import accuracy, correct
 from unmem.evaluation.outcome import SMALLEST_CELL, Evaluation, evaluate
-from unmem.evaluation.relearning import Relearning, relearn
+from unmem.evaluation.relearning import Relearning, Rises, relearn, relearning
 from unmem.evaluation.signals import Signals, log_odds_of
-from unmem.evaluation.single_model import Judge, SingleModelTest
-from unmem.evaluation.verdict import Verdict, damaged, from_accuracies, from_forecast, from_test, unknown
+from unmem.evaluation.single_model import TAIL, Judge, SingleModelTest
+from unmem.evaluation.verdict import (
+    FORECAST,
+    Signal,
+    Verdict,
+    decide,
+    from_accuracies,
+    from_attack,
+    from_damage,
+    from_forecast,
+    from_relearning,
+    from_test,
+    numbers_of,
+)
 from unmem.memorization import CrossFit
 from unmem.training import predict
 from unmem.unlearning import Problem
@@ -35,6 +49,8 @@ if TYPE_CHECKING:
 
 Real = NDArray[np.float64]
 MEMBERS = 40  # enough for the tests of single examples
+TAUGHT = 0.5  # share of a class in the forget set from which on members, which kept most of it, are no judges
+_JUDGED_BY = ("lira", "lira-online", "rmia")  # attacks that judge each example by its own difficulty
 _FREE = ("seed", "precision")  # of a recipe: what may differ between members and the model
 
 
@@ -96,10 +112,11 @@ class Audit:
                 "do_nothing": None if self.do_nothing is None else _plain(self.do_nothing),
                 "retrained": [_plain(one) for one in self.retrained],
             },
-            "verdicts": {name: asdict(one) for name, one in self.verdicts.items()},
+            "verdicts": {name: _said(one) for name, one in self.verdicts.items()},
             "forecast": None if self.forecast is None else asdict(self.forecast),
             "missing": [asdict(one) for one in self.missing],
             "notes": list(self.notes),
+            **(_the_one(next(iter(self.verdicts.values()))) if len(self.verdicts) == 1 else {}),
         }
 
     def to_pandas(self) -> DataFrame:
@@ -138,27 +155,22 @@ def audit(
     `problem.model` is the original; if not, it only stands in.
     """
     evaluation = evaluate(models, problem, reference=reference, parts=parts, original=original)
-    witness = _Witness(problem, reference, members, parts or {}, relearning, seed)
+    witness = _Witness(problem, reference, members, parts or {}, relearning, original, seed)
     expected = _forecast(problem, members, crossfit, original=original)
-    truth = [accuracy(model, problem.forget) for model in reference]
     further = runs or {}
     evidence = {
         name: replace(witness.evidence(model), **_klom([model, *further.get(name, ())], reference, problem))
         for name, model in models.items()
     }
-    honest = tuple(witness.evidence(model, without=k) for k, model in enumerate(reference))
+    do_nothing = witness.evidence(problem.model) if original else None
+    judged = _Judged(problem, evaluation, witness, do_nothing, expected)
     return Audit(
         evaluation=evaluation,
         evidence=evidence,
-        do_nothing=witness.evidence(problem.model) if original else None,
-        retrained=honest,
+        do_nothing=do_nothing,
+        retrained=witness.honest,
         verdicts={
-            name: witness.doubt(
-                models[name],
-                _verdict(
-                    one, honest, evaluation.methods[name].accuracy["forget"], truth, expected, len(problem.forget)
-                ),
-            )
+            name: decide(judged.signals(one, models[name], evaluation.methods[name].accuracy["forget"]))
             for name, one in evidence.items()
         },
         forecast=expected,
@@ -178,42 +190,165 @@ class _Witness:
         members: Ensemble | None,
         parts: Mapping[str, Ids],
         relearning: bool,
+        original: bool,
         seed: int,
     ) -> None:
-        self.problem, self.relearning, self.seed = problem, relearning, seed
+        self.problem, self.reference, self.relearning, self.seed = problem, reference, relearning, seed
         self.cells = {name: problem.forget.positions(ids) for name, ids in parts.items()}
         self.signals = None if members is None else Signals.of(members, problem.forget.ids)
         self.judge = None if self.signals is None else Judge.make(self.signals)
-        self.sound = None if members is None or members.unseen is None else members.unseen.correct.mean(1)
-        self.reference = [_log_probs(model, problem) for model in reference]
+        self.log_probs = [_log_probs(model, problem) for model in reference]
+        self.retrained_t = [] if self.judge is None else [self.t(model) for model in reference]
+        self.rises: list[Rises] = [relearn(model, problem, seed=seed) for model in reference] if relearning else []
+        self._members = members
+
+    @property
+    def level(self) -> float:
+        """Of each side and set: the forget set, its groups and relearning share the level of the verdict."""
+        groups = sum(len(cell) >= SMALLEST_CELL for cell in self.cells.values())
+        return TAIL / (1 + groups + bool(self.rises))
+
+    @cached_property
+    def honest(self) -> tuple[Evidence, ...]:
+        """Of each retrained model, against the others."""
+        return tuple(self.evidence(model, without=k) for k, model in enumerate(self.reference))
 
     def evidence(self, model: nn.Module, *, without: int | None = None) -> Evidence:
         """without: the place of this very model among the retrained ones."""
-        others = [probs for k, probs in enumerate(self.reference) if k != without]
-        enough = self.judge is not None and len(self.problem.forget) >= SMALLEST_CELL
+        others = [k for k in range(len(self.reference)) if k != without]
+        distances = [self.log_probs[k] for k in others]
+        test, parts = self._tests(model, others)
         return Evidence(
-            test=self._test(self.t(model), None) if enough else None,
-            parts={name: self._test(self.t(model), cell) for name, cell in self.cells.items()} if enough else {},
+            test=test,
+            parts=parts,
             attacks=attacks(model, self.problem, self.signals, seed=self.seed),
-            distance=float(prediction_distance(_log_probs(model, self.problem), others).mean()) if others else None,
-            relearning=relearn(model, self.problem, seed=self.seed) if self.relearning else None,
+            distance=float(prediction_distance(_log_probs(model, self.problem), distances).mean()) if others else None,
+            relearning=self._relearned(model, others, without) if self.relearning else None,
         )
 
-    def doubt(self, model: nn.Module, verdict: Verdict) -> Verdict:
-        """The verdict, weakened where the model is wrong about everything."""
-        if self.sound is None:
-            return verdict
-        return damaged(verdict, accuracy(model, self.problem.holdout), self.sound)
-
     def t(self, model: nn.Module) -> Real:
-        if self.judge is None:
+        if self.judge is None or self.signals is None:
             raise ValueError("there are no members")
-        return self.judge.t(*(log_odds_of(model, examples) for examples in (self.problem.forget, self.problem.holdout)))
+        return self.judge.t(self.signals.said_by(model, self.problem.forget, self.problem.holdout))
 
-    def _test(self, t: Real, cell: NDArray[np.int64] | None) -> SingleModelTest | None:
-        if self.judge is None or (cell is not None and len(cell) < SMALLEST_CELL):
+    def damage(self, model: nn.Module) -> Signal | None:
+        """Whether the model is wrong about unseen examples of the classes that are left in the retain set."""
+        members = self._members
+        if members is None or members.unseen is None:
             return None
-        return self.judge.test(t, cell)
+        left = torch.bincount(self.problem.retain.labels, minlength=self.problem.retain.n_classes) > 0
+        kept = left[self.problem.holdout.labels].cpu().numpy()
+        if not kept.any():
+            return None
+        ours = float(correct(model, self.problem.holdout)[kept].mean())
+        return from_damage(ours, members.unseen.correct[:, kept].mean(1))
+
+    def _tests(
+        self, model: nn.Module, others: Sequence[int]
+    ) -> tuple[SingleModelTest | None, dict[str, SingleModelTest | None]]:
+        judge = self.judge
+        if judge is None or len(self.problem.forget) < SMALLEST_CELL:
+            return None, {}
+        t, honest = self.t(model), [self.retrained_t[k] for k in others]
+        return judge.test(t, level=self.level, retrained=honest), {
+            name: judge.test(t, cell, level=self.level, retrained=honest) if len(cell) >= SMALLEST_CELL else None
+            for name, cell in self.cells.items()
+        }
+
+    def _relearned(self, model: nn.Module, others: Sequence[int], without: int | None) -> Relearning:
+        ours = relearn(model, self.problem, seed=self.seed) if without is None else self.rises[without]
+        return relearning(ours, [self.rises[k] for k in others])
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """What the evidence on each model is held against."""
+
+    problem: Problem
+    evaluation: Evaluation
+    witness: _Witness
+    do_nothing: Evidence | None
+    expected: Forecast | None
+
+    def signals(self, evidence: Evidence, model: nn.Module, forget_accuracy: float) -> list[Signal]:
+        """All that speaks of one model, the strongest first."""
+        return [
+            *self._test(evidence),
+            *self._accuracies(forget_accuracy),
+            *(
+                from_attack(name, evidence.attacks[name], [one.attacks[name] for one in self.witness.honest])
+                for name in _JUDGED_BY
+                if name in evidence.attacks
+            ),
+            *self._relearning(evidence),
+            *(one for one in [self.witness.damage(model)] if one is not None),
+        ]
+
+    def _test(self, evidence: Evidence) -> Iterator[Signal]:
+        if evidence.test is None:
+            return
+        nothing = self.do_nothing
+        relearned = evidence.relearning.p if evidence.relearning is not None and self.witness.reference else None
+        yield from_test(
+            evidence.test,
+            evidence.parts,
+            do_nothing=None if nothing is None else _tests_of(nothing),
+            relearned=relearned,
+            taught=None if self.witness.reference else _taught(self.problem),
+            alone=not self.witness.reference,
+        )
+
+    def _accuracies(self, ours: float) -> Iterator[Signal]:
+        n = len(self.problem.forget)
+        original = self.evaluation.do_nothing
+        nothing = None if original is None else original.accuracy["forget"]
+        if self.witness.reference:
+            theirs = [accuracy(model, self.problem.forget) for model in self.witness.reference]
+            yield from_accuracies(ours, theirs, n, do_nothing=nothing)
+        taught = _taught(self.problem)
+        if self.expected is not None and taught:
+            yield Signal(FORECAST, "cannot say", taught)
+        elif self.expected is not None:
+            yield from_forecast(ours, self.expected, do_nothing=nothing)
+
+    def _relearning(self, evidence: Evidence) -> Iterator[Signal]:
+        if evidence.relearning is not None:
+            retrained = len(self.witness.reference)
+            yield from_relearning(evidence.relearning, retrained=retrained, level=self.witness.level)
+
+
+def _tests_of(evidence: Evidence) -> dict[str, SingleModelTest] | None:
+    if evidence.test is None:
+        return None
+    return {"": evidence.test} | {name: one for name, one in evidence.parts.items() if one is not None}
+
+
+def _taught(problem: Problem) -> str | None:
+    """Why members cannot see over-forgetting of this set: it holds most of a class, which they kept most of."""
+    train = problem.data.train
+    had = torch.bincount(train.labels, minlength=train.n_classes)
+    gone = torch.bincount(problem.forget.labels, minlength=train.n_classes)
+    most = [k for k in range(train.n_classes) if gone[k] >= SMALLEST_CELL and gone[k] > TAUGHT * had[k]]
+    if not most:
+        return None
+    return (
+        f"the forget set holds most of class {', '.join(map(str, most))}, of which the members kept a large part: they "
+        "cannot show how badly a model without it should know it; retrained models can"
+    )
+
+
+def _said(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain values."""
+    return asdict(verdict) | {"signals": numbers_of(verdict.signals)}
+
+
+def _the_one(verdict: Verdict) -> dict[str, Any]:
+    """The verdict on the only model that was audited, on top of `result.json`."""
+    return {
+        "verdict": verdict.finding,
+        "signals": numbers_of(verdict.signals),
+        "contradictions": list(verdict.contradictions),
+    }
 
 
 def _klom(made: Sequence[nn.Module], reference: Sequence[nn.Module], problem: Problem) -> dict[str, float | None]:
@@ -222,14 +357,10 @@ def _klom(made: Sequence[nn.Module], reference: Sequence[nn.Module], problem: Pr
     if n < 2:
         return {}
     ours, theirs, others = (
-        np.stack([_margins(model, problem) for model in models]) for models in (made[:n], reference[:n], reference[n:])
+        np.stack([log_odds_of(model, problem.forget) for model in models])
+        for models in (made[:n], reference[:n], reference[n:])
     )
     return {"klom": float(klom(ours, others).mean()), "klom_control": float(klom(theirs, others).mean())}
-
-
-def _margins(model: nn.Module, problem: Problem) -> Real:
-    found: Real = log_odds(predict(model, problem.forget), problem.forget.labels)[1].cpu().numpy()
-    return found
 
 
 def _log_probs(model: nn.Module, problem: Problem) -> Real:
@@ -244,24 +375,6 @@ def _forecast(
     if source is None or not original:
         return None
     return forecast(source, problem.forget, unseen_accuracy=accuracy(problem.model, problem.holdout))
-
-
-def _verdict(
-    evidence: Evidence,
-    honest: Sequence[Evidence],
-    forget_accuracy: float,
-    retrained: Sequence[float],
-    expected: Forecast | None,
-    n: int,
-) -> Verdict:
-    """By the strongest evidence at hand: single examples, then retrained models, then the forecast."""
-    if evidence.test is not None:
-        return from_test(evidence.test, evidence.parts, [one.test for one in honest if one.test is not None])
-    if len(retrained) > 1:
-        return from_accuracies(forget_accuracy, retrained, n)
-    if expected is not None:
-        return from_forecast(forget_accuracy, expected)
-    return unknown()
 
 
 def _missing(

@@ -4,14 +4,25 @@ Predictions of each forget example by models that never saw it (a cross-fit, or 
 out) are right about as often as a retrained model would be. Those models saw fewer examples: how much accuracy that
 costs shows on unseen examples, beside the original. It is added where they are unsure: an example with the chance q of
 being right gains in proportion to q (1 − q), so what is surely right or surely wrong stays.
+
+The interval is for the accuracy of one retrained model. With a = accuracy, n examples and n_i models for each,
+
+    a | s ~ N(mean, Σ q_i (1 − q_i) (1 + 1/n_i) / n² + s² (1 + 1/K) + moved²)
+
+s is how far one model's accuracy on the set strays beyond chance, since the examples of a set move together. It has a
+posterior from how far the members' accuracies on what they left out stray, each held against the others, with a
+half-normal prior of scale `PRIOR`; a cross-fit, which has one model for each example, leaves the prior. `moved` is what
+was added for the size of the training set, which is as uncertain as it is large.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.stats import norm
 
 from unmem.data import Examples
@@ -23,13 +34,20 @@ from unmem.memorization import CrossFit
 
 Real = NDArray[np.float64]
 LEVEL = 0.95
+PRIOR = 0.05  # accuracies of models of one recipe on one set stray by a few points
+STRAYS: Real = np.linspace(0, 0.3, 61)  # values of s
 
 
 @dataclass(frozen=True)
 class Forecast:
     """The accuracy that one model retrained without the forget set would have on it, and the interval for that.
 
-    raw: before what more training examples are worth was added. source: what it was made from.
+    Attributes:
+        accuracy: expected, in [0, 1].
+        low, high: 95% interval for one retrained model.
+        raw: before what more training examples are worth was added.
+        source: what it was made from.
+        n: forget examples.
     """
 
     accuracy: float
@@ -54,20 +72,53 @@ def forecast(source: CrossFit | Ensemble, forget: Examples, *, unseen_accuracy: 
     said = _from_folds(source, forget) if isinstance(source, CrossFit) else _from_members(source, forget)
     n, raw = len(forget), float(said.right.mean())
     ahead = 0.0 if said.unseen is None else unseen_accuracy - said.unseen
-    moved = raw + ahead * float(said.doubt.mean()) / max(said.doubt_everywhere, 1e-9)
-    # How far one model's accuracy strays around its expectation, and how well that is known: chances are independent
-    # from example to example.
-    half = norm.ppf((1 + LEVEL) / 2) * float(np.sqrt((said.doubt * (1 + 1 / said.counts)).sum())) / n
-    accuracy, low, high = (float(np.clip(value, 0, 1)) for value in (moved, moved - half, moved + half))
+    moved = ahead * float(said.doubt.mean()) / max(said.doubt_everywhere, 1e-9)
+    chance = float((said.doubt * (1 + 1 / said.counts)).sum()) / n**2
+    weights = _posterior(said.strays, said.strays_by_chance)
+    variances = chance + STRAYS**2 * (1 + 1 / max(1, len(said.strays))) + moved**2
+    half = _half_width(weights, np.sqrt(variances))
+    accuracy, low, high = (
+        float(np.clip(value, 0, 1)) for value in (raw + moved, raw + moved - half, raw + moved + half)
+    )
     return Forecast(accuracy, low, high, raw, said.name, n)
+
+
+def _posterior(strays: Real, by_chance: Real) -> Real:
+    """Weights of `STRAYS` from each member's gap to the others on the set, and its variance by chance, [K] each."""
+    spread = np.sqrt(STRAYS[:, None] ** 2 + by_chance)
+    log = norm.logpdf(strays, scale=spread).sum(1) - 0.5 * (STRAYS / PRIOR) ** 2
+    weights = np.exp(log - log.max())
+    return weights / weights.sum()
+
+
+def _half_width(weights: Real, spreads: Real) -> float:
+    """Half of the central interval at `LEVEL` of a mixture of normals with mean 0."""
+    largest = float(spreads.max())
+    if largest == 0:
+        return 0.0
+    spreads = np.maximum(spreads, 1e-12)
+    tail = (1 - LEVEL) / 2
+
+    def beyond(half: float) -> float:
+        return float(weights @ norm.sf(half / spreads)) - tail
+
+    found: Any = brentq(beyond, 0.0, 10 * largest)
+    return float(found)
 
 
 @dataclass(frozen=True, eq=False)
 class _Said:
     """What models that never saw them say of the forget examples.
 
-    right: [n] share of them that is right. counts: [n] of how many. doubt: [n] q (1 − q). doubt_everywhere: its mean
-    over the training set. unseen: their accuracy on unseen examples, None if it was not noted.
+    Attributes:
+        right: [n] share of them that is right.
+        counts: [n] of how many.
+        doubt: [n] q (1 − q).
+        doubt_everywhere: its mean over the training set.
+        unseen: their accuracy on unseen examples, None if it was not noted.
+        name: in words.
+        strays, strays_by_chance: [K] by how much more of what it left out each member gets right than the others do,
+            and the variance of that by chance.
     """
 
     right: Real
@@ -76,6 +127,8 @@ class _Said:
     doubt_everywhere: float
     unseen: float | None
     name: str
+    strays: Real
+    strays_by_chance: Real
 
 
 def _from_folds(source: CrossFit, forget: Examples) -> _Said:
@@ -92,6 +145,8 @@ def _from_folds(source: CrossFit, forget: Examples) -> _Said:
         doubt_everywhere=float((largest * (1 - largest)).mean()),
         unseen=source.settings.get("unseen_accuracy"),
         name="a cross-fit" if folds is None else f"a cross-fit in {folds} folds",
+        strays=np.empty(0),
+        strays_by_chance=np.empty(0),
     )
 
 
@@ -105,6 +160,7 @@ def _from_members(source: Ensemble, forget: Examples) -> _Said:
     # A chance that was seen a few times is never known to be 0 or 1 (Jeffreys' prior).
     likely = (hits + 0.5) / (counts + 1)
     doubt = likely * (1 - likely)
+    strays, by_chance = _strays(source.train.correct[:, where], out[:, where])
     return _Said(
         right=hits[where] / counts[where],
         counts=counts[where].astype(np.float64),
@@ -112,4 +168,19 @@ def _from_members(source: Ensemble, forget: Examples) -> _Said:
         doubt_everywhere=float(doubt[counts > 0].mean()),
         unseen=None if source.unseen is None else float(source.unseen.correct.mean()),
         name=f"{len(source)} members",
+        strays=strays,
+        strays_by_chance=by_chance,
     )
+
+
+def _strays(correct: NDArray[np.bool_], out: NDArray[np.bool_]) -> tuple[Real, Real]:
+    """See `_Said`; correct, out: [K, n]."""
+    others = out.sum(0) - 1
+    judged = out & (others > 0)
+    rest = np.where(judged, ((correct & out).sum(0) - correct) / np.maximum(others, 1), 0)
+    likely = np.where(judged, ((correct & out).sum(0) - correct + 0.5) / (others + 1), 0)
+    n = judged.sum(1)
+    some = n > 0
+    gaps = np.where(judged, correct - rest, 0).sum(1)[some] / n[some]
+    chance = np.where(judged, likely * (1 - likely) * (1 + 1 / np.maximum(others, 1)), 0).sum(1)[some] / n[some] ** 2
+    return gaps, chance

@@ -1,48 +1,64 @@
 """The single-model test: does this one model know its forget examples better, or worse, than models that never saw
 them can explain?
 
-Members of an ensemble that left example i out say what its log-odds are for a model that never saw it: mean μ_i, spread
-s_i. For the model at hand
+Members of an ensemble that left example i out say what its log-odds are for a model that never saw it: mean μ_i over
+n_i members, with variance v_i. The model at hand is another model: trained on more examples, perhaps at another
+temperature or with label smoothing. What that does to its log-odds is read from *controls*, pairs of an unseen example
+and a class, for which members and model are both honest. Among the `WINDOW` controls with μ nearest to μ_i:
 
-    t_i = (phi_i − shift(μ_i) − μ_i) / (s_i √(1 + 1/n_i)),    s_i² = (ν₀ s₀² + (n_i − 1) v_i) / (ν₀ + n_i − 1)
+    g(μ)  least-squares line through the model's log-odds of these controls
+    r_i = (phi_i − g(μ_i)) / (s_i √(1 + 1/n_i)),       s_i² = (ν₀ s₀² + (n_i − 1) v_i) / (ν₀ + n_i − 1)
+    t_i = 1.96 (r_i − r_50) / (r_97.5 − r_50) above the median, 1.96 (r_i − r_50) / (r_50 − r_2.5) below it
 
-with v_i the variance over the n_i members, s₀² the mean of v, and Student's t with ν₀ + n_i − 1 degrees of freedom. An
-example with t above the 97.5% point is under-forgotten, below the 2.5% point over-forgotten. The members saw fewer
-examples than the model at hand: how much surer that makes it is learned from examples that nobody trained on. That it
-also strays less is not taken into account, so a true retrain is called wrong a little less often than nominal.
+with s₀² the mean of v over the window, and r_q the quantiles of the controls' own r. So t is beyond ±1.96 for 2.5% of
+the controls on either side by construction, whatever the scale, the shape and the shift of the model's log-odds, and
+does not change when its log-odds are scaled. Above 1.96 an example is under-forgotten, below −1.96 over-forgotten.
+Controls are read as forget examples are: each borrows the members of one of them, at random.
 
-Examples are not independent: all of them are judged on one model. How much shares vary from model to model is learned
-from the members themselves, each tested against the others on the examples that it left out.
-Shrunken variances: Smyth 2004; the members as shadow models: Carlini et al. 2022 (arXiv 2112.03570).
+How many examples of an honest model lie beyond is learned from the members themselves, each judged by the others on the
+examples that it left out (`null_share.py`); retrained models, where there are some, are judged in the same way, and
+then a model must stand out from both. Assumptions: given its μ, a forget example is to an honest model what an unseen
+example or class is; members do not know the forget set from the rest of it (copies, a whole class, a trigger).
+Sources: shrunken variances, Smyth 2004; members as shadow models, Carlini et al. 2022 (arXiv 2112.03570). The
+calibration by unseen examples and classes is ours.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student
 
-from unmem.evaluation.lira import NU0, SMALLEST_SPREAD, clip_log_odds
-from unmem.evaluation.signals import Signals
+from unmem.evaluation.lira import NU0, SMALLEST_SPREAD
+from unmem.evaluation.null_share import Null
+from unmem.evaluation.signals import Said, Signals
 
 Real = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+Index = NDArray[np.int64]
 
-TAIL = 0.025  # nominal share of each side
+TAIL = 0.025  # nominal share of each side, and level of each side of a verdict
+POINT = 1.96
 POWER = 0.8
+WINDOW = 200  # controls: 5 beyond each point
+FEWEST_CONTROLS = 40  # one beyond each point
+# Standard deviation, in units of t, of the shift of a whole set between members and retrained models that controls do
+# not show: members kept most of the other forget examples, retrained models none. Seen: 0.0 to 0.4 (docs/evidence.md).
+APART = 0.25
+SMALLEST_RANGE = 0.05  # of r between its median and a point: models that all say the same still leave room for another
 
 
 @dataclass(frozen=True)
 class Side:
     """One direction of the test on one set of examples.
 
-    share: of the examples beyond the nominal 2.5% point. expected: the share that models that never saw them have.
-    limit: with a share above it the set as a whole is called known (or over-forgotten), at a level of 2.5%.
-    p: of a share as large by an honest model. detectable: the smallest share that would have been noticed with 80%
-    power; None if no share would.
+    Attributes:
+        share: of the examples beyond ±1.96.
+        expected: the share that models which never saw the examples have.
+        limit: the largest share that raises no alarm, at the level of this set.
+        p: chance of a share as large for an honest model.
+        detectable: the smallest share that would raise the alarm with 80% power; None if no share would.
     """
 
     share: float
@@ -58,122 +74,224 @@ class Side:
 
 @dataclass(frozen=True)
 class SingleModelTest:
-    """n: forget examples. under, over: known too well, known too badly. mean_t: mean of t, 0 = as never seen; rms:
-    root mean square of t, 1 = as never seen. nothing: the share known too well that models have which saw them, so
-    what doing nothing looks like to this test."""
+    """The test on one set of examples.
+
+    Attributes:
+        n: forget examples.
+        under: known too well.
+        over: known too badly.
+        mean_t: mean of t; 0 = as never seen.
+        rms: root mean square of t; 1 = as never seen.
+        nothing: share of examples that are under-forgotten by the members that were trained on them; None if there are
+            none.
+        covered: share of the examples with controls on both sides of their μ.
+    """
 
     n: int
     under: Side
     over: Side
     mean_t: float
     rms: float
-    nothing: float
+    nothing: float | None
+    covered: float
 
     @property
     def blind(self) -> bool:
-        """Whether doing nothing at all would have gone unnoticed: then no alarm says nothing."""
-        return self.under.detectable is None or self.nothing < self.under.detectable
+        """Whether doing nothing might have gone unnoticed, as far as members can tell."""
+        return self.under.detectable is None or self.nothing is None or self.nothing < self.under.detectable
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
     """Members made ready to judge models on one forget set.
 
-    null: [K, n] t of each member on what it left out, NaN elsewhere. seen: on what it was trained on. critical: [n].
+    Attributes:
+        members: what they say.
+        borrowed: [P] forget example whose members each control borrows.
+        null: t of each member on what it left out.
+        seen: [K, n] t of each member on what it was trained on, NaN elsewhere.
+        covered: [n] whether an example has controls on both sides.
     """
 
     members: Signals
-    null: Real
+    borrowed: Index
+    null: Null
     seen: Real
-    critical: Real
+    covered: NDArray[np.bool_]
+    _chances: dict[tuple[bytes, float], Real] = field(default_factory=dict[tuple[bytes, float], Real])
 
     @classmethod
     def make(cls, members: Signals) -> Judge:
         """Each member is judged by the others, as the model at hand will be judged by all."""
         k, n = members.phi.shape
+        controls = members.controls.shape[1]
+        borrowed = np.random.default_rng(0).integers(0, n, controls)
+        forget, unseen = views(members, borrowed)
         null, seen = np.full((k, n), np.nan), np.full((k, n), np.nan)
         for j in range(k):
-            rest = members.without(j)
-            t = t_values(members.phi[j], members.unseen[j], rest)
+            # Of a member that left none of them out, or was trained on none, the other half is all that there is.
+            t = t_values(Said(members.phi[j], members.controls[j]), forget.without(j), unseen.without(j))
             left = members.out[j]
             null[j, left], seen[j, ~left] = t[left], t[~left]
-        return cls(members, null, seen, critical(members.out.sum(0)))
+        windows = _windows(np.sort(unseen.mean), forget.mean)
+        known = len(np.unique(windows))
+        covered = (forget.mean >= unseen.mean.min()) & (forget.mean <= unseen.mean.max())
+        return cls(members, borrowed, Null(null, known), seen, covered)
 
-    def t(self, phi: Real, unseen: Real) -> Real:
-        """t of each forget example, [n]; larger = known better. phi, unseen: log-odds of the model, [n] and [m]."""
-        return t_values(phi, unseen, self.members)
+    def t(self, said: Said) -> Real:
+        """t of each forget example, [n] float64; larger = known better."""
+        return t_values(said, *views(self.members, self.borrowed))
 
-    def test(self, t: Real, cell: NDArray[np.int64] | None = None) -> SingleModelTest:
-        """The result on all forget examples, or on those of a `cell` (positions)."""
+    def test(
+        self, t: Real, cell: Index | None = None, *, level: float = TAIL, retrained: Sequence[Real] = ()
+    ) -> SingleModelTest:
+        """The result on all forget examples, or on those of a `cell`.
+
+        Args:
+            t: [n] of the model.
+            cell: positions of the examples, all by default.
+            level: of each side, for this set.
+            retrained: t of retrained models, [n] each; a share must stand out from theirs too.
+        """
         chosen = np.arange(len(t)) if cell is None else cell
-        t, null, seen, point = t[chosen], self.null[:, chosen], self.seen[:, chosen], self.critical[chosen]
+        members = Null(self.null.t[:, chosen], self.null.known)
+        honest = Null(np.stack(retrained)[:, chosen], self.null.known) if len(retrained) else None
+        values, seen = t[chosen], self.seen[:, chosen]
+
+        def side(flagged: NDArray[np.bool_], point: float) -> Side:
+            chance = self._chance(members, chosen, point)
+            if honest is not None:
+                chance = np.maximum(chance, honest.chance(len(chosen), point, like=members))
+            return _side(flagged, chance, members.expected(point), level)
+
         return SingleModelTest(
-            n=len(t),
-            under=_side(t > point, _beyond(null, point), len(t)),
-            over=_side(t < -point, _beyond(-null, point), len(t)),
-            mean_t=float(t.mean()),
-            rms=float(np.sqrt((t**2).mean())),
-            nothing=float(np.nanmean(_beyond(seen, point))) if np.isfinite(seen).any() else float("nan"),
+            n=len(chosen),
+            under=side(values > POINT, POINT),
+            over=side(values < -POINT, -POINT),
+            mean_t=float(values.mean()),
+            rms=float(np.sqrt((values**2).mean())),
+            nothing=float((seen[np.isfinite(seen)] > POINT).mean()) if np.isfinite(seen).any() else None,
+            covered=float(self.covered[chosen].mean()),
         )
 
-
-def t_values(phi: Real, unseen: Real, members: Signals) -> Real:
-    """t of each forget example, [n], for a model with these log-odds on the forget set and on unseen examples."""
-    n, theirs = members.out.sum(0), clip_log_odds(members.phi)
-    mean = np.where(members.out, theirs, 0).sum(0) / n
-    squares = np.where(members.out, (theirs - mean) ** 2, 0).sum(0)
-    pooled = max(float(squares.sum() / (n - 1).sum()), SMALLEST_SPREAD**2)
-    spread = np.sqrt((NU0 * pooled + squares) / (NU0 + n - 1) * (1 + 1 / n))
-    return (
-        clip_log_odds(phi) - mean - shift(mean, clip_log_odds(members.unseen).mean(0), clip_log_odds(unseen))
-    ) / spread
+    def _chance(self, members: Null, chosen: Index, point: float) -> Real:
+        """The same for every model, so computed once for each set and side."""
+        key = (chosen.tobytes(), point)
+        if key not in self._chances:
+            self._chances[key] = members.chance(len(chosen), point, apart=APART)
+        return self._chances[key]
 
 
-def shift(at: Real, theirs: Real, ours: Real) -> Real:
-    """How much surer than the members the model is of unseen examples that the members hold as sure as `at`.
+@dataclass(frozen=True, eq=False)
+class View:
+    """What members say of some examples or controls: sums over those that left each out.
 
-    A straight line through (their mean log-odds, the difference), by least squares, held constant outside their range.
+    Attributes:
+        phi: [K, N] log-odds, 0 where the member was trained on it.
+        out: [K, N].
+        total, squares, count: [N] sums of phi, of its square about `start`, and of members.
+        start: [N], a value near the mean, so that squares lose no digits.
     """
-    slope, start = np.polyfit(theirs, ours - theirs, 1) if np.ptp(theirs) > 0 else (0.0, float((ours - theirs).mean()))
-    return start + slope * at.clip(theirs.min(), theirs.max())
+
+    phi: Real
+    out: NDArray[np.bool_]
+    total: Real
+    squares: Real
+    count: Real
+    start: Real
+
+    @classmethod
+    def of(cls, phi: Real, out: NDArray[np.bool_]) -> View:
+        count = out.sum(0).astype(np.float64)
+        start = np.where(out, phi, 0).sum(0) / count
+        apart = np.where(out, phi - start, 0)
+        return cls(apart, out, apart.sum(0), (apart**2).sum(0), count, start)
+
+    @property
+    def mean(self) -> Real:
+        return self.start + self.total / self.count
+
+    @property
+    def deviations(self) -> Real:
+        """Sum of squares around the mean, [N]."""
+        return np.maximum(self.squares - self.total**2 / self.count, 0)
+
+    def without(self, member: int) -> View:
+        own = self.phi[member]
+        left = self.out[member]
+        return View(self.phi, self.out, self.total - own, self.squares - own**2, self.count - left, self.start)
 
 
-def critical(n: NDArray[np.int64]) -> Real:
-    """The 97.5% point of Student's t for examples that n members left out."""
-    return np.asarray(student.ppf(1 - TAIL, NU0 + n - 1), dtype=np.float64)
+def views(members: Signals, borrowed: Index) -> tuple[View, View]:
+    """What members say of the forget examples, and of the controls."""
+    return View.of(members.phi, members.out), View.of(members.controls, members.out[:, borrowed])
 
 
-def _beyond(t: Real, point: Real) -> Real:
-    """1 where t is above the point, 0 where not, NaN where there is no t."""
-    return np.where(np.isfinite(t), t > point, np.nan)
+def t_values(said: Said, forget: View, controls: View) -> Real:
+    """t of each forget example, [n] float64, for a model that says this; see the head of the file."""
+    order = np.argsort(controls.mean, kind="stable")
+    x, y = controls.mean[order], said.controls[order]
+    windows = _windows(x, forget.mean)
+    line = _Lines.through(x[windows], y[windows])
+    loose = (controls.deviations[order][windows].sum(1), (controls.count[order][windows] - 1).sum(1))
+    pooled = np.maximum(loose[0] / loose[1], SMALLEST_SPREAD**2)
+
+    def scaled(residual: Real, view: View, index: Index | slice, pooled: Real) -> Real:
+        n = view.count[index]
+        spread = (NU0 * pooled + view.deviations[index]) / (NU0 + n - 1)
+        return residual / np.sqrt(spread * (1 + 1 / n))
+
+    theirs = scaled(y[windows] - line.at(x[windows]), controls, order[windows], pooled[:, None])
+    ours = scaled(said.forget - line.at(forget.mean[:, None])[:, 0], forget, slice(None), pooled)
+    low, middle, high = np.quantile(theirs, [TAIL, 0.5, 1 - TAIL], axis=1)
+    above, below = (np.maximum(one, SMALLEST_RANGE) for one in (high - middle, middle - low))
+    gap = ours - middle
+    return POINT * np.where(gap > 0, gap / above, gap / below)
 
 
-def _side(flagged: Mask, null: Real, n: int) -> Side:
-    """null: [K, n] the same flags for members that never saw the examples, NaN where they did."""
-    expected, common = null_moments(null)
-    spread = np.sqrt(common + expected * (1 - expected) / n)
-    limit = expected + norm.ppf(1 - TAIL) * spread
-    share = float(flagged.mean())
+@dataclass(frozen=True, eq=False)
+class _Lines:
+    """A least-squares line for each row of points: [n, 1] centre, height and slope."""
+
+    centre: Real
+    height: Real
+    slope: Real
+
+    @classmethod
+    def through(cls, x: Real, y: Real) -> _Lines:
+        centre, height = x.mean(1, keepdims=True), y.mean(1, keepdims=True)
+        width = ((x - centre) ** 2).sum(1, keepdims=True)
+        slope = ((x - centre) * (y - height)).sum(1, keepdims=True) / np.maximum(width, 1e-12)
+        return cls(centre, height, slope)
+
+    def at(self, x: Real) -> Real:
+        return self.height + self.slope * (x - self.centre)
+
+
+def _windows(x: Real, at: Real) -> Index:
+    """Positions of the controls nearest in rank to each value, [n, WINDOW]; x is sorted."""
+    size = min(WINDOW, len(x))
+    first = np.clip(np.searchsorted(x, at) - size // 2, 0, len(x) - size)
+    return first[:, None] + np.arange(size)
+
+
+def _side(flagged: NDArray[np.bool_], chance: Real, expected: float, level: float) -> Side:
+    n, hits = len(flagged), int(flagged.sum())
+    limit = int(np.argmax(chance < level)) - 1  # the chance of n + 1 is 0, so there is one
     return Side(
-        share, expected, float(limit), float(norm.sf((share - expected) / spread)), _detectable(limit, common, n)
+        share=hits / n,
+        expected=expected,
+        limit=limit / n,
+        p=float(chance[hits]),
+        detectable=_detectable(chance, limit, expected, n),
     )
 
 
-def null_moments(null: Real) -> tuple[float, float]:
-    """The share that honest models have, and its variance from model to model beyond that of counting examples."""
-    counts = np.isfinite(null).sum(1)
-    rows = counts > 0
-    counts, hits = counts[rows], np.nansum(null[rows], axis=1)
-    share = float((hits.sum() + TAIL) / (counts.sum() + 1))  # never 0, which no finite number of members can show
-    counted = share * (1 - share) / counts
-    observed = (hits / counts - share) ** 2
-    weights = counts / counts.sum()
-    return share, max(0.0, float((weights * (observed - counted)).sum()))
-
-
-def _detectable(limit: float, common: float, n: int) -> float | None:
-    """The smallest share that ends above the limit with the probability POWER."""
-    shares = np.linspace(0, 1, 1001)
-    reached = norm.sf((limit - shares) / np.sqrt(common + shares * (1 - shares) / n + 1e-12))
-    enough = shares[(reached >= POWER) & (shares > limit)]
-    return float(enough[0]) if len(enough) else None
+def _detectable(chance: Real, limit: int, expected: float, n: int) -> float | None:
+    """The smallest share, with honest examples beside those that are surely flagged, above the limit with `POWER`."""
+    for sure in range(max(0, limit), n + 1):
+        # Of the other n − sure examples as large a share is flagged by chance as of n.
+        needed = int(np.ceil((limit + 1 - sure) * n / max(1, n - sure)))
+        if limit < n and (needed <= 0 or (sure < n and needed <= n and chance[needed] >= POWER)):
+            return (sure + (n - sure) * expected) / n
+    return None

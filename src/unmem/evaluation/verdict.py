@@ -1,165 +1,355 @@
-"""What the evidence allows to say, in words: two-sided, with what could have been seen, and never that all is well."""
+"""What the evidence allows to say: two-sided, with the smallest effect that would have been seen, and never that all is
+well.
+
+Each kind of evidence becomes a `Signal`, which says that the forget set is under-forgotten, over-forgotten, neither, or
+that it cannot say. A signal says "neither" only where doing nothing would have made it say "under-forgotten": a test
+that is silent about the original as well has seen nothing. The verdict follows the strongest signal at hand:
+
+    single examples against members  →  accuracy against retrained models  →  accuracy against its forecast
+
+and, beside it, relearning. Its level is 2.5% on each side as a whole: the p-values of the forget set, of its
+memorization groups and of relearning are held against it by Holm's rule. Where the strongest signal says "neither" and
+another one does not, the verdict is inconclusive and names the contradiction. The other way round a finding stands, and
+the contradiction is named beside it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import nct
 from scipy.stats import t as student
 
+from unmem.evaluation.attacks import Attack
 from unmem.evaluation.forecast import Forecast
+from unmem.evaluation.relearning import Relearning
 from unmem.evaluation.single_model import POWER, TAIL, Side, SingleModelTest
 
-Finding = Literal[
-    "residual influence", "over-forgetting", "residual influence and over-forgetting", "none", "too little"
-]
+Finding = Literal["residual influence found", "over-forgetting found", "both found", "none found", "inconclusive"]
+Says = Literal["under-forgotten", "over-forgotten", "both", "neither", "cannot say"]
 FEWEST = 20  # forget examples for a verdict on the set from accuracies
 DAMAGE = 0.001  # chance that an honest model as weak as a member is called damaged
+COVERED = 0.9  # share of the forget examples that controls must cover
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One kind of evidence about one model.
+
+    Attributes:
+        name: which.
+        says: in which direction the model is wrong, if in any.
+        text: why, in a clause.
+        numbers: what entered it.
+    """
+
+    name: str
+    says: Says
+    text: str
+    numbers: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
+
+    @property
+    def directions(self) -> frozenset[str]:
+        if self.says == "both":
+            return frozenset({"under-forgotten", "over-forgotten"})
+        return frozenset({self.says}) & {"under-forgotten", "over-forgotten"}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """finding: what was found. text: the same in a sentence, with the smallest effect that would have been seen.
-    basis: the evidence it rests on."""
+    """What may be said of one model.
+
+    Attributes:
+        finding: one of five.
+        text: the same in a sentence, with the smallest detectable effect.
+        basis: the signal it rests on.
+        signals: all evidence that was looked at.
+        contradictions: what speaks against the finding, or why there is none.
+    """
 
     finding: Finding
     text: str
     basis: str
+    signals: tuple[Signal, ...] = ()
+    contradictions: tuple[str, ...] = ()
+
+
+def decide(signals: Sequence[Signal], *, broken: str | None = None) -> Verdict:
+    """The verdict from all signals, the strongest first; see the head of the file.
+
+    Args:
+        signals: in the order of their strength; those that cannot say are passed over.
+        broken: what is wrong with the retrained models, if they do not reach the original.
+    """
+    signals = tuple(signals)
+    if broken is not None:
+        text = f"inconclusive: the retrained models do not reach the original ({broken})"
+        return Verdict("inconclusive", text, "retrained models that failed", signals, (broken,))
+    strongest = next((one for one in signals if one.name in _STRENGTH and one.says != "cannot say"), None)
+    extra = [one for one in signals if one.name == RELEARNING and one.says == "under-forgotten"]
+    found = frozenset[str]().union(*(one.directions for one in [strongest, *extra] if one is not None))
+    if found:
+        return _found(found, strongest, extra, signals)
+    against = [f"{one.name}: {one.text}" for one in signals if one.directions or one.name == DAMAGED]
+    if strongest is None:
+        reasons = [one.text for one in signals if one.name in _STRENGTH] or [NOTHING_TO_COMPARE]
+        text = f"inconclusive (too little power): {'; '.join(reasons)}"
+        return Verdict("inconclusive", text, "nothing that could have seen it", signals, tuple(against))
+    if against:
+        text = f"inconclusive: {strongest.name} finds nothing, but {'; '.join(against)}"
+        return Verdict("inconclusive", text, strongest.name, signals, tuple(against))
+    return Verdict("none found", f"none found ({strongest.text})", strongest.name, signals)
+
+
+def _found(
+    found: frozenset[str], strongest: Signal | None, extra: Sequence[Signal], signals: tuple[Signal, ...]
+) -> Verdict:
+    basis = [one for one in [strongest, *extra] if one is not None and one.directions]
+    if len(found) == 2:
+        finding: Finding = "both found"
+        head = "residual influence and over-forgetting found"
+    else:
+        finding = "residual influence found" if "under-forgotten" in found else "over-forgetting found"
+        head = finding
+    against = [
+        f"{one.name}: {one.text}"
+        for one in signals
+        if one not in basis and (one.directions - found or one.name == DAMAGED)
+    ]
+    text = f"{head}: {'; '.join(one.text for one in basis)}"
+    text += "".join(f"; yet {one}" for one in against)
+    return Verdict(finding, text, " and ".join(one.name for one in basis), signals, tuple(against))
+
+
+TEST, ACCURACY, FORECAST = "single-model test", "forget accuracy against retrained models", "forget accuracy forecast"
+RELEARNING, DAMAGED = "relearning", "damage"
+_STRENGTH = (TEST, ACCURACY, FORECAST)
+NOTHING_TO_COMPARE = "there are no members, no retrained models and no forecast to compare with"
 
 
 def from_test(
     test: SingleModelTest,
-    parts: Mapping[str, SingleModelTest | None],
-    retrained: Sequence[SingleModelTest] = (),
-) -> Verdict:
-    """From the single-model test on the whole forget set and on its parts.
+    groups: Mapping[str, SingleModelTest | None],
+    *,
+    do_nothing: Mapping[str, SingleModelTest] | None = None,
+    relearned: float | None = None,
+    taught: str | None = None,
+    alone: bool = False,
+) -> Signal:
+    """From the single-model test on the whole forget set and on its memorization groups.
 
-    Each counts at its share of the level, so that many parts do not raise the chance of a false alarm. retrained: the
-    same test on retrained models; where it raises an alarm for one of them too, and the model at hand is not clearly
-    beyond that, it says nothing about the model.
+    Args:
+        test: on the whole set.
+        groups: on each group, None where it is too small.
+        do_nothing: the same tests of the original, the whole set under "". Without them what members show that were
+            trained on the examples stands in.
+        relearned: p-value of relearning, which shares the level.
+        taught: why the members cannot see over-forgetting of this set, if they cannot.
+        alone: whether no retrained model is at hand.
     """
-    basis = "single-model test against members that never saw the examples"
-    named = {"": test} | {f" in the {name} part": one for name, one in parts.items() if one is not None}
-    level = TAIL / len(named)
-    found = {
-        "better": [_side(where, one.n, one.under, "better") for where, one in named.items() if one.under.p < level],
-        "worse": [_side(where, one.n, one.over, "worse") for where, one in named.items() if one.over.p < level],
+    named = {"": test} | {name: one for name, one in groups.items() if one is not None}
+    under = holm({name: one.under.p for name, one in named.items()} | _given(RELEARNING, relearned), TAIL) - {
+        RELEARNING
     }
-    fooled = {
-        "better": _no_worse_than(test.n, test.under, [one.under for one in retrained]),
-        "worse": _no_worse_than(test.n, test.over, [one.over for one in retrained]),
+    over = frozenset[str]() if taught else holm({name: one.over.p for name, one in named.items()}, TAIL)
+    numbers: dict[str, float | None] = {
+        "n": float(test.n),
+        "under": test.under.share,
+        "under_p": test.under.p,
+        "over": test.over.share,
+        "over_p": test.over.p,
+        "smallest_detectable_under": test.under.detectable,
+        "smallest_detectable_over": test.over.detectable,
+        "do_nothing": test.nothing if do_nothing is None else do_nothing[""].under.share,
     }
-    if any(found[way] and fooled[way] for way in found):
+    if under or over:
+        said = [_beyond(name, named[name].n, named[name].under, "better") for name in named if name in under][:1]
+        worse = [_beyond(name, named[name].n, named[name].over, "worse") for name in named if name in over][:1]
+        if worse and alone:
+            worse[0] += "; if they teach each other (one person, copies, a trigger), only retrained models can tell"
+        says: Says = "both" if under and over else "under-forgotten" if under else "over-forgotten"
+        return Signal(TEST, says, "; ".join(said + worse), numbers)
+    if test.covered < COVERED:
+        text = f"no unseen examples are like {_share(1 - test.covered)} of the {test.n:,} forget examples"
+        return Signal(TEST, "cannot say", text, numbers)
+    if do_nothing is not None:
+        shared = _given(RELEARNING, None if relearned is None else 1.0)  # the level is shared as for the model
+        seen = holm({name: one.under.p for name, one in do_nothing.items()} | shared, TAIL)
+        if not seen:
+            text = (
+                f"of these {test.n:,} examples the original, which forgot nothing, shows "
+                f"{_share(do_nothing[''].under.share)}, and the alarm begins above {_share(test.under.limit)}"
+            )
+            return Signal(TEST, "cannot say", text, numbers)
+    elif test.blind:
+        least = "none" if test.under.detectable is None else f"no less than {_share(test.under.detectable)}"
+        shows = "an unknown share" if test.nothing is None else _share(test.nothing)
         text = (
-            "inconclusive: the test calls retrained models wrong as well, so these members cannot judge this forget "
-            "set; they helped to pick it, or learned from the rest of it"
+            f"of these {test.n:,} examples a model that forgot nothing would show {shows}, and this run detects {least}"
         )
-        return Verdict("too little", text, basis)
-    if found["better"] or found["worse"]:
-        finding = _finding(bool(found["better"]), bool(found["worse"]))
-        return Verdict(finding, _found(finding, [sides[0] for sides in found.values() if sides]), basis)
-    if test.blind:
-        seen = "none" if test.under.detectable is None else f"no less than {_share(test.under.detectable)}"
-        return Verdict(
-            "too little",
-            f"inconclusive (too little power): of these {test.n:,} examples a model that forgot nothing would show "
-            f"{_share(test.nothing)}, and this run could have seen {seen}",
-            basis,
-        )
-    return Verdict(
-        "none",
-        f"none found (smallest effect this run could have seen: {_share(test.under.detectable)} of the {test.n:,} "
-        f"examples still known, or {_share(test.over.detectable)} over-forgotten; doing nothing would have shown "
-        f"{_share(test.nothing)})",
-        basis,
+        return Signal(TEST, "cannot say", text, numbers)
+    if taught:
+        return Signal(TEST, "cannot say", taught, numbers)
+    over_text = "" if test.over.detectable is None else f", or {_share(test.over.detectable)} over-forgotten"
+    text = (
+        f"smallest detectable effect: {_share(test.under.detectable)} of the {test.n:,} examples under-forgotten"
+        f"{over_text}; doing nothing shows {_share(numbers['do_nothing'])}"
     )
+    return Signal(TEST, "neither", text, numbers)
 
 
-def damaged(verdict: Verdict, ours: float, members: NDArray[np.float64]) -> Verdict:
-    """The verdict on a model whose accuracy on unseen examples is `ours`, where members have these.
+def holm(p: Mapping[str, float], level: float) -> frozenset[str]:
+    """Which hypotheses are rejected at a common level by Holm's step-down rule (Holm 1979)."""
+    rejected: set[str] = set()
+    for k, (name, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):
+        if not value < level / (len(p) - k):
+            break
+        rejected.add(name)
+    return frozenset(rejected)
 
-    A model that is wrong about everything is also wrong about the forget set. The test takes off what the model gets
-    wrong everywhere, so that no alarm says nothing then; an alarm still stands.
+
+def from_accuracies(ours: float, retrained: Sequence[float], n: int, *, do_nothing: float | None = None) -> Signal:
+    """From the accuracy on the forget set against that of at least two retrained models.
+
+    Args:
+        ours: of the model.
+        retrained: of each retrained model.
+        n: forget examples.
+        do_nothing: of the original; without it the largest gap that there is stands in.
     """
-    k, mean = len(members), float(members.mean())
-    spread = float(members.std(ddof=1)) * np.sqrt(1 + 1 / k)
-    if ours >= mean - float(student.ppf(1 - DAMAGE, k - 1)) * spread:
-        return verdict
-    said = f"the model is damaged: {_share(ours)} right on unseen examples, where members have {_share(mean)}"
-    if verdict.finding == "none":
-        text = f"inconclusive: {said}, so that what it says of the forget set is no evidence"
-        return replace(verdict, finding="too little", text=text)
-    return replace(verdict, text=f"{verdict.text}; {said}")
-
-
-def _no_worse_than(n: int, side: Side, honest: Sequence[Side]) -> bool:
-    """Whether an honest model alarms on this side, and the share is within two standard errors of its share."""
-    worst = max((one.share for one in honest if one.alarm), default=None)
-    return worst is not None and side.share <= worst + 2 * np.sqrt(worst * (1 - worst) / n)
-
-
-def _side(where: str, n: int, side: Side, way: str) -> str:
-    return (
-        f"{_share(side.share)} of {n:,} are known {way}{where} than models that never saw them can explain "
-        f"({_share(side.expected)} expected)"
-    )
-
-
-def from_accuracies(ours: float, retrained: Sequence[float], n: int) -> Verdict:
-    """From the accuracy on the forget set against that of at least two retrained models."""
-    basis = f"forget accuracy against {len(retrained)} retrained models"
     if n < FEWEST:
-        return Verdict("too little", f"inconclusive (too little power): {n} examples are fewer than {FEWEST}", basis)
+        return Signal(ACCURACY, "cannot say", f"{n} forget examples are fewer than {FEWEST}")
+    if len(retrained) < 2:
+        return Signal(ACCURACY, "cannot say", "one retrained model does not show how far two differ")
     m, mean = len(retrained), float(np.mean(retrained))
     # One example more or less must never count as a difference, however much the retrained models agree.
     spread = max(float(np.std(retrained, ddof=1)), np.sqrt(mean * (1 - mean) / n), 1 / n) * np.sqrt(1 + 1 / m)
     limit = float(student.ppf(1 - TAIL, m - 1)) * spread
-    smallest = limit + float(student.ppf(POWER, m - 1)) * spread
-    return _by_gap(ours - mean, limit, smallest, f"that of retrained models ({_share(mean)})", ours, basis)
+    smallest = smallest_gap(m) * spread
+    than = f"that of {m} retrained models ({_share(mean)})"
+    more = "retrain 4 or 5 models, or judge with members"
+    return _by_gap(ACCURACY, ours, mean, (limit, limit), smallest, do_nothing, than, more)
 
 
-def from_forecast(ours: float, expected: Forecast) -> Verdict:
+def smallest_gap(m: int) -> float:
+    """Smallest gap, in standard deviations of a difference, that a t-test against m models sees with `POWER`."""
+    point = float(student.ppf(1 - TAIL, m - 1))
+    low, high = point, 60 * point
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if float(nct.sf(point, m - 1, middle)) >= POWER else (middle, high)
+    return high
+
+
+def from_forecast(ours: float, expected: Forecast, *, do_nothing: float | None = None) -> Signal:
     """From the accuracy on the forget set against its forecast."""
-    basis = f"forget accuracy against its forecast by {expected.source}"
     if expected.n < FEWEST:
-        text = f"inconclusive (too little power): {expected.n} examples are fewer than {FEWEST}"
-        return Verdict("too little", text, basis)
-    gap = ours - expected.accuracy
-    limit = expected.high - expected.accuracy if gap > 0 else expected.accuracy - expected.low
-    words = f"its forecast ({_share(expected.accuracy)}, {_share(expected.low)} to {_share(expected.high)})"
-    return _by_gap(gap, limit, limit * (1 + 0.84 / 1.96), words, ours, basis)
+        return Signal(FORECAST, "cannot say", f"{expected.n} forget examples are fewer than {FEWEST}")
+    limits = (expected.accuracy - expected.low, expected.high - expected.accuracy)
+    than = f"its forecast ({_share(expected.accuracy)}, {_share(expected.low)} to {_share(expected.high)})"
+    more = "judge with members or with retrained models"
+    # 1.96 standard deviations to the limit, and 0.84 beyond it for a power of 80%.
+    smallest = limits[1] * (1 + 0.84 / 1.96)
+    return _by_gap(FORECAST, ours, expected.accuracy, limits, smallest, do_nothing, than, more)
 
 
-def unknown() -> Verdict:
-    """Where nothing is there to compare with."""
-    text = (
-        "inconclusive (too little power): there are no members, no two retrained models and no forecast to compare with"
-    )
-    return Verdict("too little", text, "nothing but the model itself")
-
-
-def _by_gap(gap: float, limit: float, smallest: float, than: str, ours: float, basis: str) -> Verdict:
-    if abs(gap) > limit:
+def _by_gap(
+    name: str,
+    ours: float,
+    goal: float,
+    limits: tuple[float, float],
+    smallest: float,
+    do_nothing: float | None,
+    than: str,
+    more: str,
+) -> Signal:
+    """limits: how far below and above the goal is too far."""
+    gap, below, above = ours - goal, *limits
+    largest = (1.0 if do_nothing is None else do_nothing) - goal
+    numbers: dict[str, float | None] = {
+        "accuracy": ours, "expected": goal, "limit_below": below, "limit_above": above,
+        "smallest_detectable": smallest, "do_nothing": do_nothing,
+    }  # fmt: skip
+    if gap > above or -gap > below:
+        says: Says = "under-forgotten" if gap > 0 else "over-forgotten"
         side = "above" if gap > 0 else "below"
-        finding = _finding(gap > 0, gap < 0)
-        return Verdict(
-            finding, _found(finding, [f"accuracy on the forget set, {_share(ours)}, is {side} {than}"]), basis
+        return Signal(name, says, f"accuracy on the forget set, {_share(ours)}, is {side} {than}", numbers)
+    if smallest > largest:
+        shows = "the largest possible gap" if do_nothing is None else "doing nothing"
+        text = (
+            f"the smallest detectable gap in accuracy on the forget set is {min(smallest, 9.99):.1%}, and {shows} is "
+            f"{max(0.0, largest):.1%}: {more}"
         )
-    text = f"none found (smallest effect this run could have seen: {smallest:.1%} in accuracy on the forget set)"
-    return Verdict("none", text, basis)
+        return Signal(name, "cannot say", text, numbers)
+    text = f"smallest detectable effect: {smallest:.1%} in accuracy on the forget set"
+    text += "" if do_nothing is None else f"; doing nothing shows {largest:.1%}"
+    return Signal(name, "neither", text, numbers)
 
 
-def _finding(under: bool, over: bool) -> Finding:
-    if under and over:
-        return "residual influence and over-forgetting"
-    return "residual influence" if under else "over-forgetting"
+def from_attack(name: str, ours: Attack, retrained: Sequence[Attack]) -> Signal:
+    """From a membership attack by members: whether forget examples can be told from unseen ones, and more so than by
+    a retrained model."""
+    floor = max([0.5, *(one.high for one in retrained)])
+    numbers: dict[str, float | None] = {"auc": ours.auc, "low": ours.low, "high": ours.high}
+    if ours.low > floor:
+        beyond = "" if not retrained else f", and from {max(one.auc for one in retrained):.3f} of a retrained model"
+        text = f"{name} tells forget examples from unseen ones (AUC {ours.auc:.3f}, above 0.5{beyond})"
+        return Signal(name, "under-forgotten", text, numbers)
+    return Signal(name, "neither", f"AUC {ours.auc:.3f} ({ours.low:.3f} to {ours.high:.3f})", numbers)
 
 
-def _found(finding: Finding, said: list[str]) -> str:
-    return f"{finding} found: {'; '.join(said)}"
+def from_relearning(ours: Relearning, *, retrained: int, level: float) -> Signal:
+    """From what comes back after a little training on the retain set.
+
+    Without retrained models it is no finding, since unseen examples are not like the forget set; but it contradicts a
+    verdict of "none".
+    """
+    name = RELEARNING if retrained else f"{RELEARNING} beside unseen examples"
+    beside = "retrained models" if retrained else "unseen examples"
+    numbers = {"rise": ours.rise, "expected": ours.expected, "p": ours.p}
+    if ours.p is None or ours.expected is None:
+        return Signal(name, "cannot say", "there is nothing to compare with", numbers)
+    if ours.p < level:
+        text = (
+            f"confidence on the forget set comes back by {ours.rise:+.1%} after a little training on the retain set, "
+            f"that of {beside} by {ours.expected:+.1%}"
+        )
+        return Signal(name, "under-forgotten", text, numbers)
+    return Signal(name, "neither", f"{ours.rise:+.1%}, {beside} {ours.expected:+.1%}", numbers)
+
+
+def from_damage(ours: float, members: NDArray[np.float64]) -> Signal | None:
+    """Whether the model is wrong about everything: its accuracy on unseen examples beside that of members, [K].
+
+    A model that is wrong about everything is also wrong about the forget set; then no alarm says nothing.
+    """
+    k, mean = len(members), float(members.mean())
+    spread = max(float(members.std(ddof=1)), 1e-3) * np.sqrt(1 + 1 / k)
+    if k < 2 or ours >= mean - float(student.ppf(1 - DAMAGE, k - 1)) * spread:
+        return None
+    text = f"the model is damaged: {_share(ours)} right on unseen examples, where members have {_share(mean)}"
+    return Signal(DAMAGED, "cannot say", text, {"unseen_accuracy": ours, "members": mean})
+
+
+def numbers_of(signals: Iterable[Signal]) -> dict[str, dict[str, float | str | None]]:
+    """For `result.json`: what each signal says, and the numbers that entered it."""
+    return {one.name: {"says": one.says, **one.numbers} for one in signals}
+
+
+def _given(name: str, value: float | None) -> dict[str, float]:
+    return {} if value is None else {name: value}
+
+
+def _beyond(where: str, n: int, side: Side, way: str) -> str:
+    inside = f" in the {where} group" if where else ""
+    return (
+        f"{_share(side.share)} of {n:,} examples{inside} are known {way} than models that never saw them can explain "
+        f"(expected {_share(side.expected)}, limit {_share(side.limit)})"
+    )
 
 
 def _share(value: float | None) -> str:
