@@ -113,7 +113,8 @@ class _Rows:
             chance = ((h + 0.5) / (worth + 1))[:, None]
             each = hits * np.log(chance) + (self.counts - hits) * np.log1p(-chance)
             found[k] = (logsumexp(each, axis=0) - np.log(len(h))).sum() - 0.5 * (s / PRIOR) ** 2
-        return np.exp(found - logsumexp(found))
+        total: Any = logsumexp(found)
+        return np.exp(found - total)
 
 
 def _beta_binomial(n: int, a: Real, b: Real) -> Real:

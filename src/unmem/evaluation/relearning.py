@@ -10,7 +10,8 @@ The mean rise is held against that of m retrained models, which may rise too, by
 
 with v the variance of a retrained model's rises over the n forget examples, and s² that of the mean rise over retrained
 models, which two or three of them hardly tell: so it is drawn to 2v/n with the weight ν₀, as variances are in the
-single-model test. p is one-sided, with ν₀ + m − 1 degrees of freedom. Without retrained models unseen examples stand in.
+single-model test. p is one-sided, with ν₀ + m − 1 degrees of freedom. Without retrained models unseen examples stand
+in.
 """
 
 from __future__ import annotations
