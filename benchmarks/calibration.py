@@ -1,0 +1,387 @@
+"""Does the verdict keep its level, and what does it see?
+
+    .venv/bin/python benchmarks/calibration.py                # all of it, about 20 minutes on two cores
+    .venv/bin/python benchmarks/calibration.py simulated      # or one part: simulated, digits, fashion
+
+Simulated: members, honest models and controls drawn from known distributions of log-odds; each cell counts how often an
+honest model is called wrong. Real: on digits and Fashion-MNIST, honest retrained models for five kinds of forget sets,
+and models that forgot nothing, little, or too much. Every rate has its exact binomial interval; the level that is
+claimed is 5%, both sides together. Writes benchmarks/results/calibration.json and the tables of docs/evidence.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from common import ROOT, RUNS, machine, pool
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from torch import nn
+
+import unmem as um
+from unmem.data import Ids
+from unmem.ensembles import Ensemble, leave_out_masks, train_members
+from unmem.evaluation import Audit, audit
+from unmem.evaluation.signals import Said, Signals
+from unmem.evaluation.single_model import TAIL, Judge
+from unmem.memorization import feldman
+from unmem.store import write_text
+
+Real = NDArray[np.float64]
+RESULTS = ROOT / "benchmarks" / "results" / "calibration.json"
+PAGE = ROOT / "docs" / "evidence.md"
+LEVEL = 0.05  # both sides of a verdict together
+
+
+def main() -> None:
+    parts = sys.argv[1:] or ["simulated", "digits", "fashion"]
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    with pool() as executor:
+        for part in parts:
+            began = time.perf_counter()
+            made = simulated(executor) if part == "simulated" else real(WORLDS[part], executor)
+            found[part] = {**machine(), "seconds": round(time.perf_counter() - began), **made}
+            write_text(RESULTS, json.dumps(found, indent=1) + "\n")
+    publish(found)
+    for line in broken(found):
+        print(f"out of bounds: {line}")
+
+
+# Simulated log-odds
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of world. noise: shape of what scatters around each example's mean. common: correlation of the forget
+    examples of a model. groups: whether three memorization groups are judged too. scale, spread: of the honest model's
+    log-odds, and of its scatter, as a multiple of the members'."""
+
+    noise: str
+    common: float
+    members: int
+    n: int
+    groups: bool = False
+    scale: float = 1.0
+    spread: float = 1.0
+
+
+CELLS = [
+    *(Cell(*one) for one in product(("normal", "t3", "skewed"), (0.0, 0.1, 0.3), (8, 16, 64), (20, 50, 300))),
+    *(Cell(noise, common, 16, n, groups=True) for noise, common, n in product(("normal", "t3"), (0.0, 0.1), (30, 300))),
+    *(Cell("normal", 0.0, 16, 50, scale=scale) for scale in (0.5, 2.0)),
+    *(Cell("normal", 0.1, 16, 50, spread=spread) for spread in (0.5, 0.8)),
+]
+WORLDS_A_CELL, HONEST_A_WORLD, CONTROLS = 30, 10, 500
+
+
+def simulated(executor: Executor) -> dict[str, Any]:
+    rows = list(executor.map(simulate, CELLS))
+    return {"cells": [vars(cell) | row for cell, row in zip(CELLS, rows, strict=True)]}
+
+
+def simulate(cell: Cell) -> dict[str, Any]:
+    """False alarms of honest models, and alarms of models that know a known share of the examples too well."""
+    alarms = blind = found = 0
+    for seed in range(WORLDS_A_CELL):
+        world = Simulated(cell, seed)
+        cells = [None, *(np.arange(cell.n)[k::3] for k in range(3))] if cell.groups else [None]
+        level = TAIL / len(cells)
+
+        def alarm(said: Said, judge: Judge = world.judge, cells: Sequence[Any] = cells, level: float = level) -> bool:
+            t = judge.t(said)
+            tests = [judge.test(t, one, level=level) for one in cells]
+            return any(test.under.alarm or test.over.alarm for test in tests)
+
+        detectable = world.judge.test(np.zeros(cell.n), level=level).under.detectable
+        for _ in range(HONEST_A_WORLD):
+            alarms += alarm(world.honest())
+            if detectable is None:
+                blind += 1
+            else:
+                found += alarm(world.known(detectable))
+    trials = WORLDS_A_CELL * HONEST_A_WORLD
+    return {"false_alarms": rate(alarms, trials), "power": rate(found, trials - blind), "blind": blind / trials}
+
+
+class Simulated:
+    def __init__(self, cell: Cell, seed: int) -> None:
+        self.cell, self.random = cell, np.random.default_rng(seed)
+        self.mean, self.apart = self.random.normal(0, 3, cell.n), self.random.normal(0, 3, CONTROLS)
+        left_out = 4 if cell.members == 8 else round(0.3 * cell.members)
+        out = np.zeros((cell.members, cell.n), dtype=bool)
+        for i in range(cell.n):
+            out[self.random.permutation(cell.members)[:left_out], i] = True
+        said = [self._said(1.0) for _ in range(cell.members)]
+        phi = np.stack([one.forget for one in said]) + 3 * ~out
+        controls = np.stack([one.controls for one in said])
+        self.judge = Judge.make(Signals(phi, out, controls, controls))
+
+    def honest(self) -> Said:
+        said = self._said(self.cell.spread)
+        return Said(self.cell.scale * said.forget, self.cell.scale * said.controls)
+
+    def known(self, share: float) -> Said:
+        """A model that knows a share of the forget set far too well."""
+        said = self.honest()
+        chosen = self.random.permutation(self.cell.n)[: round(share * self.cell.n)]
+        said.forget[chosen] += 12 * self.cell.scale
+        return said
+
+    def _said(self, spread: float) -> Said:
+        both = np.sqrt(self.cell.common) * self.random.normal()
+        forget, controls = (self._noise(len(one)) for one in (self.mean, self.apart))
+        forget = both + np.sqrt(1 - self.cell.common) * forget
+        return Said(self.mean + spread * forget, self.apart + spread * controls)
+
+    def _noise(self, n: int) -> Real:
+        if self.cell.noise == "t3":
+            return self.random.standard_t(3, n) / np.sqrt(3)
+        if self.cell.noise == "skewed":
+            return self.random.exponential(size=n) - 1
+        return self.random.normal(size=n)
+
+
+# Real models
+
+
+@dataclass(frozen=True)
+class World:
+    """A data set with wrong labels and a recipe. pick, judge: members that pick the sets, and others that judge."""
+
+    name: str
+    data: Callable[[], um.Splits]
+    recipe: um.Recipe
+    sizes: dict[str, int]
+    pick: int = 40
+    judge: int = 40
+    honest: int = 25
+    originals: int = 5
+
+
+WORLDS = {
+    "digits": World(
+        "digits", lambda: um.load("digits", flip=0.05), um.Recipe(model="mlp", epochs=20), {"random": 100, "hard": 100}
+    ),
+    "fashion": World(
+        "Fashion-MNIST, 5,000",
+        lambda: um.load("fashion-mnist", limit=5000, flip=0.05),
+        um.Recipe(model="mlp", epochs=20),
+        {"random": 300, "hard": 300},
+    ),
+}
+SETS = ("random", "mixed", "hard", "flipped", "class")
+
+
+def real(world: World, executor: Executor) -> dict[str, Any]:
+    data = world.data()
+    picks, judges = (
+        members_of(world, data, count, seed, executor) for count, seed in ((world.pick, 0), (world.judge, 5000))
+    )
+    sets = forget_sets(world, data, picks)
+    jobs = {name: executor.submit(of_set, world, ids, judges) for name, ids in sets.items()}
+    return {"world": world.name, "sets": {name: job.result() for name, job in jobs.items()}}
+
+
+def members_of(world: World, data: um.Splits, count: int, seed: int, executor: Executor) -> Ensemble:
+    kept = leave_out_masks(len(data.train), count, keep=0.7, seed=seed)
+    folder = RUNS / "calibration"
+    return train_members(
+        world.recipe, data.train, kept, seed=1000 + seed, unseen=data.holdout, folder=folder, executor=executor
+    )
+
+
+def forget_sets(world: World, data: um.Splits, picks: Ensemble) -> dict[str, Ids]:
+    memorized = feldman(picks, measure="confidence")
+    right = ~np.isin(memorized.ids, data.flipped)
+    order = np.argsort(-np.nan_to_num(memorized.values, nan=-1))
+    mixed = [i for ids in memorized.groups(world.sizes["hard"] // 3).values() for i in ids]
+    return {
+        "random": np.random.default_rng(1).choice(data.train.ids, world.sizes["random"], replace=False),
+        "mixed": np.array(mixed),
+        "hard": memorized.ids[order[right[order]][: world.sizes["hard"]]],
+        "flipped": data.flipped,
+        "class": data.train.ids[data.train.labels.numpy() == 3],
+    }
+
+
+def of_set(world: World, ids: Ids, judges: Ensemble) -> dict[str, Any]:
+    data, recipe = world.data(), world.recipe
+    originals = [um.train(recipe, data.train, seed=seed) for seed in range(world.originals)]
+    problems = [um.Problem(one, data, ids, recipe=recipe) for one in originals]
+    problem = problems[0]
+    retrained = [um.train(recipe, problem.retain, seed=500 + k) for k in range(world.honest + 2)]
+
+    def audited(models: dict[str, nn.Module], reference: Sequence[nn.Module] = (), k: int = 0) -> Audit:
+        return audit(models, problems[k], members=judges, reference=reference, relearning=False)
+
+    alone = audited({str(k): model for k, model in enumerate(retrained[2:])})
+    beside = audited({str(k): model for k, model in enumerate(retrained[2:])}, retrained[:2])
+    made: dict[str, Callable[[um.Problem], nn.Module]] = {
+        "do nothing": lambda problem: problem.model,
+        "fine-tune": lambda problem: um.FineTune()(problem.model, problem, seed=0),
+        "strong ascent": lambda problem: um.NegGradPlus(alpha=0.5, epochs=3, lr=0.05)(problem.model, problem, seed=0),
+        **{f"logits × {c}": scaled(c) for c in (0.3, 0.5, 2.0, 3.0)},
+    }
+    power = {
+        way: findings(audited({"it": make(one)}, k=k) for k, one in enumerate(problems)) for way, make in made.items()
+    }
+    for smoothing in (0.05, 0.2):
+        smoothed = replace(recipe, label_smoothing=smoothing)
+        models = [um.train(smoothed, data.train, seed=seed) for seed in range(world.originals)]
+        power[f"label smoothing {smoothing}"] = findings(
+            audit(
+                {"it": model},
+                um.Problem(model, data, ids, recipe=smoothed),
+                members=judges,
+                relearning=False,
+            )
+            for model in models
+        )
+    return {
+        "n": len(ids),
+        "honest": {"alone": findings([alone]), "beside two retrained models": findings([beside])},
+        "shares": {
+            side: float(np.mean([getattr(one.test, side).share for one in alone.evidence.values() if one.test]))
+            for side in ("under", "over")
+        },
+        "power": power,
+    }
+
+
+def scaled(factor: float) -> Callable[[um.Problem], nn.Module]:
+    return lambda problem: Scaled(problem.model, factor)
+
+
+class Scaled(nn.Module):
+    """A model at another temperature."""
+
+    def __init__(self, model: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(inputs)
+        return self.factor * logits
+
+
+def findings(audits: Any) -> dict[str, int]:
+    """How often each finding was made."""
+    counts: dict[str, int] = {}
+    for one in audits:
+        for verdict in one.verdicts.values():
+            counts[verdict.finding] = counts.get(verdict.finding, 0) + 1
+    return counts
+
+
+# Tables
+
+
+def rate(hits: int, of: int) -> dict[str, float | int] | None:
+    if of == 0:
+        return None
+    interval = binomtest(hits, of).proportion_ci()
+    return {"hits": hits, "of": of, "rate": hits / of, "low": interval.low, "high": interval.high}
+
+
+def publish(found: dict[str, Any]) -> None:
+    text = PAGE.read_text()
+    tables = {"calibration simulated": simulated_table} | {f"calibration {name}": real_table for name in WORLDS}
+    for name, table in tables.items():
+        part = found.get(name.split()[1])
+        if part is None or f"<!-- {name} -->" not in text:
+            continue
+        before, rest = text.split(f"<!-- {name} -->")
+        after = rest.split(f"<!-- /{name} -->")[1]
+        text = f"{before}<!-- {name} -->\n{table(part)}\n<!-- /{name} -->{after}"
+    write_text(PAGE, text)
+
+
+def simulated_table(part: dict[str, Any]) -> str:
+    lines = [
+        "| log-odds | correlation | members | false alarms, n = 20 | n = 50 | n = 300 | power at the stated effect |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    plain = [one for one in part["cells"] if not one["groups"] and one["scale"] == one["spread"] == 1]
+    for noise, common, members in product(("normal", "t3", "skewed"), (0.0, 0.1, 0.3), (8, 16, 64)):
+        row = [one for one in plain if (one["noise"], one["common"], one["members"]) == (noise, common, members)]
+        rates = [shown(one["false_alarms"]) for one in sorted(row, key=lambda one: one["n"])]
+        powers = [one["power"]["rate"] for one in row if one["power"]]
+        power = f"{min(powers):.0%} to {max(powers):.0%}" if powers else "none stated"
+        lines.append(f"| {noise} | {common} | {members} | {' | '.join(rates)} | {power} |")
+    rest = [one for one in part["cells"] if one not in plain]
+    lines += ["", "| with | n | members | false alarms |", "|---|---|---|---|"]
+    lines += [f"| {extra(one)} | {one['n']} | {one['members']} | {shown(one['false_alarms'])} |" for one in rest]
+    return "\n".join(lines)
+
+
+def extra(one: dict[str, Any]) -> str:
+    if one["groups"]:
+        return f"three groups, {one['noise']}, correlation {one['common']}"
+    if one["scale"] != 1:
+        return f"the model's log-odds × {one['scale']}"
+    return f"the model strays {one['spread']} times as much as members"
+
+
+def shown(one: dict[str, Any]) -> str:
+    return f"{one['rate']:.1%} ({one['low']:.1%} to {one['high']:.1%})"
+
+
+def real_table(part: dict[str, Any]) -> str:
+    lines = [
+        "| forget set | n | honest: false alarms | beside two retrained | none found / inconclusive | under, over |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, one in part["sets"].items():
+        alone, beside = (one["honest"][key] for key in ("alone", "beside two retrained models"))
+        shares = f"{one['shares']['under']:.1%}, {one['shares']['over']:.1%}"
+        quiet = f"{alone.get('none found', 0)} / {alone.get('inconclusive', 0)}"
+        lines.append(f"| {name} | {one['n']} | {false(alone)} | {false(beside)} | {quiet} | {shares} |")
+    ways = list(next(iter(part["sets"].values()))["power"])
+    names = list(part["sets"])
+    lines += ["", f"| not honest: found | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
+    for way in ways:
+        cells = [caught(one["power"][way]) for one in part["sets"].values()]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def false(counts: dict[str, int]) -> str:
+    hits, of = alarms(counts), sum(counts.values())
+    return shown(rate(hits, of) or {})
+
+
+def caught(counts: dict[str, int]) -> str:
+    none = counts.get("none found", 0)
+    return f"{alarms(counts)} of {sum(counts.values())}" + (f", none found {none}" if none else "")
+
+
+def alarms(counts: dict[str, int]) -> int:
+    return sum(number for finding, number in counts.items() if finding not in ("none found", "inconclusive"))
+
+
+def broken(found: dict[str, Any]) -> Iterator[str]:
+    """What breaks the bounds: more false alarms than 1.5 times the level, or "none found" for an untouched model."""
+    for one in found.get("simulated", {}).get("cells", []):
+        if one["false_alarms"]["low"] > 1.5 * LEVEL:
+            yield f"simulated: {one}"
+    for world, (name, one) in ((w, item) for w in WORLDS for item in found.get(w, {}).get("sets", {}).items()):
+        for beside, counts in one["honest"].items():
+            low = (rate(alarms(counts), sum(counts.values())) or {})["low"]
+            if low > 1.5 * LEVEL:
+                yield f"{world}, {name}, {beside}: {counts}"
+        for way, counts in one["power"].items():
+            if counts.get("none found") and way not in ("fine-tune", "strong ascent"):
+                yield f"{world}, {name}, {way}: {counts}"
+
+
+if __name__ == "__main__":
+    main()
