@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from unmem.data import stratified_sample
 from unmem.errors import UserError
-from unmem.training import Batch, Observer, predict
+from unmem.training import Batch, Observer
+from unmem.unlearning.batches import answers
 from unmem.unlearning.losses import divergence
 from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import GradientUnlearner
@@ -48,12 +49,13 @@ class BadTeacher(GradientUnlearner):
         kept = stratified_sample(problem.retain, max(1, round(self.retain_share * len(problem.retain))), seed=seed)
         train = problem.data.train
         examples = train.at(np.sort(train.positions(np.concatenate([kept.ids, problem.forget.ids]))))
-        teacher = predict(model, examples).clone()  # a tensor of inference cannot be written to
-        teacher[examples.positions(problem.forget.ids)] = predict(ignorant(model, seed=seed), problem.forget)
+        good, bad = (answers(teacher, examples, problem.recipe) for teacher in (model, ignorant(model, seed=seed)))
+        forgotten = torch.zeros(len(examples), 1, dtype=torch.bool, device=examples.device)
+        forgotten[torch.as_tensor(examples.positions(problem.forget.ids), device=examples.device)] = True
 
         def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             logits: Tensor = model(batch.inputs)
-            return divergence(teacher[batch.index], logits), logits
+            return divergence(torch.where(forgotten[batch.index], bad(batch), good(batch)), logits), logits
 
         return self.run(model, problem, seed=seed, objective=objective, examples=examples, observers=observers)
 

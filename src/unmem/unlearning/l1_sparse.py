@@ -46,7 +46,7 @@ class L1Sparse(GradientUnlearner):
         step = count()
 
         def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-            loss, logits = cross_entropy(model, batch)
+            loss, logits = cross_entropy(model, batch, problem.recipe.label_smoothing)
             norm = torch.stack([p.abs().sum() for p in model.parameters() if p.requires_grad]).sum()
             return loss + gamma * (1 - next(step) / last) * norm, logits
 

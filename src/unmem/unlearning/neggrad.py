@@ -32,7 +32,7 @@ class NegGrad(GradientUnlearner):
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
     ) -> nn.Module:
         def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-            loss, logits = cross_entropy(model, batch)
+            loss, logits = cross_entropy(model, batch, problem.recipe.label_smoothing)
             return -loss, logits
 
         return self.run(model, problem, seed=seed, objective=objective, examples=problem.forget, observers=observers)

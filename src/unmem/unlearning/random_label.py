@@ -52,6 +52,7 @@ def wrong_labels(problem: Problem, *, seed: int) -> Objective:
         logits: Tensor = model(batch.inputs)
         shift = torch.randint(1, train.n_classes, batch.labels.shape, generator=random).to(train.device)
         other = (batch.labels + shift) % train.n_classes
-        return F.cross_entropy(logits, torch.where(forgotten[batch.index], other, batch.labels)), logits
+        labels = torch.where(forgotten[batch.index], other, batch.labels)
+        return F.cross_entropy(logits, labels, label_smoothing=problem.recipe.label_smoothing), logits
 
     return objective
