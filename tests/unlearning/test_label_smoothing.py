@@ -131,8 +131,8 @@ def test_random_labels_and_the_mask_of_salun_are_smoothed() -> None:
 
 
 def test_the_influence_step_follows_the_gradient_of_the_smoothed_loss(problem: um.Problem) -> None:
-    """With a huge damping the step is |S| / |R| / λ times the gradient."""
-    damping = 1e6
+    """With a large damping the step is |S| / |R| / λ times the gradient, to a share of 1 / λ."""
+    damping = 1e3
     method = Influence(damping=damping, trust=None)
     found = method(problem.model, problem, seed=0)
     parameters = list(problem.model.parameters())
@@ -140,7 +140,7 @@ def test_the_influence_step_follows_the_gradient_of_the_smoothed_loss(problem: u
     share = len(problem.forget) / len(problem.retain)
     for before, after, slope in zip(parameters, found.parameters(), gradient, strict=True):
         step = share / damping * (slope + SMOOTHED.weight_decay * before)
-        torch.testing.assert_close(after, before + step, rtol=1e-4, atol=2e-7)
+        torch.testing.assert_close(after - before, step, rtol=0.01, atol=3e-7)
 
 
 def trained(recipe: um.Recipe, examples: um.Examples, *, seed: int) -> dict[str, Tensor]:

@@ -47,7 +47,7 @@ SEEN: list[Tensor] = []
 
 @pytest.fixture
 def problem() -> um.Problem:
-    torch.manual_seed(0)
+    torch.manual_seed(7)  # another one than that of the runs: it would draw the ignorant teacher equal to the model
     data = um.Splits("images", images(40), images(9, "h"), images(9, "t"))
     return um.Problem(Net().eval(), data, data.train.ids[:FORGOTTEN], recipe=RECIPE)
 
@@ -90,6 +90,7 @@ def test_bad_teacher_asks_both_teachers_for_the_views_of_the_student(problem: um
         bad = kl(ignorant(problem.model, seed=0)(inputs), problem.model(inputs))
     expected = bad[step.batch.index < FORGOTTEN].sum() / len(inputs)  # the retained ones add nothing
     torch.testing.assert_close(step.loss.double(), expected, rtol=1e-4, atol=1e-6)
+    assert float(bad.mean()) > 0.1
 
 
 def test_a_teacher_is_in_evaluation_mode_in_full_precision_and_left_as_it_was() -> None:
