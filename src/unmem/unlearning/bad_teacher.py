@@ -3,6 +3,10 @@
     minimise  mean over R' ∪ S of KL(t_i ‖ student),  t_i by the original on R', by a random network on S
 
 Source: Chundawat et al. 2023 (arXiv 2205.08096), with R' a random share of the retain set.
+
+Deviations from the source's code: the optimiser of the original for 5 epochs, with a learning rate that falls to 0,
+instead of one epoch of Adam at a constant 1e-4; the divergence is the mean over examples, where the source's also
+divides by the number of classes (which Adam does not notice, but SGD would).
 """
 
 from __future__ import annotations

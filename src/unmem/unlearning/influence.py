@@ -5,9 +5,12 @@
 C_R is a curvature matrix of the mean loss on the retain set, w the weight decay of the training. Where the loss is
 quadratic, C its Hessian, λ = w and θ the optimum, this is exactly the model retrained without S.
 Sources: Koh & Liang 2017; Izzo et al. 2021 (arXiv 2002.10077); the empirical Fisher matrix in place of the Hessian as
-in WoodFisher, Singh & Alistarh 2020 (arXiv 2004.14340). The code around WoodFisher applies its recursion to one vector
-and drops the terms between examples; here the linear system is solved by conjugate gradients, with products of the
-matrix and a vector only.
+in WoodFisher, Singh & Alistarh 2020 (arXiv 2004.14340).
+
+Deviations from the code of arXiv 2304.04934 and 2406.01257: it applies the recursion of WoodFisher to one vector and
+drops the terms between examples; here the linear system is solved by conjugate gradients, with products of the matrix
+and a vector only. It scales the step by a constant that the papers tune; here the scale is |S| / |R|. Afterwards the
+running statistics of batch norm are recomputed on the retain set, where that code keeps them.
 """
 
 from __future__ import annotations

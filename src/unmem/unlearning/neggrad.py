@@ -4,6 +4,9 @@
 
 Source: the standard baseline, e.g. Golatkar et al. 2020 (arXiv 1911.04933). Nothing holds the model where it was, so it
 is only safe in small steps: NegGrad+ is the form to use.
+
+Deviations from the code of arXiv 2304.04934 and 2406.01257: the peak rate is ten times as high (a hundredth of the
+original's instead of a thousandth), and it falls to 0 instead of staying constant.
 """
 
 from __future__ import annotations

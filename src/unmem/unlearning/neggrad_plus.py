@@ -3,6 +3,10 @@
     minimise  α · CE(R) − (1 − α) · CE(S)
 
 Source: Kurmanji et al. 2023 (arXiv 2302.09880); settings from arXiv 2410.16516.
+
+Deviations from the source's code: one forward pass over both batches instead of one for each, so that batch norm
+normalises them together; the learning rate falls to 0 instead of staying constant, from half of the original's peak
+instead of a tenth of it; α depends on the size of the forget set, where the papers tune it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,14 @@
 
     mask = the share of weights with the largest |∇θ CE(S)|;  random label, moving only weights in the mask
 
-Source: Fan et al. 2024 (arXiv 2310.12508). Unlike the source's code, which masks gradients only, weights outside the
-mask do not decay either: they stay bit for bit.
+Source: Fan et al. 2024 (arXiv 2310.12508).
+
+Deviations: weights outside the mask keep their values exactly, as in newer versions of the source's code; older ones
+mask gradients only, so that momentum and weight decay still move them. The code of arXiv 2406.01257 ranks |∇CE(S)| in
+ascending order and keeps the first ranks, so its mask holds the weights with the *smallest* gradients: at a share of
+0.5, the complement of this mask. It also takes an ascent step after each batch while it sums the gradient; here the
+model stays fixed. The source trains on S and R in turn on CIFAR-10; here batches mix both. Labels, schedule and epochs
+differ as in random_label.py.
 """
 
 from __future__ import annotations

@@ -5,6 +5,11 @@
 
 with both distributions at temperature T and the divergence times T². The teacher is the model to start from.
 Source: Kurmanji et al. 2023 (arXiv 2302.09880).
+
+Deviations from the source's code: `max_epochs` counts the epochs with a max pass. The source's `msteps` does not
+always: its scrub.py counts epochs from 0 and tests `epoch <= msteps`, so it makes msteps + 1 max passes (its notebooks
+count from 1 and make msteps). With the 5 epochs and msteps = 4 of arXiv 2410.16516, counted from 0, every epoch has
+one; here the last has none. The learning rate falls to 0 instead of staying constant in a run this short.
 """
 
 from __future__ import annotations

@@ -62,7 +62,9 @@ Projection = Callable[[nn.Module], None]
 
 @dataclass(frozen=True, kw_only=True)
 class GradientUnlearner:
-    """Unlearning by some epochs. Optimiser, batch size, momentum, weight decay and precision are the original's.
+    """Unlearning by some epochs of gradient steps.
+
+    Optimiser, batch size, momentum, weight decay, label smoothing, augmentation and precision are the original's.
 
     epochs: passes over the retain set; None is `epochs_share` of the original's, rounded up.
     schedule: of the learning rate, from its peak to 0 (cosine, linear) or constant.
