@@ -40,6 +40,9 @@ def test_falling_schedules_start_at_the_peak_and_end_at_zero(schedule: Any) -> N
         ("momentum", -0.1),
         ("momentum", math.nan),
         ("weight_decay", -1e-4),
+        ("label_smoothing", -0.1),
+        ("label_smoothing", 1.0),
+        ("label_smoothing", math.nan),
         ("lr", 0.0),
         ("lr", -0.1),
         ("lr", math.nan),
@@ -55,6 +58,11 @@ def test_values_that_make_no_training_are_refused_by_name(field: str, value: Any
         Recipe(**{field: value})
     assert refused.value.field == field
     assert str(value) in str(refused.value)
+
+
+def test_label_smoothing_is_named_only_where_there_is_some() -> None:
+    assert Recipe(epochs=3, lr=0.2, batch_size=64).words == "3 epochs of SGD, lr 0.2, batch size 64"
+    assert Recipe(label_smoothing=0.1).words.endswith(", label smoothing 0.1")
 
 
 def test_a_recipe_is_a_value() -> None:

@@ -25,6 +25,8 @@ class Recipe:
     linear) or leaves it (constant). `augment` shows each image shifted at random, by up to an eighth of its side, and
     flipped (`crop`, `crop-flip`), anew in every epoch. `precision` is that of the forward and backward pass: `auto`
     is bf16 where the hardware computes it, on a CPU for images only, and fp32 elsewhere; weights are always fp32.
+    `label_smoothing` is ε in (1 − ε) · CE(y) + ε · mean of CE(k) over all classes k, the true one included (Szegedy et
+    al. 2016, arXiv 1512.00567). Every loss that trains by the recipe has it; scores and accuracies do not.
     `compile` runs the network through `torch.compile`: `auto` does not, since it was slower wherever it was measured
     (docs/scale.md). `base` names a model file or a folder of save_pretrained from whose weights trainings start, such
     as a pretrained body; empty: from random weights.
@@ -37,6 +39,7 @@ class Recipe:
     optimizer: Optimizer = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
     schedule: Schedule = "cosine"
     augment: Augment = "none"
     precision: Precision = "auto"
@@ -51,6 +54,8 @@ class Recipe:
         _at_least("batch_size", self.batch_size, 2)
         not_negative("momentum", self.momentum, "give one such as 0.9")
         not_negative("weight_decay", self.weight_decay, "give one such as 5e-4")
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError("label_smoothing", self.label_smoothing, "must be at least 0 and below 1", "try 0.1, or 0")
         one_of("optimizer", self.optimizer, get_args(Optimizer))
         if self.optimizer == "adamw" and not self.momentum < 1:
             raise UserError("momentum", self.momentum, "must be below 1 for adamw", "give one such as 0.9")
@@ -65,7 +70,8 @@ class Recipe:
     def words(self) -> str:
         """How long and how fast, for people."""
         name = {"sgd": "SGD", "adamw": "AdamW"}[self.optimizer]
-        return f"{self.epochs} epochs of {name}, lr {self.lr}, batch size {self.batch_size}"
+        smoothed = f", label smoothing {self.label_smoothing}" if self.label_smoothing else ""
+        return f"{self.epochs} epochs of {name}, lr {self.lr}, batch size {self.batch_size}{smoothed}"
 
     def lr_at(self, progress: float) -> float:
         """The learning rate at `progress` through the run, 0 (first step) to 1 (past the last)."""

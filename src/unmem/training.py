@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import torch
@@ -59,17 +59,18 @@ class Observer:
 Objective = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
 
 
-def cross_entropy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+def cross_entropy(model: nn.Module, batch: Batch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of a batch. smoothing: the `label_smoothing` of the recipe."""
     logits = model(batch.inputs)
-    return F.cross_entropy(logits, batch.labels), logits
+    return F.cross_entropy(logits, batch.labels, label_smoothing=smoothing), logits
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass over `examples`, minimising `objective`."""
+    """One pass over `examples`, minimising `objective`; None is cross-entropy with the recipe's label smoothing."""
 
     examples: Examples
-    objective: Objective = cross_entropy
+    objective: Objective | None = None
 
 
 def train(
@@ -90,11 +91,14 @@ def fit(
     recipe: Recipe,
     *,
     seed: int,
-    objective: Objective = cross_entropy,
+    objective: Objective | None = None,
     observers: Sequence[Observer] = (),
     project: Callable[[], None] | None = None,
 ) -> nn.Module:
-    """Train `model` in place by `recipe` and return it, in evaluation mode; the rest is as in `fit_epochs`."""
+    """Train `model` in place by `recipe` and return it, in evaluation mode; the rest is as in `fit_epochs`.
+
+    objective: as in `Pass`.
+    """
     epochs = [[Pass(examples, objective)]] * recipe.epochs
     return fit_epochs(model, epochs, recipe, seed=seed, observers=observers, project=project)
 
@@ -111,7 +115,8 @@ def fit_epochs(
     """Train `model` in place, each epoch by its own passes, under one optimiser and one learning-rate schedule.
 
     project: called after each optimiser step, to put the parameters back where they may be (as SalUn's mask does).
-    Only parameters that require gradients change. Raises `DivergedError` after an epoch whose loss or weights are not
+    Only parameters that require gradients change, and frozen batch-norm layers keep their running statistics (see
+    `is_frozen_batchnorm`). Raises `DivergedError` after an epoch whose loss or weights are not
     finite, with the state that the model had after the epoch before.
     """
     if epochs and epochs[0][-1].examples.inputs.ndim == 4:  # images: convolutions run faster with the channels last
@@ -131,7 +136,7 @@ def fit_epochs(
     with _seeded(seed, device) as order:
         for epoch, passes in enumerate(epochs):
             last_good.keep()
-            model.train()
+            _training_mode(model)
             losses = torch.zeros((), device=device)
             for objective, batch in _steps(passes, recipe, order):
                 optimizer.param_groups[0]["lr"] = lr = recipe.lr_at(done / total)
@@ -155,23 +160,45 @@ def fit_epochs(
 
 
 def _steps(passes: Sequence[Pass], recipe: Recipe, order: torch.Generator) -> Iterator[tuple[Objective, Batch]]:
+    usual: Objective = partial(cross_entropy, smoothing=recipe.label_smoothing)
     for one in passes:
-        for batch in _views(one.examples, recipe, order):
-            yield one.objective, batch
+        for batch in _epoch(one.examples, recipe, order):
+            yield one.objective or usual, batch
 
 
-def _views(examples: Examples, recipe: Recipe, order: torch.Generator) -> Iterator[Batch]:
+def _epoch(examples: Examples, recipe: Recipe, order: torch.Generator) -> Iterator[Batch]:
     """The batches of one epoch, augmented as the recipe says."""
     if recipe.augment == "none":
         yield from batches(examples, recipe, order)
         return
+    draws = _draws(len(examples), examples, recipe, order)
+    for batch in batches(examples, recipe, order):
+        yield _view(batch, draws[batch.index], examples)
+
+
+def views(found: Iterable[Batch], examples: Examples, recipe: Recipe, random: torch.Generator) -> Iterator[Batch]:
+    """Batches of `examples`, augmented as the recipe says.
+
+    For batches that come from outside the loop, so that they are seen as the loop shows its own. random: a generator
+    on the CPU; each batch draws from it when it comes.
+    """
+    for batch in found:
+        if recipe.augment == "none":
+            yield batch
+        else:
+            yield _view(batch, _draws(len(batch.index), examples, recipe, random), examples)
+
+
+def _draws(n: int, examples: Examples, recipe: Recipe, random: torch.Generator) -> Tensor:
     if len(examples.input_shape) != 3:
         raise UserError("augment", recipe.augment, f"the inputs are no images: {examples.input_shape}", "use none")
-    draws = drawn(len(examples), recipe.augment, examples.input_shape, order).to(examples.device)
+    return drawn(n, recipe.augment, examples.input_shape, random).to(examples.device)
+
+
+def _view(batch: Batch, draws: Tensor, examples: Examples) -> Batch:
     shift = 0.0 if examples.scaling is None else examples.scaling.shift  # what a stored 0 becomes
     black = torch.as_tensor(shift, dtype=torch.float32, device=examples.device)
-    for batch in batches(examples, recipe, order):
-        yield replace(batch, inputs=augmented(batch.inputs, draws[batch.index], black))
+    return replace(batch, inputs=augmented(batch.inputs, draws, black))
 
 
 def steps_per_epoch(recipe: Recipe, examples: Examples) -> int:
@@ -212,6 +239,28 @@ def evaluating(model: nn.Module) -> Generator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def is_frozen_batchnorm(layer: nn.Module) -> bool:
+    """Whether `layer` is a batch-norm layer whose weight and bias are all frozen (`requires_grad` is False).
+
+    Such a layer stays in evaluation mode: it normalises by its running statistics and leaves them as they are. Only
+    `requires_grad` counts, not the mode that a layer was left in, because every finished model is in evaluation mode. A
+    layer without weight and bias cannot be frozen.
+    """
+    own = list(layer.parameters(recurse=False))
+    return is_batchnorm(layer) and bool(own) and not any(parameter.requires_grad for parameter in own)
+
+
+def is_batchnorm(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.modules.batchnorm._BatchNorm)  # pyright: ignore[reportPrivateUsage]
+
+
+def _training_mode(model: nn.Module) -> None:
+    model.train()
+    for layer in model.modules():
+        if is_frozen_batchnorm(layer):
+            layer.eval()
 
 
 def autocast(recipe: Recipe, inputs: Tensor) -> torch.autocast:

@@ -57,6 +57,17 @@ def test_flags_come_before_the_file_and_the_file_before_defaults() -> None:
     assert (found["weight_decay"], found["momentum"]) == (ModelOptions().weight_decay, 0.9)
 
 
+def test_label_smoothing_comes_by_flag_or_file_into_the_recipe() -> None:
+    Path("my.yaml").write_text(QUICK + "label_smoothing: 0.2\n")
+    assert run("train", "--config", "my.yaml", "--out", "by-file") == 0
+    assert run("train", "--config", "my.yaml", "--label-smoothing", "0.3", "--out", "by-flag") == 0
+    for folder, expected in (("by-file", 0.2), ("by-flag", 0.3)):
+        found = json.loads(Path(folder, "result.json").read_text())
+        assert found["original"]["recipe"]["label_smoothing"] == expected
+        assert kept(folder)["label_smoothing"] == expected
+    assert run("train", "--config", "my.yaml", "--label-smoothing", "1", "--out", "refused") == 2
+
+
 def test_the_file_of_this_folder_is_taken_and_said(capsys: pytest.CaptureFixture[str]) -> None:
     Path("unmem.yaml").write_text(QUICK)
     assert run("train", "--out", "run") == 0

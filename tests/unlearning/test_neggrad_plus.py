@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain, islice
 
 import torch
@@ -15,7 +16,7 @@ from unmem.unlearning.neggrad_plus import cycle
 def rounds(seed: int, n: int = 10, size: int = 4, count: int = 3) -> list[list[int]]:
     """The positions visited in each of `count` rounds."""
     steps = -(-n // size)
-    index = [batch.index.tolist() for batch in islice(cycle(points(n), size, seed=seed), count * steps)]
+    index = [batch.index.tolist() for batch in islice(cycle(points(n), size, um.Recipe(), seed=seed), count * steps)]
     return [list(chain(*index[k * steps : (k + 1) * steps])) for k in range(count)]
 
 
@@ -32,7 +33,7 @@ def test_forget_batches_are_drawn_from_the_seed() -> None:
 
 def test_forget_batches_are_even_and_hold_what_their_positions_say() -> None:
     examples = points(10)
-    for batch in islice(cycle(examples, 4, seed=0), 6):
+    for batch in islice(cycle(examples, 4, um.Recipe(), seed=0), 6):
         assert len(batch.index) in (3, 4)
         assert torch.equal(batch.inputs, examples.inputs[batch.index])
         assert torch.equal(batch.labels, examples.labels[batch.index])
@@ -46,6 +47,8 @@ class FirstStep(um.Observer):
 
 def test_observers_see_the_logits_of_the_retain_batch(problem: um.Problem) -> None:
     seen = FirstStep()
+    recipe = replace(problem.recipe, precision="fp32")  # on every processor
+    problem = um.Problem(problem.model, problem.data, problem.forget.ids, recipe=recipe)
     um.NegGradPlus(epochs=1, lr=1e-3)(problem.model, problem, seed=0, observers=[seen])
     with torch.no_grad():
         expected = problem.model(problem.retain.batch(seen.step.batch.index)[0])

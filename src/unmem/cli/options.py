@@ -99,6 +99,8 @@ class RecipeOptions:
     "Momentum of SGD; beta1 of AdamW."
     weight_decay: float = _RECIPE.weight_decay
     "Weight decay."
+    label_smoothing: float = _RECIPE.label_smoothing
+    "Label smoothing of the loss, at least 0 and below 1."
     schedule: Schedule = _RECIPE.schedule
     "How the learning rate goes to 0."
     augment: Augment = _RECIPE.augment
@@ -162,7 +164,7 @@ _READING_FIELDS = (
     *("size", "grey", "scaling", "stream", "loaders"),
 )
 _TRAINING_FIELDS = (
-    *("epochs", "lr", "batch_size", "optimizer", "momentum", "weight_decay", "schedule"),
+    *("epochs", "lr", "batch_size", "optimizer", "momentum", "weight_decay", "label_smoothing", "schedule"),
     *("augment", "precision", "compile"),
 )
 

@@ -1,21 +1,45 @@
-"""Batches of the forget set beside those of the retain set."""
+"""Batches of the forget set beside those of the retain set, and what a fixed model says of a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unmem.data import Examples
-from unmem.training import Batch
+from unmem.recipe import Recipe
+from unmem.training import Batch, evaluating, predict, views
 
 
-def cycle(examples: Examples, batch_size: int, *, seed: int) -> Iterator[Batch]:
-    """Batches without end: every example once a round, in a new random order each round."""
-    for found in examples.batches(_rounds(examples, batch_size, seed)):
-        yield Batch(*found)
+def cycle(examples: Examples, batch_size: int, recipe: Recipe, *, seed: int) -> Iterator[Batch]:
+    """Batches without end: every example once a round, in a new random order each round.
+
+    They are augmented as `recipe` says, like the batches of the training loop beside which they are used.
+    """
+    found = (Batch(*one) for one in examples.batches(_rounds(examples, batch_size, seed)))
+    # A generator of its own: a stream draws the order of its batches before the batches are used.
+    state = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
+    return views(found, examples, recipe, torch.Generator().manual_seed(state))
+
+
+def answers(model: nn.Module, examples: Examples, recipe: Recipe) -> Callable[[Batch], Tensor]:
+    """What a fixed model says of a batch of `examples`: logits [B, C], float32, in evaluation mode, without gradients.
+
+    Without augmentation the model is asked once, before the run. With it, it is asked for each batch, so that it sees
+    the same views as the model that learns from it.
+    """
+    if recipe.augment == "none":
+        known = predict(model, examples)
+        return lambda batch: known[batch.index]
+
+    def asked(batch: Batch) -> Tensor:
+        with evaluating(model), torch.no_grad(), torch.autocast(batch.inputs.device.type, enabled=False):
+            return model(batch.inputs).float()
+
+    return asked
 
 
 def _rounds(examples: Examples, batch_size: int, seed: int) -> Iterator[Tensor]:

@@ -3,6 +3,9 @@
     minimise CE(R)
 
 Source: the standard baseline, e.g. Golatkar et al. 2020 and arXiv 2410.16516, which uses 10 epochs.
+
+Deviations from the code of arXiv 2406.01257 and 2410.16516: the learning rate falls to 0 by a cosine, where that code
+keeps it constant, and its peak is ten times as high (the original's own peak instead of a tenth of it).
 """
 
 from __future__ import annotations

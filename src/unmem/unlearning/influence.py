@@ -5,9 +5,12 @@
 C_R is a curvature matrix of the mean loss on the retain set, w the weight decay of the training. Where the loss is
 quadratic, C its Hessian, λ = w and θ the optimum, this is exactly the model retrained without S.
 Sources: Koh & Liang 2017; Izzo et al. 2021 (arXiv 2002.10077); the empirical Fisher matrix in place of the Hessian as
-in WoodFisher, Singh & Alistarh 2020 (arXiv 2004.14340). The code around WoodFisher applies its recursion to one vector
-and drops the terms between examples; here the linear system is solved by conjugate gradients, with products of the
-matrix and a vector only.
+in WoodFisher, Singh & Alistarh 2020 (arXiv 2004.14340).
+
+Deviations from the code of arXiv 2304.04934 and 2406.01257: it applies the recursion of WoodFisher to one vector and
+drops the terms between examples; here the linear system is solved by conjugate gradients, with products of the matrix
+and a vector only. It scales the step by a constant that the papers tune; here the scale is |S| / |R|. Afterwards the
+running statistics of batch norm are recomputed on the retain set, where that code keeps them.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import torch
@@ -76,6 +80,7 @@ class Influence:
         decay = problem.recipe.weight_decay
         damping = self.damping if self.damping is not None else max(decay, 1e-8)
         product = fisher_product if self.matrix == "fisher" else gauss_newton_product
+        loss: Losses = partial(cross_entropies, smoothing=problem.recipe.label_smoothing)
         chosen = stratified_sample(problem.retain, min(self.samples, len(problem.retain)), seed=seed)
         step = removal_step(
             new,
@@ -83,7 +88,7 @@ class Influence:
             chosen,
             share=len(problem.forget) / len(problem.retain),
             product=product,
-            loss=cross_entropies,
+            loss=loss,
             decay=decay,
             damping=damping,
             iterations=self.iterations,
@@ -92,25 +97,25 @@ class Influence:
             error = DivergedError("damping", damping, "the step is not finite", "use a larger damping")
             error.last_good = new.state_dict()
             raise error
-        self._move(new, step, chosen)
+        self._move(new, step, chosen, loss)
         if self.batchnorm == "recompute":
             recompute_batchnorm(new, problem.retain)
         return new
 
     @torch.no_grad()
-    def _move(self, model: nn.Module, step: Vector, sample: Examples) -> None:
+    def _move(self, model: nn.Module, step: Vector, sample: Examples, loss: Losses) -> None:
         """Add the step, or as much of it as is to be trusted, to the parameters in place.
 
         Raises `DivergedError`, with the parameters as they were, if nothing of it is to be trusted.
         """
         start = {name: value.clone() for name, value in trainable(model).items()}
-        allowed = None if self.trust is None else _mean_loss(model, sample) + self.trust
+        allowed = None if self.trust is None else _mean_loss(model, sample, loss) + self.trust
         length = self.scale
         for _ in range(HALVINGS):
             for name, parameter in model.named_parameters():
                 if name in step:
                     parameter.copy_(start[name] + length * step[name])
-            if allowed is None or _mean_loss(model, sample) <= allowed:
+            if allowed is None or _mean_loss(model, sample, loss) <= allowed:
                 return
             length /= 2
         for name, value in start.items():
@@ -133,8 +138,8 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 Product = Callable[[nn.Module, Examples, Losses, Vector], Vector]
 
 
-def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, labels, reduction="none")
+def cross_entropies(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
 
 
 def removal_step(
@@ -212,8 +217,8 @@ def conjugate_gradients(
     return x
 
 
-def _mean_loss(model: nn.Module, examples: Examples) -> float:
-    return float(cross_entropies(predict(model, examples), examples.labels).mean())
+def _mean_loss(model: nn.Module, examples: Examples, loss: Losses) -> float:
+    return float(loss(predict(model, examples), examples.labels).mean())
 
 
 def trainable(model: nn.Module) -> Vector:

@@ -67,7 +67,7 @@ class CrossFitMatching(GradientUnlearner):
     def __call__(
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
     ) -> nn.Module:
-        forget_batches = cycle(problem.forget, self.forget_batch(problem), seed=seed)
+        forget_batches = cycle(problem.forget, self.forget_batch(problem), problem.recipe, seed=seed)
         distance = self._distance(problem)
         targets = torch.from_numpy(self.crossfit.take(problem.forget.ids).phi).to(problem.forget.device)
         steps = max(1, self.epochs_for(problem) * steps_per_epoch(self.recipe(problem), problem.retain))
@@ -80,7 +80,8 @@ class CrossFitMatching(GradientUnlearner):
             logits: Tensor = model(torch.cat([batch.inputs, forget.inputs]))
             retained, forgotten = logits.split([len(batch.labels), len(forget.labels)])
             too_well = label_log_odds(forgotten.detach(), forget.labels) - targets[forget.index]
-            loss = F.cross_entropy(retained, batch.labels) + weight * growth.exp() * distance(forgotten, forget)
+            kept = F.cross_entropy(retained, batch.labels, label_smoothing=problem.recipe.label_smoothing)
+            loss = kept + weight * growth.exp() * distance(forgotten, forget)
             growth = (growth + self.adapt / steps * too_well.clamp(-1, 1).mean()).clamp(min=0)
             return loss, retained
 

@@ -3,6 +3,11 @@
     minimise  CE on R ∪ S,  y_i for i in S drawn anew at each visit, uniformly from the classes other than its own
 
 Source: Golatkar et al. 2020 (arXiv 1911.04933); Graves et al. 2021 (arXiv 2010.10981).
+
+Deviations from the code of arXiv 2310.12508 and 2406.01257: that code draws from all classes, so one label in C stays
+right; here the true class is left out. With two classes the label drawn here is therefore always the other one, and
+repeated visits teach it as a fixed wrong label. The learning rate falls to 0 instead of staying constant, and 5 epochs
+are the default instead of 10.
 """
 
 from __future__ import annotations
@@ -52,6 +57,7 @@ def wrong_labels(problem: Problem, *, seed: int) -> Objective:
         logits: Tensor = model(batch.inputs)
         shift = torch.randint(1, train.n_classes, batch.labels.shape, generator=random).to(train.device)
         other = (batch.labels + shift) % train.n_classes
-        return F.cross_entropy(logits, torch.where(forgotten[batch.index], other, batch.labels)), logits
+        labels = torch.where(forgotten[batch.index], other, batch.labels)
+        return F.cross_entropy(logits, labels, label_smoothing=problem.recipe.label_smoothing), logits
 
     return objective

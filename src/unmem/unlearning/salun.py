@@ -2,8 +2,14 @@
 
     mask = the share of weights with the largest |∇θ CE(S)|;  random label, moving only weights in the mask
 
-Source: Fan et al. 2024 (arXiv 2310.12508). Unlike the source's code, which masks gradients only, weights outside the
-mask do not decay either: they stay bit for bit.
+Source: Fan et al. 2024 (arXiv 2310.12508).
+
+Deviations: weights outside the mask keep their values exactly, as in newer versions of the source's code; older ones
+mask gradients only, so that momentum and weight decay still move them. The code of arXiv 2406.01257 ranks |∇CE(S)| in
+ascending order and keeps the first ranks, so its mask holds the weights with the *smallest* gradients: at a share of
+0.5, the complement of this mask. It also takes an ascent step after each batch while it sums the gradient; here the
+model stays fixed. The source trains on S and R in turn on CIFAR-10; here batches mix both. Labels, schedule and epochs
+differ as in random_label.py.
 """
 
 from __future__ import annotations
@@ -49,7 +55,9 @@ class SalUn(GradientUnlearner):
             seed=seed,
             objective=wrong_labels(problem, seed=seed),
             examples=problem.data.train,
-            project=keep_outside(saliency_mask(model, problem.forget, self.share), model),
+            project=keep_outside(
+                saliency_mask(model, problem.forget, self.share, smoothing=problem.recipe.label_smoothing), model
+            ),
             observers=observers,
         )
 
@@ -57,9 +65,9 @@ class SalUn(GradientUnlearner):
         return len(problem.data.train) / len(problem.retain)
 
 
-def saliency_mask(model: nn.Module, forget: Examples, share: float) -> dict[str, Tensor]:
+def saliency_mask(model: nn.Module, forget: Examples, share: float, *, smoothing: float = 0.0) -> dict[str, Tensor]:
     """By trainable parameter, booleans of its shape: the `share` of all weights with the largest |∇CE(S)|."""
-    gradient = mean_gradient(model, forget)
+    gradient = mean_gradient(model, forget, smoothing=smoothing)
     size = torch.cat([g.abs().flatten() for g in gradient.values()])
     chosen = torch.zeros_like(size, dtype=torch.bool)
     chosen[size.topk(max(1, round(share * len(size)))).indices] = True
@@ -67,14 +75,18 @@ def saliency_mask(model: nn.Module, forget: Examples, share: float) -> dict[str,
     return {name: piece.view_as(g) for (name, g), piece in zip(gradient.items(), pieces, strict=True)}
 
 
-def mean_gradient(model: nn.Module, examples: Examples) -> dict[str, Tensor]:
-    """By trainable parameter, the gradient of the mean cross-entropy over the examples, in evaluation mode."""
+def mean_gradient(model: nn.Module, examples: Examples, *, smoothing: float = 0.0) -> dict[str, Tensor]:
+    """By trainable parameter, the gradient of the mean cross-entropy over the examples, in evaluation mode.
+
+    smoothing: of the labels, as the original was trained.
+    """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     everything = torch.arange(len(examples), device=examples.device)
     with evaluating(model):
         for _, inputs, labels in examples.batches(everything.split(evaluation_batch(examples))):
-            loss = F.cross_entropy(model(inputs), labels, reduction="sum") / len(examples)
+            total_loss = F.cross_entropy(model(inputs), labels, reduction="sum", label_smoothing=smoothing)
+            loss = total_loss / len(examples)
             gradients: Any = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for name, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:

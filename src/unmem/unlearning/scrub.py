@@ -5,19 +5,24 @@
 
 with both distributions at temperature T and the divergence times T². The teacher is the model to start from.
 Source: Kurmanji et al. 2023 (arXiv 2302.09880).
+
+Deviations from the source's code: `max_epochs` counts the epochs with a max pass. The source's `msteps` does not
+always: its scrub.py counts epochs from 0 and tests `epoch <= msteps`, so it makes msteps + 1 max passes (its notebooks
+count from 1 and make msteps). With the 5 epochs and msteps = 4 of arXiv 2410.16516, counted from 0, every epoch has
+one; here the last has none. The learning rate falls to 0 instead of staying constant in a run this short.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from unmem.errors import UserError, not_negative, whole_number
-from unmem.training import Batch, Objective, Observer, Pass, predict
+from unmem.training import Batch, Objective, Observer, Pass, cross_entropy
+from unmem.unlearning.batches import answers
 from unmem.unlearning.losses import divergence
 from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import GradientUnlearner
@@ -55,9 +60,9 @@ class SCRUB(GradientUnlearner):
     ) -> nn.Module:
         last = self.epochs_for(problem)
         first = max(1, last - 1) if self.max_epochs is None else self.max_epochs
-        # The teacher never changes, so it is asked once, before the run.
-        away = Pass(problem.forget, self._max_step(predict(model, problem.forget)))
-        close = Pass(problem.retain, self._min_step(predict(model, problem.retain)))
+        recipe = problem.recipe
+        away = Pass(problem.forget, self._max_step(answers(model, problem.forget, recipe)))
+        close = Pass(problem.retain, self._min_step(answers(model, problem.retain, recipe), recipe.label_smoothing))
         epochs = [[away, close] if epoch < first else [close] for epoch in range(last)]
         return self.run_epochs(model, problem, epochs, seed=seed, observers=observers)
 
@@ -73,17 +78,17 @@ class SCRUB(GradientUnlearner):
         if value < 0 or (self.epochs is not None and value > self.epochs):
             raise UserError("max_epochs", value, f"the number of epochs is {self.epochs}", "give no more than that")
 
-    def _max_step(self, teacher: Tensor) -> Objective:
+    def _max_step(self, teacher: Callable[[Batch], Tensor]) -> Objective:
         def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             logits: Tensor = model(batch.inputs)
-            return -divergence(teacher[batch.index], logits, self.temperature), logits
+            return -divergence(teacher(batch), logits, self.temperature), logits
 
         return objective
 
-    def _min_step(self, teacher: Tensor) -> Objective:
+    def _min_step(self, teacher: Callable[[Batch], Tensor], smoothing: float) -> Objective:
         def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-            logits: Tensor = model(batch.inputs)
-            close = divergence(teacher[batch.index], logits, self.temperature)
-            return self.gamma * F.cross_entropy(logits, batch.labels) + self.beta * close, logits
+            loss, logits = cross_entropy(model, batch, smoothing)
+            close = divergence(teacher(batch), logits, self.temperature)
+            return self.gamma * loss + self.beta * close, logits
 
         return objective

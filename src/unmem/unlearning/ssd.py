@@ -3,8 +3,11 @@
     where I_S > a · I_D:   θ ← min(b · I_D / I_S, 1) · θ
 
 with I the diagonal of the empirical Fisher matrix, the mean over examples of the squared gradient of the loss.
-Source: Foster et al. 2024 (arXiv 2308.07707). The source's code squares the gradient of each batch's mean loss, so its
-importance depends on the batch size; here the gradients are squared by example.
+Source: Foster et al. 2024 (arXiv 2308.07707).
+
+Deviations from the source's code: it squares the gradient of each batch's mean loss, so its importance depends on the
+batch size; here the gradients are squared by example. Afterwards the running statistics of batch norm are recomputed
+on the retain set, where the source keeps them. The loss has no label smoothing, because I measures a likelihood.
 """
 
 from __future__ import annotations

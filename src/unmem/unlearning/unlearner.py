@@ -14,7 +14,7 @@ from torch import nn
 from unmem.data import Examples
 from unmem.errors import one_of
 from unmem.recipe import Recipe, Schedule
-from unmem.training import Objective, Observer, Pass, cross_entropy, evaluating, fit_epochs
+from unmem.training import Objective, Observer, Pass, evaluating, fit_epochs, is_batchnorm, is_frozen_batchnorm
 from unmem.unlearning.problem import Problem
 
 
@@ -62,13 +62,15 @@ Projection = Callable[[nn.Module], None]
 
 @dataclass(frozen=True, kw_only=True)
 class GradientUnlearner:
-    """Unlearning by some epochs. Optimiser, batch size, momentum, weight decay and precision are the original's.
+    """Unlearning by some epochs of gradient steps.
+
+    Optimiser, batch size, momentum, weight decay, label smoothing, augmentation and precision are the original's.
 
     epochs: passes over the retain set; None is `epochs_share` of the original's, rounded up.
-    schedule: how the learning rate falls to 0.
+    schedule: of the learning rate, from its peak to 0 (cosine, linear) or constant.
     lr: peak learning rate; None takes `lr_share` of the original's, so that it suits the model at hand.
     batchnorm: "recompute" takes the running statistics anew from the retain set at the end, since those of the
-        original carry the forget set; "keep" leaves them as training left them.
+        original carry the forget set; "keep" leaves them as training left them. Frozen layers keep theirs either way.
     """
 
     lr_share: ClassVar[float] = 1.0
@@ -119,12 +121,12 @@ class GradientUnlearner:
         problem: Problem,
         *,
         seed: int,
-        objective: Objective = cross_entropy,
+        objective: Objective | None = None,
         examples: Examples | None = None,
         project: Projection | None = None,
         observers: Sequence[Observer] = (),
     ) -> nn.Module:
-        """Epochs over `examples` (the retain set by default) on a copy of `model`, minimising `objective`."""
+        """Epochs over `examples` (the retain set by default) on a copy of `model`; objective: as in `Pass`."""
         chosen = problem.retain if examples is None else examples
         epochs = [[Pass(chosen, objective)]] * self.epochs_for(problem)
         return self.run_epochs(model, problem, epochs, seed=seed, project=project, observers=observers)
@@ -159,11 +161,14 @@ class GradientUnlearner:
 
 @torch.no_grad()
 def recompute_batchnorm(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> None:
-    """Replace the running statistics of batch norm by averages over `examples`; all else stays in evaluation mode."""
-    layers = [
+    """Replace the running statistics of batch norm by averages over `examples`; all else stays in evaluation mode.
+
+    Frozen layers keep theirs (see `unmem.training.is_frozen_batchnorm`).
+    """
+    layers: list[Any] = [
         layer
         for layer in model.modules()
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats  # pyright: ignore
+        if is_batchnorm(layer) and layer.track_running_stats and not is_frozen_batchnorm(layer)
     ]
     if not layers:
         return
