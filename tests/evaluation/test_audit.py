@@ -190,9 +190,10 @@ def test_klom_of_a_method_stands_beside_that_of_as_many_retrained_models(problem
     runs = {"lazy": lazy, "honest": honest[5:]}
     found = audit(models, problem, reference=honest[:4], runs=runs, relearning=False)
     one, other = found.evidence["lazy"], found.evidence["honest"]
-    margins = [um.predict(model, problem.forget).double() for model in [problem.model, lazy[0], *honest[:4]]]
-    own = [z.gather(1, problem.forget.labels[:, None])[:, 0] for z in margins]
-    rest = [z.scatter(1, problem.forget.labels[:, None], float("-inf")).amax(1) for z in margins]
+    logits = [um.predict(model, problem.forget).double() for model in [problem.model, lazy[0], *honest[:4]]]
+    own = [z.gather(1, problem.forget.labels[:, None])[:, 0] for z in logits]
+    # Log-odds of the label: against all other classes together, and not against the best of them.
+    rest = [z.scatter(1, problem.forget.labels[:, None], float("-inf")).logsumexp(1) for z in logits]
     gap = np.stack([(a - b).numpy() for a, b in zip(own, rest, strict=True)])
     assert one.klom == pytest.approx(float(um.klom(gap[:2], gap[4:]).mean()))
     assert one.klom_control == other.klom_control == pytest.approx(float(um.klom(gap[2:4], gap[4:]).mean()))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Ids
-from unmem.ensembles import Ensemble, log_odds
+from unmem.ensembles import Ensemble
 from unmem.evaluation.attacks import Attack, attacks
 from unmem.evaluation.distance import prediction_distance
 from unmem.evaluation.forecast import Forecast, forecast
@@ -222,14 +222,10 @@ def _klom(made: Sequence[nn.Module], reference: Sequence[nn.Module], problem: Pr
     if n < 2:
         return {}
     ours, theirs, others = (
-        np.stack([_margins(model, problem) for model in models]) for models in (made[:n], reference[:n], reference[n:])
+        np.stack([log_odds_of(model, problem.forget) for model in models])
+        for models in (made[:n], reference[:n], reference[n:])
     )
     return {"klom": float(klom(ours, others).mean()), "klom_control": float(klom(theirs, others).mean())}
-
-
-def _margins(model: nn.Module, problem: Problem) -> Real:
-    found: Real = log_odds(predict(model, problem.forget), problem.forget.labels)[1].cpu().numpy()
-    return found
 
 
 def _log_probs(model: nn.Module, problem: Problem) -> Real:
