@@ -11,8 +11,8 @@ from unmem.ensembles import leave_out_masks
 from unmem.evaluation.attacks import against, by_members, deal_columns
 from unmem.evaluation.lira import lira
 from unmem.evaluation.rmia import ratios, rmia
-from unmem.evaluation.roc import roc_auc
 from unmem.evaluation.signals import Signals
+from unmem.metrics import roc_auc
 
 Real = NDArray[np.float64]
 ATTACKS = ("lira", "lira-online", "rmia")

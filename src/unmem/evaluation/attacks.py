@@ -23,8 +23,8 @@ from torch import nn
 
 from unmem.evaluation.lira import lira
 from unmem.evaluation.rmia import ratios
-from unmem.evaluation.roc import auc_interval, roc_auc, tpr_at
 from unmem.evaluation.signals import Signals, log_odds_of
+from unmem.metrics import auc_interval, roc_auc, tpr_at
 from unmem.unlearning import Problem
 
 Real = NDArray[np.float64]
