@@ -20,7 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import EXAMPLES, ROOT, RUNS, interval, machine, pool, recipe_for, reference_members
+from common import (
+    EXAMPLES,
+    ROOT,
+    RUNS,
+    cell,
+    interval,
+    machine,
+    pool,
+    recipe_for,
+    reference_members,
+    usual_spread,
+)
 
 import unmem as um
 from unmem.memorization import Scorer, agreement, curvature, feldman, rank_average, reliability
@@ -181,8 +192,9 @@ def value(agreement: dict[str, Any], measure: str) -> float | None:
 def table(regime: dict[str, Any]) -> str:
     """Markdown: scores from the most to the least faithful by Spearman, with the ceiling above them."""
 
-    def cell(entry: dict[str, float] | None) -> str:
-        return "–" if entry is None else f"{entry['mean']:.3f} ± {entry['high'] - entry['mean']:.3f}"
+    def shown(entry: dict[str, Any], reference: str, measure: str) -> str:
+        column = [one[reference][measure] for one in regime["scores"].values()]
+        return cell(entry[reference][measure], usual_spread(column, 0.001))
 
     ranked = sorted(regime["scores"].items(), key=lambda item: -item[1]["feldman"]["spearman"]["mean"])
     lines = [
@@ -192,11 +204,14 @@ def table(regime: dict[str, Any]) -> str:
         f"| {regime['reliability']['feldman-confidence']:.3f} | | | |",
     ]
     for name, entry in ranked:
-        exact, soft = entry["feldman"], entry["feldman-confidence"]
-        lines.append(
-            f"| {name} | {cell(exact['spearman'])} | {cell(soft['spearman'])} | {cell(exact['auroc'])} "
-            f"| {cell(exact['overlap'])} | {entry['cost']:.2f} |"
-        )
+        columns = [
+            ("feldman", "spearman"),
+            ("feldman-confidence", "spearman"),
+            ("feldman", "auroc"),
+            ("feldman", "overlap"),
+        ]
+        cells = " | ".join(shown(entry, *column) for column in columns)
+        lines.append(f"| {name} | {cells} | {entry['cost']:.2f} |")
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from common import ROOT, RUNS, interval, machine, pool, recipe_for
+from common import ROOT, RUNS, cell, interval, machine, pool, recipe_for, usual_spread
 
 import unmem as um
 from unmem.evaluation import Scenario, mislabelled, poisoned, privacy
@@ -78,10 +78,9 @@ def over_seeds(runs: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     columns = list(next(iter(result.values())))
     lines = [f"| model | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    spread = {one: usual_spread([row[one] for row in result.values()], 0.001) for one in columns}
     for key, row in result.items():
-        cells = [
-            f"{100 * row[one]['mean']:.1f} ± {100 * (row[one]['high'] - row[one]['mean']):.1f}%" for one in columns
-        ]
+        cells = [cell(row[one], spread[one], ".1%") for one in columns]
         lines.append(f"| {key} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

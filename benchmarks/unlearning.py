@@ -22,7 +22,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import EXAMPLES, ROOT, RUNS, interval, machine, pool, recipe_for, reference_members
+from common import (
+    EXAMPLES,
+    ROOT,
+    RUNS,
+    cell,
+    interval,
+    machine,
+    pool,
+    recipe_for,
+    reference_members,
+    usual_spread,
+)
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
@@ -341,29 +352,30 @@ def means(values: list[dict[str, float | None]]) -> dict[str, float | None]:
     }
 
 
+# Differences between runs that are too small to matter: of ToW, and of shares, which stray by 1% where 2.5% of 250
+# examples are expected.
+LEAST = {"tow": 0.001, "tow_mia": 0.001, "under": 0.01, "over": 0.01}
+
+
 def table(entry: dict[str, Any]) -> str:
     """Markdown: the controls, then methods from the nearest to retraining to the farthest."""
-
-    def cell(value: dict[str, float] | None, digits: int = 3) -> str:
-        return "–" if value is None else f"{value['mean']:.{digits}f} ± {value['high'] - value['mean']:.{digits}f}"
-
-    def share(value: dict[str, float] | None) -> str:
-        return "–" if value is None else f"{value['mean']:.1%}"
-
+    rows = entry["rows"]
+    spread = {one: usual_spread([row[one] for row in rows.values()], least) for one, least in LEAST.items()}
     lines = [
         "| method | ToW | ToW-MIA | under | over | forget, by part | retain | test | cost |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    rows = entry["rows"]
     ranked = sorted(rows, key=lambda key: -(rows[key]["tow"] or {"mean": -1.0})["mean"])
     for key in ["retrain", "nothing", *[key for key in ranked if key not in ("retrain", "nothing")]]:
         row = rows[key]
         name = {"retrain": "*retrain against retrain*", "nothing": "*do nothing*"}.get(key, key)
         parts = " / ".join("–" if row["parts"][part] is None else f"{row['parts'][part]:.0%}" for part in PARTS)
         accuracy = row["accuracy"]
+        tow, tow_mia = (cell(row[one], spread[one]) for one in ("tow", "tow_mia"))
+        under, over = (cell(row[one], spread[one], ".1%", half=False) for one in ("under", "over"))
         lines.append(
-            f"| {name} | {cell(row['tow'])} | {cell(row['tow_mia'])} | {share(row['under'])} | {share(row['over'])} "
-            f"| {parts} | {accuracy['retain']:.1%} | {accuracy['test']:.1%} | {row['cost']['mean']:.2f} |"
+            f"| {name} | {tow} | {tow_mia} | {under} | {over} | {parts} "
+            f"| {accuracy['retain']:.1%} | {accuracy['test']:.1%} | {row['cost']['mean']:.2f} |"
         )
     return "\n".join(lines)
 

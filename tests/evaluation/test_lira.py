@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from unmem.errors import UserError
 from unmem.evaluation.lira import LIMIT, SMALLEST_SPREAD, Mode, Variance, clip_log_odds, lira
-from unmem.evaluation.roc import auc_interval, roc_auc, tpr_at
+from unmem.metrics import auc_interval, roc_auc, tpr_at
 
 Real = NDArray[np.float64]
 Mask = NDArray[np.bool_]

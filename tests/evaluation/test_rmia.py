@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from unmem.errors import UserError
 from unmem.evaluation.rmia import Mode, rmia
-from unmem.evaluation.roc import roc_auc
+from unmem.metrics import roc_auc
 
 Real = NDArray[np.float64]
 Mask = NDArray[np.bool_]

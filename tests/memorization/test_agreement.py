@@ -68,7 +68,10 @@ def test_a_score_agrees_with_itself_and_not_with_its_opposite() -> None:
     same, opposite = agreement(truth, truth), agreement(replace(truth, values=-truth.values), truth)
     for found, ends in ((same, 1.0), (opposite, 0.0)):
         assert found.auroc is not None
-        assert found.auroc == Interval(ends, ends, ends)
+        assert found.auroc.value == ends
+        # Perfect on some tens of examples is not perfect for certain: the interval of `unmem.metrics`.
+        assert min(abs(found.auroc.low - ends), abs(found.auroc.high - ends)) == 0
+        assert 0 < found.auroc.high - found.auroc.low < 0.1
         assert found.spearman.value == pytest.approx(2 * ends - 1)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import gammaln, logit
-from scipy.stats import spearmanr
+from scipy.stats import binom, spearmanr
 
 import unmem as um
 from unmem.ensembles import Ensemble, Mask, Outputs, leave_out_masks, train_members
@@ -113,10 +113,40 @@ def test_standard_errors_are_honest() -> None:
     for seed in range(8):
         scores = estimate(seed)
         assert scores.error is not None
-        open_ones = (truth > 0.05) & (truth < 0.95)  # the normal interval needs both outcomes to be seen
-        assert open_ones.sum() > 20
-        inside.extend((np.abs(scores.values - truth) <= 1.96 * scores.error)[open_ones])
-    assert 0.88 <= np.mean(inside) <= 0.99
+        inside.append(float((np.abs(scores.values - truth) <= 1.96 * scores.error).mean()))
+    assert 0.93 <= np.mean(inside) <= 0.99
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(2, 1), (5, 3), (11, 5), (8, 8), (28, 12), (42, 18), (84, 36)])
+def test_the_interval_covers_the_truth_whatever_the_chances(n_in: int, n_out: int) -> None:
+    """Every outcome is an example, weighed by its exact probability; chances of 1 - p̂ = 0 are the usual case."""
+    right_in, right_out = (count.ravel() for count in np.indices((n_in + 1, n_out + 1)))
+    kept = np.arange(n_in + n_out) < n_in
+    place = np.where(kept, np.arange(n_in + n_out), np.arange(n_in + n_out) - n_in)[:, None]
+    correct = place < np.where(kept[:, None], right_in, right_out)
+    scores = feldman(ensemble_of(np.repeat(kept[:, None], len(right_in), axis=1), correct))
+    assert scores.error is not None
+    np.testing.assert_allclose(scores.values, right_in / n_in - right_out / n_out, atol=1e-12)
+    chances = (0.001, 0.01, 0.05, 0.1, 0.25, 0.4, 0.5, 0.7, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
+    found = np.empty((len(chances), len(chances)))
+    for i, p_in in enumerate(chances):
+        for j, p_out in enumerate(chances):
+            weight = binom.pmf(right_in, n_in, p_in) * binom.pmf(right_out, n_out, p_out)
+            found[i, j] = weight[np.abs(scores.values - (p_in - p_out)) <= 1.96 * scores.error + 1e-12].sum()
+    assert found.min() >= 0.91
+    assert (found >= 0.93).mean() >= 0.95
+    assert found.mean() >= 0.95
+    if n_out == 36:
+        assert found[3:9, 3:9].mean() <= 0.96  # not safe by being wide where both outcomes are seen
+
+
+def test_members_that_all_agree_leave_room_for_another() -> None:
+    kept = np.arange(17)[:, None] < np.array([12])
+    scores = feldman(ensemble_of(kept, np.ones((17, 1))))
+    assert scores.error is not None
+    assert scores.values[0] == 0
+    # The chance at the end of the interval gives five of five in some percent of cases.
+    assert 0.03 < (1 - 1.96 * scores.error[0]) ** 5 < 0.08
 
 
 def test_almost_all_examples_give_leave_one_out() -> None:
@@ -162,9 +192,8 @@ def test_correctness_against_a_loop_over_examples() -> None:
             continue
         p, q = np.mean(inside), np.mean(outside)
         assert scores.values[i] == pytest.approx(p - q, abs=1e-12)
-        assert scores.error[i] == pytest.approx(
-            np.sqrt(p * (1 - p) / len(inside) + q * (1 - q) / len(outside)), abs=1e-7
-        )
+        moved = [((sum(side) + 2) / (len(side) + 4), len(side) - 0.5) for side in (inside, outside)]
+        assert scores.error[i] == pytest.approx(np.sqrt(sum(s * (1 - s) / n for s, n in moved)), abs=1e-12)
 
 
 def test_confidence_against_a_loop_over_examples() -> None:
@@ -185,6 +214,21 @@ def test_confidence_against_a_loop_over_examples() -> None:
             continue
         variance = inside.var(ddof=1) / len(inside) + outside.var(ddof=1) / len(outside)
         assert scores.error[i] == pytest.approx(np.sqrt(variance), rel=1e-4)
+
+
+@pytest.mark.parametrize("spread", [1e-4, 1e-7, 1e-10])
+def test_confidences_near_1_keep_their_digits(spread: float) -> None:
+    """Squares in single precision would leave an error of 0, or one of rounding alone."""
+    kept = np.arange(40)[:, None] < np.full(3, 25)
+    below = spread * np.random.default_rng(0).uniform(1, 2, kept.shape)  # 1 - p
+    ensemble = ensemble_of(kept, np.ones_like(kept), confidence=1 - below)
+    scores = feldman(ensemble, measure="confidence")
+    assert scores.error is not None
+    below = 1 / (1 + np.exp(ensemble.train.phi.astype(np.float64)))  # log-odds are kept in single precision
+    inside, outside = below[:25], below[25:]
+    np.testing.assert_allclose(scores.values, outside.mean(0) - inside.mean(0), rtol=1e-4)
+    expected = np.sqrt(inside.var(0, ddof=1) / 25 + outside.var(0, ddof=1) / 15)
+    np.testing.assert_allclose(scores.error, expected, rtol=1e-4)
 
 
 def test_settings_say_how_it_was_estimated() -> None:

@@ -5,6 +5,7 @@ Is the model surer of x than models in general are, and more so than it is of po
     score(x) = share of z with ratio(x) / ratio(z) ≥ γ,    ratio(x) = p(x) / p̄(x)
 
 p: confidence in the label of the model attacked; p̄: that of a model which was as likely trained on the example as not.
+For one population the score rises with the ratio, so `ratios` alone give the ROC curve, without the ties of the score.
 """
 
 from __future__ import annotations
@@ -58,15 +59,35 @@ def rmia(
     one_of("mode", mode, get_args(Mode))
     if not (gamma > 0 and 0 <= a <= 1):
         raise UserError("gamma, a", (gamma, a), "must be above 0, and from 0 to 1", "leave them as they are")
-    _check(p, members_p, kept, "p", mode)
-    nobody = np.zeros(members_population.shape, dtype=bool)
-    _check(population, members_population, nobody, "population", mode)
+    ours = _ratios(p, members_p, kept, "p", mode, a)
     if len(population) == 0 or len(members_population) == 0:
         raise UserError("population", None, "there are no population examples to compare with", "give some")
-    ours = np.asarray(p, dtype=np.float64) / _typical(members_p, kept, mode, a)
-    others = np.asarray(population, dtype=np.float64) / _typical(members_population, nobody, "offline", a)
+    nobody = np.zeros(members_population.shape, dtype=bool)
+    others = _ratios(population, members_population, nobody, "population", "offline", a)
     at_least = np.searchsorted(np.sort(others), ours / gamma, side="right") / len(others)
     return np.where(np.isnan(ours), np.nan, at_least)
+
+
+def ratios(p: NDArray[np.floating], members_p: NDArray[np.floating], kept: Mask, *, a: float = SLOPE) -> Real:
+    """Ratio p / p̄ of each example, offline: [n] float64, ≥ 0; larger = more likely a member.
+
+    Args:
+        p: [n] probability of the label under the model attacked.
+        members_p: [K, n] the same of the members.
+        kept: [K, n] bool, True where a member does not count, since it was trained on the example.
+        a: see `rmia`.
+
+    Returns:
+        The ratios, NaN where no member counts.
+    """
+    return _ratios(p, members_p, kept, "p", "offline", a)
+
+
+def _ratios(
+    p: NDArray[np.floating], members_p: NDArray[np.floating], kept: Mask, name: str, mode: Mode, a: float
+) -> Real:
+    _check(p, members_p, kept, name, mode)
+    return np.asarray(p, dtype=np.float64) / _typical(members_p, kept, mode, a)
 
 
 def _typical(p: NDArray[np.floating], kept: Mask, mode: Mode, a: float) -> Real:

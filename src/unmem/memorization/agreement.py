@@ -9,14 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmem.errors import UserError
-from unmem.memorization.scores import Scores, auroc
+from unmem.memorization.scores import Scores
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with a 95% percentile interval from resampling the examples."""
+    """A value with its 95% interval.
+
+    Of rank correlation and overlap: percentiles over resamplings of the examples. Of AUROC and average precision: see
+    `unmem.metrics`; 0 to 1 where a single example is above the threshold, or below it.
+    """
 
     value: float
     low: float
@@ -68,15 +72,27 @@ def agreement(
     if len(x) < 10:
         raise UserError("scores", scores.name, f"shares {len(x)} values with {reference.name}", "compare more examples")
     draws = [random.integers(0, len(x), len(x)) for _ in range(resamples)]
-    marked = y > threshold
-    mixed = bool(marked.any() and not marked.all())
+    auroc, precision = _finding(x[y > threshold], x[y <= threshold], resamples, seed)
     return Agreement(
         n=len(x),
         threshold=threshold,
         spearman=_interval(_spearman, x, y, draws),
         overlap=_interval(_overlap, x, y, draws),
-        auroc=_interval(auroc, x, marked, draws) if mixed else None,
-        average_precision=_interval(_average_precision, x, marked, draws) if mixed else None,
+        auroc=auroc,
+        average_precision=precision,
+    )
+
+
+def _finding(above: Floats, below: Floats, resamples: int, seed: int) -> tuple[Interval | None, Interval | None]:
+    """AUROC and average precision of a score in finding the examples above the threshold."""
+    from unmem.metrics import auc_interval, average_precision, average_precision_interval, roc_auc
+
+    if len(above) == 0 or len(below) == 0:
+        return None, None
+    precision = average_precision_interval(above, below, resamples=resamples, seed=seed)
+    return (
+        Interval(roc_auc(above, below), *auc_interval(above, below)),
+        Interval(average_precision(above, below), *precision),
     )
 
 
@@ -101,12 +117,3 @@ def _overlap(x: Floats, y: Floats) -> float:
     n = max(1, len(x) // 10)
     top = [set(np.argsort(-values, kind="stable")[:n].tolist()) for values in (x, y)]
     return len(top[0] & top[1]) / n
-
-
-def _average_precision(x: Floats, marked: NDArray[np.bool_]) -> float:
-    if not marked.any():
-        return float("nan")
-    order = np.argsort(-x, kind="stable")
-    hits = np.cumsum(marked[order])
-    ends = np.append(np.flatnonzero(np.diff(x[order])), len(x) - 1)  # equal values are one step
-    return float(np.diff(hits[ends], prepend=0) @ (hits[ends] / (ends + 1))) / int(hits[-1])

@@ -113,8 +113,11 @@ class Scores:
 
         Ties count one half. 0.5 = no better than chance, 1 = all positives on top. NaN if there are none.
         """
-        defined = ~np.isnan(self.values)
-        return auroc(self.values[defined], np.isin(self.ids, as_ids(positives))[defined])
+        from unmem.metrics import roc_auc
+
+        defined, marked = ~np.isnan(self.values), np.isin(self.ids, as_ids(positives))
+        sides = self.values[defined & marked], self.values[defined & ~marked]
+        return roc_auc(*sides) if len(sides[0]) and len(sides[1]) else float("nan")
 
     def to_pandas(self) -> DataFrame:
         """A row per example with its id as index, a column with the score's name, and `<name>-error` where known.
@@ -148,17 +151,6 @@ class Scores:
                 "n", at_least, f"score {self.name!r} has a value for {len(defined):,} examples", "ask for fewer"
             )
         return self.ids[defined[np.argsort(self.values[defined], kind="stable")]]
-
-
-def auroc(values: Values, marked: NDArray[np.bool_]) -> float:
-    """The chance that a marked value is above an unmarked one, ties counting one half; NaN if either is missing."""
-    n_in, n_out = int(marked.sum()), int((~marked).sum())
-    if n_in == 0 or n_out == 0:
-        return float("nan")
-    from scipy.stats import rankdata
-
-    ranks: Values = rankdata(values)
-    return float((ranks[marked].sum() - n_in * (n_in + 1) / 2) / (n_in * n_out))
 
 
 def save_scores(scores: list[Scores], labels: NDArray[np.int64], path: str | Path) -> None:
