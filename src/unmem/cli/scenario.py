@@ -53,7 +53,7 @@ def scenario(
     privacy: random examples ask to be deleted. mislabelled: wrong labels are found out. poisoned: images with a patch
     and the attacker's label. Writes result.json and report.html to the run folder.
     """
-    from unmem.cli.console import console, warn
+    from unmem.cli.console import alarm, console, warn
     from unmem.cli.session import Session, log_of
     from unmem.memorization import Scorer
     from unmem.report import Report
@@ -85,6 +85,8 @@ def scenario(
         folder.text("report.html", report.html())
         session.finish(folder, {"forget": {"n": len(made.forget)}, "measures": measures} | evaluation.to_dict())
     console.print(_table(measures, evaluation.methods))
+    for shortfall in evaluation.shortfalls:
+        alarm(shortfall.text)
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
 
 

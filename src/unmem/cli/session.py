@@ -15,11 +15,11 @@ import yaml
 from torch import nn
 
 from unmem import __version__, models
-from unmem.cli.console import Stage, stage, warn
+from unmem.cli.console import Stage, alarm, stage, warn
 from unmem.cli.options import SAME_DATA, DataOptions, ModelOptions, OutputOptions, RecipeOptions
 from unmem.data import Examples, Splits, holds_tokenizer, load, pick_device
 from unmem.errors import UserError
-from unmem.evaluation import accuracy, chance, find_mismatch
+from unmem.evaluation import Untrained, accuracy, chance, find_mismatch, untrained
 from unmem.executors import Name, check_executor
 from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
@@ -36,13 +36,14 @@ SCHEMA = 1
 @dataclass(frozen=True, eq=False)
 class Original:
     """The model to work on. seconds: what its training took, None if it was read from a file. card: what is known of
-    that file. source: its path."""
+    that file. source: its path. fault: what is wrong with it if it was trained here and did not learn."""
 
     model: nn.Module
     recipe: Recipe
     seconds: float | None
     card: Card | None = None
     source: Path | None = None
+    fault: Untrained | None = None
 
 
 @dataclass(eq=False)
@@ -85,18 +86,29 @@ class Session:
     def original(self, options: RecipeOptions, *, seed: int, observers: Sequence[Observer] = ()) -> Original:
         """The original, trained by the recipe under `observers`."""
         recipe = self.recipe(options, seed=seed)
-        return self._timed(
+        original = self._timed(
             recipe, lambda bar: train(recipe, self.data.train, observers=[*observers, *self.logged("original", bar)])
         )
+        if original.fault is not None:
+            alarm(original.fault.text)
+        return original
 
     def train_original(self, scorer: Scorer) -> Original:
-        """The original trained by a scorer, under the observers that its scores need."""
+        """The original trained by a scorer, under the observers that its scores need.
+
+        Raises `UserError` if it is at chance: no score and no unlearning of such a model means anything.
+        """
 
         def trained(bar: Stage) -> nn.Module:
             scorer.watch = self.logged("original", bar)
             return scorer.original()
 
         original = self._timed(scorer.recipe, trained)
+        fault = original.fault
+        if fault is not None and fault.at_chance:
+            raise UserError("--lr", scorer.recipe.lr, f"the original did not learn: {fault.problem}", fault.fix)
+        if fault is not None:
+            alarm(fault.text)
         # What the scores took while watching is theirs, not the training's.
         return replace(original, seconds=(original.seconds or 0.0) - scorer.watched_seconds)
 
@@ -172,7 +184,7 @@ class Session:
         _warm_up(recipe, self.data)
         with stage(f"Train the original ({recipe.model}, {recipe.epochs} epochs)") as bar:
             model = training(bar)
-        return Original(model, recipe, bar.seconds)
+        return Original(model, recipe, bar.seconds, fault=untrained(model, self.data.train, recipe=recipe))
 
     def retrain(self, problem: Problem, count: int, *, seed: int) -> tuple[list[nn.Module], list[float]]:
         """The reference: `count` models trained without the forget set, from seed + 1 on, and the seconds of each."""
@@ -227,7 +239,7 @@ class Session:
             "recipe": asdict(original.recipe),
             "seconds": original.seconds,
             "accuracy": self.accuracies(original.model),
-        }
+        } | ({} if original.fault is None else {"fault": asdict(original.fault) | {"text": original.fault.text}})
 
     def describe_score(self, scores: Scores, seconds: float, original: Original) -> dict[str, Any]:
         """The entry of one score in `result.json`; `seconds` is what it took beyond the training of the original."""
