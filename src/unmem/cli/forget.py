@@ -373,7 +373,7 @@ def _report(folder: RunFolder, run: _Run, evaluation: Evaluation) -> None:
     report = Report(
         title=f"Forgetting {len(problem.forget):,} of {len(session.data.train):,} examples of {session.data.name}",
         lead=sentences(problem.flags()),
-        warnings=sentences([one.text for one in run.doubts]),
+        warnings=sentences([*run.original.warnings, *(one.text for one in run.doubts)]),
         evaluation=evaluation,
         scores=scores,
         flipped=session.data.flipped,

@@ -91,7 +91,7 @@ def score(
             _compare(found, scores.against, scores.threshold, described)
         report = Report(
             title=f"How memorized are {len(session.data.train):,} examples of {session.data.name}?",
-            warnings=sentences([one.text for one in doubts]),
+            warnings=sentences([*original.warnings, *(one.text for one in doubts)]),
             scores=found,
             flipped=session.data.flipped,
             against=scores.against,

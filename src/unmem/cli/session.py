@@ -45,6 +45,11 @@ class Original:
     source: Path | None = None
     fault: Untrained | None = None
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a page must say of it."""
+        return [] if self.fault is None else [self.fault.text]
+
 
 @dataclass(eq=False)
 class Session:
@@ -86,29 +91,18 @@ class Session:
     def original(self, options: RecipeOptions, *, seed: int, observers: Sequence[Observer] = ()) -> Original:
         """The original, trained by the recipe under `observers`."""
         recipe = self.recipe(options, seed=seed)
-        original = self._timed(
+        return self._timed(
             recipe, lambda bar: train(recipe, self.data.train, observers=[*observers, *self.logged("original", bar)])
         )
-        if original.fault is not None:
-            alarm(original.fault.text)
-        return original
 
     def train_original(self, scorer: Scorer) -> Original:
-        """The original trained by a scorer, under the observers that its scores need.
-
-        Raises `UserError` if it is at chance: no score and no unlearning of such a model means anything.
-        """
+        """The original trained by a scorer, under the observers that its scores need."""
 
         def trained(bar: Stage) -> nn.Module:
             scorer.watch = self.logged("original", bar)
             return scorer.original()
 
         original = self._timed(scorer.recipe, trained)
-        fault = original.fault
-        if fault is not None and fault.at_chance:
-            raise UserError("--lr", scorer.recipe.lr, f"the original did not learn: {fault.problem}", fault.fix)
-        if fault is not None:
-            alarm(fault.text)
         # What the scores took while watching is theirs, not the training's.
         return replace(original, seconds=(original.seconds or 0.0) - scorer.watched_seconds)
 
@@ -184,7 +178,10 @@ class Session:
         _warm_up(recipe, self.data)
         with stage(f"Train the original ({recipe.model}, {recipe.epochs} epochs)") as bar:
             model = training(bar)
-        return Original(model, recipe, bar.seconds, fault=untrained(model, self.data.train, recipe=recipe))
+        fault = untrained(model, self.data.train, recipe=recipe)
+        if fault is not None:
+            alarm(fault.text)
+        return Original(model, recipe, bar.seconds, fault=fault)
 
     def retrain(self, problem: Problem, count: int, *, seed: int) -> tuple[list[nn.Module], list[float]]:
         """The reference: `count` models trained without the forget set, from seed + 1 on, and the seconds of each."""
