@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import unmem as um
 from tests.helpers import point_splits, points, same_state, shuffled, state_of
 from unmem.data import Splits, stratified_sample
 from unmem.memorization import holdout_retraining
-from unmem.memorization.holdout import EarlyStop, symmetric_kl
+from unmem.memorization.holdout import Agreement, EarlyStop, cohen_kappa, symmetric_kl
 from unmem.training import Step, fit, predict
 
 RECIPE = um.Recipe(model="mlp", epochs=5, batch_size=16)
@@ -139,6 +140,140 @@ def test_the_sample_is_a_share_of_the_training_set(share: float, size: int, mode
     assert scores.settings["holdout"] == size
 
 
+# Following the recipe
+
+ADAMW = um.Recipe(model="mlp", epochs=12, batch_size=32, optimizer="adamw", lr=2e-3)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Splits:
+    return um.load("digits", limit=400)
+
+
+@pytest.fixture(scope="module")
+def by_adamw(digits: Splits) -> nn.Module:
+    return um.train(ADAMW, digits.train)
+
+
+def by_hand(model: nn.Module, data: Splits, recipe: um.Recipe, *, share: float = 0.1) -> np.ndarray:
+    sample = stratified_sample(data.holdout, round(share * len(data.train)), seed=0)
+    changed = fit(copy.deepcopy(model), sample, replace(recipe, schedule="constant"), seed=0)
+    return symmetric_kl(predict(model, data.train), predict(changed, data.train)).numpy()
+
+
+def test_optimizer_and_rate_are_those_of_the_recipe(by_adamw: nn.Module, digits: Splits) -> None:
+    found = holdout_retraining(by_adamw, digits, recipe=ADAMW, patience=99)
+    np.testing.assert_array_equal(found.values, by_hand(by_adamw, digits, replace(ADAMW, epochs=20)))
+    assert {key: found.settings[key] for key in ("optimizer", "lr", "epochs", "discarded")} == {
+        "optimizer": "adamw",
+        "lr": 2e-3,
+        "epochs": 20,
+        "discarded": 0,
+    }
+
+
+def test_the_setting_of_the_papers_code_can_be_had(by_adamw: nn.Module, digits: Splits) -> None:
+    found = holdout_retraining(
+        by_adamw,
+        digits,
+        recipe=ADAMW,
+        optimizer="sgd",
+        lr=0.1,
+        epochs=30,
+        share=1.0,
+        patience=99,
+        least_agreement=None,
+    )
+    paper = replace(ADAMW, optimizer="sgd", lr=0.1, epochs=30)
+    size = len(digits.holdout) / len(digits.train)
+    np.testing.assert_array_equal(found.values, by_hand(by_adamw, digits, paper, share=size))
+
+
+def rank_correlation(scores: um.Scores, other: um.Scores) -> float:
+    from scipy.stats import spearmanr
+
+    result: Any = spearmanr(scores.values, other.of(scores.ids))
+    return float(result.statistic)
+
+
+def test_a_rate_that_destroys_the_model_is_lowered(by_adamw: nn.Module, digits: Splits) -> None:
+    """As where the recipe of a file is not known, and the default rate does not suit its network."""
+    curved = um.curvature(by_adamw, digits.train)
+    assumed = um.Recipe(model="mlp", lr=3.0)
+    naive = holdout_retraining(by_adamw, digits, recipe=assumed, least_agreement=None)
+    assert naive.settings["agreement"] < 0.5
+    assert rank_correlation(naive, curved) < 0
+    found = holdout_retraining(by_adamw, digits, recipe=assumed)
+    assert found.settings["discarded"] >= 1
+    assert found.settings["lr"] == 3.0 * 0.25 ** found.settings["discarded"]
+    assert found.settings["agreement"] >= 0.5
+    assert rank_correlation(found, curved) > 0.5
+
+
+def test_a_rate_at_which_the_loss_becomes_infinite_is_lowered(by_adamw: nn.Module, digits: Splits) -> None:
+    assumed = um.Recipe(model="mlp", lr=1e4)
+    with pytest.raises(um.DivergedError):
+        holdout_retraining(by_adamw, digits, recipe=assumed, least_agreement=None)
+    found = holdout_retraining(by_adamw, digits, recipe=assumed)
+    assert found.settings["discarded"] >= 3
+    assert rank_correlation(found, um.curvature(by_adamw, digits.train)) > 0.5
+
+
+def test_a_copy_that_did_not_learn_is_discarded(by_adamw: nn.Module, digits: Splits) -> None:
+    """Its loss on the unseen examples only rose, while it still agrees with the model by half."""
+    options = {"recipe": um.Recipe(model="mlp", lr=1.0), "patience": 1}
+    naive = holdout_retraining(by_adamw, digits, least_agreement=None, **options)
+    lenient = holdout_retraining(by_adamw, digits, least_agreement=-1.0, **options)
+    assert naive.settings["epochs"] == 2
+    assert lenient.settings["discarded"] >= 1
+
+
+class Shifting(nn.Module):
+    """Batch norm that takes over the statistics of each batch, so that no rate is low enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.layer = nn.BatchNorm1d(4, momentum=1.0), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(self.norm(x))
+
+
+def test_a_model_that_no_rate_leaves_intact_is_refused(data: Splits) -> None:
+    model = fit(Shifting(), data.train, RECIPE, seed=0)
+    far = points(40, seed=9, prefix="new")
+    far = replace(far, inputs=far.inputs * torch.tensor([1000.0, 0.001, -1.0, 1.0]) + 50)
+    with pytest.raises(um.UserError, match="destroys the model") as error:
+        holdout_retraining(model, data, recipe=RECIPE, on=far, share=1.0)
+    assert "--optimizer" in error.value.fix
+    kept = holdout_retraining(model, data, recipe=RECIPE, on=far, share=1.0, least_agreement=None)
+    assert kept.settings["discarded"] == 0
+
+
+def test_kappa_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import cohen_kappa_score
+
+    random = np.random.default_rng(0)
+    for classes in (2, 5, 10):
+        first = random.integers(0, classes, 200)
+        second = np.where(random.random(200) < 0.6, first, random.integers(0, classes, 200))
+        found = cohen_kappa(torch.from_numpy(first), torch.from_numpy(second))
+        assert found == pytest.approx(cohen_kappa_score(first, second))
+    same = torch.zeros(5, dtype=torch.int64)
+    assert cohen_kappa(same, same) == 1
+    assert cohen_kappa(same, same + 1) == 0
+
+
+def test_agreement_ends_a_run_once_it_is_lost(by_adamw: nn.Module, digits: Splits) -> None:
+    watched = Agreement(by_adamw, digits.train, least=0.5)
+    assert not watched.on_epoch(0, by_adamw)
+    assert watched.value == 1
+    assert watched.on_epoch(1, um.train(replace(ADAMW, epochs=0), digits.train))
+    assert watched.lost
+    assert watched.value < 0.2
+
+
 # Ending early
 
 
@@ -172,6 +307,14 @@ def test_a_run_that_improves_is_not_ended() -> None:
     stop, losses = ran(1, lr=0.01, epochs=8)
     assert losses == sorted(losses, reverse=True)
     assert stop.epochs == len(losses) == 8
+
+
+def test_a_run_knows_whether_any_epoch_was_better_than_its_first() -> None:
+    for lr in (0.01, 1.0, 3.0):
+        stop, losses = ran(2, lr=lr, epochs=6)
+        assert stop.improved == (min(losses) < losses[0])
+    assert not stop.improved
+    assert ran(2, epochs=1)[0].improved
 
 
 def test_one_worse_epoch_is_forgiven() -> None:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from unmem.cli.request import Request
     from unmem.cli.session import Session
-    from unmem.data import Ids
+    from unmem.data import Ids, Splits
     from unmem.ensembles import Ensemble
-    from unmem.evaluation import Audit
+    from unmem.evaluation import Audit, Shortfall
     from unmem.memorization import CrossFit
     from unmem.unlearning import Copies, Problem
 
@@ -72,7 +72,7 @@ def audit(
 
     Writes result.json and report.html to the run folder, with aggregates only: no ids, inputs or labels.
     """
-    from unmem.cli.console import console, stage
+    from unmem.cli.console import alarm, console, stage
     from unmem.cli.request import Request
     from unmem.cli.session import Session, log_of
     from unmem.evaluation import audit as examine
@@ -100,15 +100,19 @@ def audit(
                 relearning=options.relearning,
                 seed=session.seed,
             )
+        doubts = asked.doubts(session.data)
         result: dict[str, Any] = {
+            "warnings": [one.to_dict() for one in doubts],
             "forget": {"n": len(asked.problem.forget), "flags": asked.problem.flags()},
             "copies": copies.counts,
         }
         if options.reference == RETRAIN:
             session.save_retrained(folder, asked.problem.recipe, retrained)
-        folder.text("report.html", _page(session, asked, found))
+        folder.text("report.html", _page(session, asked, found, doubts))
         session.finish(folder, result | found.to_dict())
     _print(found)
+    for one in (*found.evaluation.shortfalls, *doubts):
+        alarm(one.text)
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
     if options.annex is not None:
         _write_annex(options.annex, asked, found, copies)
@@ -177,6 +181,14 @@ class _Asked:
             )
         return self.models(session, recipe, files)
 
+    def doubts(self, data: Splits) -> tuple[Shortfall, ...]:
+        """Members and fold models that fall far short of the original, or of the audited model in its place."""
+        from unmem.evaluation.soundness import STAND_IN, shortfalls_of
+
+        made = [one for one in (self.members, self.crossfit) if one is not None]
+        than = STAND_IN if self.options.original is None else "the original"
+        return shortfalls_of(self.problem.model, made, data, than=than)
+
     def models(self, session: Session, recipe: RecipeOptions, files: Sequence[Path]) -> list[nn.Module]:
         unsafe = self.options.unsafe_load
         return [session.read_model(path, recipe, seed=session.seed, unsafe=unsafe).model for path in files]
@@ -192,7 +204,7 @@ def _said(copies: Copies) -> str:
     return "none" if len(copies) == 0 else f"{len(copies.retain_ids):,} retained copies found"
 
 
-def _page(session: Session, asked: _Asked, found: Audit) -> str:
+def _page(session: Session, asked: _Asked, found: Audit, doubts: Sequence[Shortfall]) -> str:
     from unmem.cli.console import sentences
     from unmem.report import Report
 
@@ -200,6 +212,7 @@ def _page(session: Session, asked: _Asked, found: Audit) -> str:
     return Report(
         title=f"What one model still shows of {n:,} of {whole:,} examples of {session.data.name}",
         lead=sentences([*asked.problem.flags(), *found.notes]),
+        warnings=sentences([one.text for one in doubts]),
         audit=found,
         evaluation=found.evaluation,
         facts=session.facts(asked.problem.recipe, asked.options.model),

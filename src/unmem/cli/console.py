@@ -98,3 +98,8 @@ def sentences(texts: list[str]) -> list[str]:
 
 def warn(text: str) -> None:
     console.print(f"  [yellow]note[/]  {text}", soft_wrap=True)
+
+
+def alarm(text: str) -> None:
+    """A warning that no reader of the results should miss: what follows may not mean what it says."""
+    console.print(f"  [bold red]warning[/]  {text}", soft_wrap=True)

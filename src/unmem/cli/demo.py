@@ -53,7 +53,7 @@ def demo(
     """
     import torch
 
-    from unmem.cli.console import console
+    from unmem.cli.console import alarm, console
     from unmem.cli.session import Session
     from unmem.cli.table import outcome_table
     from unmem.memorization import PAPER_EVENTS, LearningEvents
@@ -93,6 +93,8 @@ def demo(
         session.finish(folder, result | evaluation.to_dict())
     console.print()
     console.print(outcome_table(evaluation, SHOWN))
+    for shortfall in evaluation.shortfalls:
+        alarm(shortfall.text)
     console.print()
     for line in _reading(evaluation, best):
         console.print(f"  {line}", soft_wrap=True)

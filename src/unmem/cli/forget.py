@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Original, Session
     from unmem.data import Ids
-    from unmem.evaluation import Evaluation
-    from unmem.memorization import CrossFit, Scorer, Scores
+    from unmem.evaluation import Evaluation, Shortfall
+    from unmem.memorization import CrossFit, Opposed, Scorer, Scores
     from unmem.store import RunFolder
     from unmem.unlearning import Problem, Tuned, Unlearner
 
@@ -80,7 +80,7 @@ def forget(
     Writes unlearned.safetensors, original.safetensors, result.json and report.html to the run folder.
     """
     from unmem.cli import methods
-    from unmem.cli.console import console, warn
+    from unmem.cli.console import alarm, console, warn
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Session, log_of
     from unmem.cli.table import outcome_table
@@ -105,9 +105,11 @@ def forget(
         if run.crossfit is not None and request.crossfit is None:
             kept = run.crossfit.without(run.problem.forget.ids)
             folder.file("crossfit.npz", kept.save)
-        _report(folder, session, run.original, run.problem, evaluation, list(run.scores.values()))
+        _report(folder, run, evaluation)
         session.finish(folder, run.described(made) | {"guard": guard} | evaluation.to_dict())
     console.print(outcome_table(evaluation, {}))
+    for shortfall in evaluation.shortfalls:
+        alarm(shortfall.text)
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
     if guard["fell"]:
         warn(
@@ -143,6 +145,7 @@ class _Run:
     problem: Problem
     scores: dict[str, Scores]
     crossfit: CrossFit | None
+    doubts: tuple[Shortfall | Opposed, ...] = ()
 
     @classmethod
     def prepare(
@@ -156,7 +159,7 @@ class _Run:
         needed: list[str],
     ) -> _Run:
         from unmem.cli.console import warn
-        from unmem.cli.request import read_crossfit
+        from unmem.cli.request import opposed_scores, read_crossfit, unsound_work
         from unmem.memorization import Scorer
         from unmem.unlearning import Problem
 
@@ -180,7 +183,9 @@ class _Run:
         for flag in problem.flags():
             warn(flag)
         crossfit = _crossfit(scorer) if planned.needs_crossfit or request.tune else None
-        return cls(session, request, planned, scorer, original, problem, scores, crossfit)
+        compared = [*scores.values(), *([crossfit.scores()] if crossfit and "crossfit" not in scores else [])]
+        doubts = (*unsound_work(scorer, original.model), *opposed_scores(compared))
+        return cls(session, request, planned, scorer, original, problem, scores, crossfit, doubts)
 
     def forget(self) -> _Made:
         from unmem.cli.console import stage
@@ -244,6 +249,7 @@ class _Run:
             "original": self.session.describe(self.original),
             "unlearner": settings_of(made.unlearner),
             "forget": {"n": len(self.problem.forget), "flags": self.problem.flags()},
+            "warnings": [one.to_dict() for one in self.doubts],
             "scores": {
                 s.name: self.session.describe_score(s, seconds[s.name], self.original)
                 for s in self.scores.values()
@@ -356,26 +362,21 @@ def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: floa
     return {"holdout_before": had, "holdout_after": has, "max_drop": max_drop, "fell": had - has > max_drop}
 
 
-def _report(
-    folder: RunFolder,
-    session: Session,
-    original: Original,
-    problem: Problem,
-    evaluation: Evaluation,
-    scores: list[Scores],
-) -> None:
+def _report(folder: RunFolder, run: _Run, evaluation: Evaluation) -> None:
     """The page and the scores behind it."""
     from unmem.cli.console import sentences
     from unmem.report import Report
 
+    session, problem, scores = run.session, run.problem, list(run.scores.values())
     if scores:
         session.save_scores(folder, scores)
     report = Report(
         title=f"Forgetting {len(problem.forget):,} of {len(session.data.train):,} examples of {session.data.name}",
         lead=sentences(problem.flags()),
+        warnings=sentences([*run.original.warnings, *(one.text for one in run.doubts)]),
         evaluation=evaluation,
         scores=scores,
         flipped=session.data.flipped,
-        facts=session.facts(original.recipe, original.source),
+        facts=session.facts(run.original.recipe, run.original.source),
     )
     folder.text("report.html", report.html())

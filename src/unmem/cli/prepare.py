@@ -37,6 +37,7 @@ def prepare(
     it to the run folder. Make it anew after many requests: its models have seen other forgotten examples.
     """
     from unmem.cli.console import console, resumable, stage
+    from unmem.cli.request import opposed_scores, unsound_work
     from unmem.cli.session import Session, log_of
     from unmem.memorization import Scorer
     from unmem.store import MEMBERS, RunFolder
@@ -61,6 +62,7 @@ def prepare(
                 made = scorer.out_of_fold()
         seconds = bar.seconds + made.seconds_before
         scores = [scorer.get("crossfit"), scorer.get("crossfit-fit")]
+        doubts = [*unsound_work(scorer, original.model), *opposed_scores(scores)]
         folder.file("crossfit.npz", made.save)
         session.save_models(folder, original)
         session.save_scores(folder, scores)
@@ -73,6 +75,7 @@ def prepare(
                 "settings": made.settings,
             },
             "scores": {s.name: session.describe_score(s, seconds, original) for s in scores},
+            "warnings": [one.to_dict() for one in doubts],
         }
         session.finish(folder, result)
     console.print(f"  Models that never saw them get {(made.margin > 0).mean():.1%} of the training examples right.")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmem.cli.console import stage, warn
+from torch import nn
+
+from unmem.cli.console import alarm, stage, warn
 from unmem.cli.options import SAME_DATA, SelectOptions
 from unmem.data import Ids, Splits
 from unmem.errors import NothingToDoError, UserError
-from unmem.memorization import CrossFit, Scorer, Scores, check_names, load_scores
+from unmem.evaluation import Shortfall, shortfalls_of
+from unmem.memorization import CrossFit, Opposed, Scorer, Scores, check_names, load_scores, opposed
 from unmem.requests import checked_ids, ids_where, parse_condition, read_ids, read_issues
 
 _KINDS = {"forget": "FILE", "top": "SCORE:N", "where": "COLUMN=VALUE", "issues": "FILE"}
@@ -111,6 +114,22 @@ def scored(scorer: Scorer, name: str) -> Scores:
     with stage(f"Score by {name}") as bar:
         scorer.watch, scorer.on_member = [bar], bar.on_member
         return scorer.get(name)
+
+
+def opposed_scores(scores: Sequence[Scores]) -> tuple[Opposed, ...]:
+    """Pairs of scores that rank the examples in opposite order, each said to the user."""
+    found = opposed(scores)
+    for one in found:
+        alarm(one.text)
+    return found
+
+
+def unsound_work(scorer: Scorer, original: nn.Module) -> tuple[Shortfall, ...]:
+    """Fold models and members of the scorer that fall far short of the original, said to the user."""
+    found = shortfalls_of(original, scorer.made, scorer.data)
+    for one in found:
+        alarm(one.text)
+    return found
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def scenario(
     privacy: random examples ask to be deleted. mislabelled: wrong labels are found out. poisoned: images with a patch
     and the attacker's label. Writes result.json and report.html to the run folder.
     """
-    from unmem.cli.console import console, warn
+    from unmem.cli.console import alarm, console, sentences, warn
     from unmem.cli.session import Session, log_of
     from unmem.memorization import Scorer
     from unmem.report import Report
@@ -78,6 +78,7 @@ def scenario(
         report = Report(
             title=f"{name.capitalize()}: forgetting {len(made.forget):,} of {len(made.data.train):,} examples",
             lead=[made.explained],
+            warnings=sentences(original.warnings),
             evaluation=evaluation,
             measures=measures,
             facts=session.facts(original.recipe, original.source),
@@ -85,6 +86,8 @@ def scenario(
         folder.text("report.html", report.html())
         session.finish(folder, {"forget": {"n": len(made.forget)}, "measures": measures} | evaluation.to_dict())
     console.print(_table(measures, evaluation.methods))
+    for shortfall in evaluation.shortfalls:
+        alarm(shortfall.text)
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
 
 

@@ -53,8 +53,8 @@ def score(
 
     Writes scores.parquet (id, label, a column per score), original.safetensors and report.html to the run folder.
     """
-    from unmem.cli.console import console, resumable
-    from unmem.cli.request import scored
+    from unmem.cli.console import console, resumable, sentences
+    from unmem.cli.request import opposed_scores, scored, unsound_work
     from unmem.cli.session import Session, log_of
     from unmem.memorization import Scorer
     from unmem.report import Report
@@ -85,11 +85,13 @@ def score(
         original = read or session.train_original(scorer)
         with resumable(work):
             found = [scored(scorer, name) for name in names]
+        doubts = [*unsound_work(scorer, original.model), *opposed_scores(found)]
         described = {s.name: session.describe_score(s, scorer.seconds[s.name], original) for s in found}
         if scores.against is not None:
             _compare(found, scores.against, scores.threshold, described)
         report = Report(
             title=f"How memorized are {len(session.data.train):,} examples of {session.data.name}?",
+            warnings=sentences([*original.warnings, *(one.text for one in doubts)]),
             scores=found,
             flipped=session.data.flipped,
             against=scores.against,
@@ -99,7 +101,8 @@ def score(
         session.save_models(folder, original)
         session.save_scores(folder, found)
         folder.text("report.html", report.html())
-        session.finish(folder, {"original": session.describe(original), "scores": described})
+        result = {"original": session.describe(original), "scores": described}
+        session.finish(folder, result | {"warnings": [one.to_dict() for one in doubts]})
     console.print(_table(described))
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
 

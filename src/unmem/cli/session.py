@@ -15,11 +15,11 @@ import yaml
 from torch import nn
 
 from unmem import __version__, models
-from unmem.cli.console import Stage, stage, warn
+from unmem.cli.console import Stage, alarm, stage, warn
 from unmem.cli.options import SAME_DATA, DataOptions, ModelOptions, OutputOptions, RecipeOptions
 from unmem.data import Examples, Splits, holds_tokenizer, load, pick_device
 from unmem.errors import UserError
-from unmem.evaluation import accuracy, chance, find_mismatch
+from unmem.evaluation import Untrained, accuracy, chance, find_mismatch, untrained
 from unmem.executors import Name, check_executor
 from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
@@ -36,13 +36,19 @@ SCHEMA = 1
 @dataclass(frozen=True, eq=False)
 class Original:
     """The model to work on. seconds: what its training took, None if it was read from a file. card: what is known of
-    that file. source: its path."""
+    that file. source: its path. fault: what is wrong with it if it was trained here and did not learn."""
 
     model: nn.Module
     recipe: Recipe
     seconds: float | None
     card: Card | None = None
     source: Path | None = None
+    fault: Untrained | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a page must say of it."""
+        return [] if self.fault is None else [self.fault.text]
 
 
 @dataclass(eq=False)
@@ -172,7 +178,10 @@ class Session:
         _warm_up(recipe, self.data)
         with stage(f"Train the original ({recipe.model}, {recipe.epochs} epochs)") as bar:
             model = training(bar)
-        return Original(model, recipe, bar.seconds)
+        fault = untrained(model, self.data.train, recipe=recipe)
+        if fault is not None:
+            alarm(fault.text)
+        return Original(model, recipe, bar.seconds, fault=fault)
 
     def retrain(self, problem: Problem, count: int, *, seed: int) -> tuple[list[nn.Module], list[float]]:
         """The reference: `count` models trained without the forget set, from seed + 1 on, and the seconds of each."""
@@ -227,7 +236,7 @@ class Session:
             "recipe": asdict(original.recipe),
             "seconds": original.seconds,
             "accuracy": self.accuracies(original.model),
-        }
+        } | ({} if original.fault is None else {"fault": asdict(original.fault) | {"text": original.fault.text}})
 
     def describe_score(self, scores: Scores, seconds: float, original: Original) -> dict[str, Any]:
         """The entry of one score in `result.json`; `seconds` is what it took beyond the training of the original."""

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from unmem.evaluation import Audit, Evaluation, Outcome
 from unmem.evaluation.evidence_rows import EVIDENCE, evidence_rows
+from unmem.evaluation.rows import reference_name
 
 
 def outcome_table(evaluation: Evaluation, names: Mapping[str, str]) -> Table:
@@ -17,7 +18,7 @@ def outcome_table(evaluation: Evaluation, names: Mapping[str, str]) -> Table:
     for title in ("forget", "retain", "test", "ToW", "ToW-MIA", "seconds", "cost"):
         table.add_column(title, justify="right", no_wrap=True)
     if evaluation.reference is not None:
-        table.add_row(*_row("retrained (the goal)", evaluation.reference))
+        table.add_row(*_row(reference_name(evaluation), evaluation.reference))
     if evaluation.retrain_vs_retrain is not None:
         table.add_row(*_row("  one retrain vs another", evaluation.retrain_vs_retrain, accuracies=False))
     for key, outcome in evaluation.methods.items():

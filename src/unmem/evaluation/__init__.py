@@ -13,12 +13,24 @@ from unmem.evaluation.relearning import Relearning, relearn
 from unmem.evaluation.rmia import rmia
 from unmem.evaluation.scenarios import Scenario, mislabelled, poisoned, privacy
 from unmem.evaluation.single_model import Judge, Side, SingleModelTest
+from unmem.evaluation.soundness import (
+    Comparison,
+    Shortfall,
+    Untrained,
+    fold_shortfalls,
+    member_shortfalls,
+    model_shortfalls,
+    retrained_shortfalls,
+    shortfalls_of,
+    untrained,
+)
 from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.evaluation.verdict import Verdict
 
 __all__ = [
     "Attack",
     "Audit",
+    "Comparison",
     "Evaluation",
     "Evaluator",
     "Evidence",
@@ -30,8 +42,10 @@ __all__ = [
     "Part",
     "Relearning",
     "Scenario",
+    "Shortfall",
     "Side",
     "SingleModelTest",
+    "Untrained",
     "Verdict",
     "accuracy",
     "attacks",
@@ -41,15 +55,21 @@ __all__ = [
     "correct",
     "evaluate",
     "find_mismatch",
+    "fold_shortfalls",
     "forecast",
     "klom",
     "label_confidence",
     "lira",
+    "member_shortfalls",
     "mislabelled",
+    "model_shortfalls",
     "poisoned",
     "prediction_distance",
     "privacy",
     "relearn",
+    "retrained_shortfalls",
     "rmia",
+    "shortfalls_of",
     "tug_of_war",
+    "untrained",
 ]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from unmem.evaluation.audit import Audit, Evidence
+from unmem.evaluation.rows import reference_name
 from unmem.evaluation.single_model import SingleModelTest
 
 # Heading of each column, and what it means in one plain line.
@@ -32,7 +33,7 @@ def evidence_rows(audit: Audit) -> dict[str, dict[str, str | None]]:
     if audit.do_nothing is not None:
         rows["do nothing"] = _texts([audit.do_nothing])
     if audit.retrained:
-        rows["retrained (the goal)"] = _texts([replace(one, klom=control) for one in audit.retrained])
+        rows[reference_name(audit.evaluation)] = _texts([replace(one, klom=control) for one in audit.retrained])
     return rows
 
 

@@ -15,7 +15,7 @@ def evaluation_html(evaluation: Evaluation) -> str:
     notes = Notes()
     found = rows(evaluation, {}, notes)
     spread = evaluation.spread
-    pieces = [_numbers(found, notes)]
+    pieces = [*[paragraph(f"Warning: {one.text}.") for one in evaluation.shortfalls], _numbers(found, notes)]
     if spread is not None:
         pieces.append(
             paragraph(f"Two honest retrains differ by {spread:.3f} in ToW: smaller differences mean nothing.")

@@ -12,6 +12,7 @@ from torch import nn
 
 from unmem.data import Ids
 from unmem.evaluation.membership import accuracy, called_unseen, correct
+from unmem.evaluation.soundness import Shortfall, retrained_shortfalls
 from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.unlearning import Problem
 
@@ -74,6 +75,7 @@ class Evaluation:
     reference: the mean of the retrained models, or None. do_nothing: the original model as it is;
     None where it is not at hand.
     retrain_vs_retrain: each retrained model against the mean of the others, averaged: what an honest retrain scores.
+    shortfalls: whether retrained models fall far short of the original, so that ToW is no measure of unlearning.
     """
 
     methods: dict[str, Outcome]
@@ -81,6 +83,7 @@ class Evaluation:
     retrain_vs_retrain: Outcome | None
     reference: Outcome | None
     n_reference: int
+    shortfalls: tuple[Shortfall, ...] = ()
 
     @property
     def spread(self) -> float | None:
@@ -109,6 +112,7 @@ class Evaluation:
                 {}
                 if self.reference is None
                 else {key: value for key, value in self.reference.to_dict().items() if key not in ("tow", "tow_mia")}
+                | {"shortfalls": [one.to_dict() for one in self.shortfalls]}
             ),
         }
 
@@ -159,6 +163,7 @@ def evaluate(
         retrain_vs_retrain=evaluator.retrain_vs_retrain,
         reference=evaluator.reference,
         n_reference=len(reference),
+        shortfalls=retrained_shortfalls(problem, reference, original=original) if reference else (),
     )
 
 

@@ -8,6 +8,7 @@ from unmem.memorization.curvature import CurvatureTrace, curvature
 from unmem.memorization.events import EVENTS, PAPER_EVENTS, LearningEvents
 from unmem.memorization.feldman import feldman, influence, reliability
 from unmem.memorization.holdout import holdout_retraining
+from unmem.memorization.opposed import Opposed, opposed
 from unmem.memorization.scores import Scores, load_scores, save_scores
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "CurvatureTrace",
     "Interval",
     "LearningEvents",
+    "Opposed",
     "Scorer",
     "Scores",
     "agreement",
@@ -30,6 +32,7 @@ __all__ = [
     "holdout_retraining",
     "influence",
     "load_scores",
+    "opposed",
     "out_of_sample",
     "rank_average",
     "reliability",

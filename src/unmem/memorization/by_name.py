@@ -133,6 +133,11 @@ class Scorer:
             self._with_curvature |= any("curvature" in name.split("+") for name in names)
 
     @property
+    def made(self) -> tuple[CrossFit | Ensemble, ...]:
+        """The cross-fit and the ensembles that were read or trained so far."""
+        return tuple(one for one in (self._crossfit, self._feldman, self._ensemble) if one is not None)
+
+    @property
     def watched_seconds(self) -> float:
         """What observing scores took during the training of the original, out of its whole time."""
         return self.events.seconds + self._curvature.seconds

@@ -180,13 +180,22 @@ def crossfit(
         margin=members.train.margin[fold, rows],
         phi=members.train.phi[fold, rows],
         seconds=sum(members.seconds),
-        settings=members.settings | {"folds": folds, "seed": seed} | _noted(members),
+        settings=members.settings
+        | {"folds": folds, "seed": seed, "fold_accuracy": _reached(members)}
+        | _noted(members),
         seconds_before=members.seconds_before,
     )
 
 
 def _noted(members: Ensemble) -> dict[str, float]:
     return {} if members.unseen is None else {"unseen_accuracy": float(members.unseen.correct.mean())}
+
+
+def _reached(members: Ensemble) -> dict[str, list[float]]:
+    """Accuracy of each model on what it was trained on and, if they were given, on the unseen examples."""
+    hits = (members.train.correct & members.kept).sum(axis=1) / members.kept.sum(axis=1)
+    unseen = {} if members.unseen is None else {"unseen": members.unseen.correct.mean(axis=1).tolist()}
+    return {"retain": hits.tolist(), **unseen}
 
 
 def out_of_sample(members: Ensemble) -> CrossFit:

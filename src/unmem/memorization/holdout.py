@@ -3,8 +3,23 @@
     score(i) = ½ KL(p_i ‖ q_i) + ½ KL(q_i ‖ p_i)
 
 with p_i and q_i the predictions on training example i before and after fine-tuning a copy on examples it never saw.
-Needs a finished model only. The paper's code (arXiv 2410.16516) fine-tunes on the whole test set; here the holdout is
-apart from the test set, which is refused. Larger = more memorized.
+Needs a finished model only. Larger = more memorized.
+
+Deviations from the paper's code (arXiv 2410.16516), which fine-tunes on the whole test set with SGD at 0.1 for up to 30
+epochs, whatever the model was trained with:
+
+- The holdout is apart from the test set, which is refused, and a sample of it, a tenth of the training set, is used
+  for up to 20 epochs. That and the predictions take as long as 3 epochs of training.
+- Optimizer and learning rate are those of the recipe: a rate that suits SGD destroys a network that AdamW trained, and
+  the score then ranks the examples in reverse order, since the surest predictions have the most to lose.
+- A copy is discarded, and fine-tuning starts again at a quarter of the rate, if it no longer resembles the model or did
+  not learn. It no longer resembles the model when the predicted classes on a sample of training examples agree with
+  those of the model with a Cohen's kappa below ½ after an epoch. kappa = (a − e) / (1 − e), with a the share of equal
+  predictions and e the share expected by chance; it does not depend on how sure the predictions are. It did not learn
+  when no epoch had a lower loss than the first, or when the loss became infinite. This protects models whose recipe is
+  not known.
+
+`optimizer="sgd", lr=0.1, epochs=30, share=1, least_agreement=None` gives the setting of the paper's code.
 """
 
 from __future__ import annotations
@@ -15,15 +30,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unmem.data import Examples, Splits, stratified_sample
-from unmem.errors import Phrase, UserError
+from unmem.errors import DivergedError, Phrase, UserError
 from unmem.memorization.scores import Scores
-from unmem.recipe import Recipe
+from unmem.recipe import Optimizer, Recipe
 from unmem.training import Observer, Step, fit, predict, steps_per_epoch
 
 PIECE = 65_536
+LOWER = 0.25  # factor on the rate after a copy was discarded
+WATCHED = 200  # training examples on which the agreement is measured: a standard error of 0.05 or less at kappa ½
 
 
 def holdout_retraining(
@@ -32,38 +49,111 @@ def holdout_retraining(
     *,
     recipe: Recipe | None = None,
     on: Examples | None = None,
-    lr: float = 0.1,
+    optimizer: Optimizer | None = None,
+    lr: float | None = None,
     epochs: int = 20,
     patience: int = 4,
     share: float = 0.1,
+    least_agreement: float | None = 0.5,
     seed: int = 0,
 ) -> Scores:
-    """The score of every training example of `data`; `model` is left as it was.
+    """Score every training example of `data`; `model` is left as it was.
 
-    on: the unseen examples, `data.holdout` by default; never the test set. share: use at most this share of the number
-        of training examples from them, a stratified sample, so that the cost is at most `epochs · share` epochs of
-        training. lr, epochs, patience: SGD at a constant rate; ends early after `patience` epochs without a lower loss.
-        The paper's code has 30 epochs on all of it; here that is several trainings of a short recipe, for little gain.
-    recipe: where batch size, momentum and weight decay come from.
+    Args:
+        model: The finished model.
+        data: Its data; the training examples are scored.
+        recipe: How the model was trained: batch size, momentum, weight decay, and defaults for optimizer and rate.
+        on: Unseen examples to fine-tune on, `data.holdout` by default; never the test set.
+        optimizer: Optimizer of the fine-tuning; that of the recipe by default.
+        lr: Learning rate, constant; the peak rate of the recipe by default.
+        epochs: Most epochs.
+        patience: Fine-tuning ends after this many epochs without a lower loss.
+        share: Use at most this share of the number of training examples from `on`, a stratified sample.
+        least_agreement: Cohen's kappa between the predictions of copy and model below which the copy is discarded and
+            fine-tuning starts again at a quarter of the rate; None keeps the first copy, whatever became of it.
+        seed: Seed of the sample and of the order of examples.
+
+    Returns:
+        The scores, at least 0, in nats. Their settings have the learning rate and the epochs of the copy that was used,
+        its agreement with the model, and the number of copies that were discarded.
+
+    Raises:
+        UserError: The unseen examples are none, or of the training or test set; or every copy had to be discarded.
     """
     unseen = data.holdout if on is None else on
     _check_unseen(unseen, data)
     sample = stratified_sample(unseen, min(len(unseen), max(1, round(share * len(data.train)))), seed=seed)
-    tuned = replace(recipe or Recipe(), optimizer="sgd", lr=lr, epochs=epochs, schedule="constant")
-    stopping = EarlyStop(patience)
-    changed = fit(copy.deepcopy(model), sample, tuned, seed=seed, observers=[stopping])
+    base = recipe or Recipe()
+    tuned = replace(
+        base,
+        optimizer=optimizer or base.optimizer,
+        lr=base.lr if lr is None else lr,
+        epochs=epochs,
+        schedule="constant",
+    )
+    tried = _fine_tuned(model, sample, data.train, tuned, patience, least_agreement, seed)
     # In pieces, since the logits of all classes may need more memory than the examples.
     pieces = np.array_split(np.arange(len(data.train)), -(-len(data.train) // PIECE))
-    values = torch.cat([_change(model, changed, data.train.at(piece)) for piece in pieces])
+    values = torch.cat([_change(model, tried.model, data.train.at(piece)) for piece in pieces])
     settings: dict[str, Any] = {
-        "lr": lr,
-        "epochs": stopping.epochs,
+        "optimizer": tuned.optimizer,
+        "lr": tried.lr,
+        "epochs": tried.epochs,
         "patience": patience,
         "holdout": len(sample),
+        "agreement": tried.agreement,
+        "discarded": tried.discarded,
         "seed": seed,
         "data": data.train.fingerprint,
     }
     return Scores("holdout", data.train.ids, values.cpu().numpy(), settings=settings)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """A copy that was fine-tuned at the rate `lr` for some epochs, after others were discarded."""
+
+    model: nn.Module
+    lr: float
+    epochs: int
+    agreement: float
+    discarded: int
+
+
+def _fine_tuned(
+    model: nn.Module,
+    sample: Examples,
+    train: Examples,
+    recipe: Recipe,
+    patience: int,
+    least: float | None,
+    seed: int,
+) -> _Tried:
+    """A copy of the model, fine-tuned on `sample` at the highest of the rates tried that leaves it like the model."""
+    watched = Agreement(model, stratified_sample(train, min(len(train), WATCHED), seed=seed), least)
+    # Discarded copies cost epochs too: half as many more in all, and a few where a run has few.
+    left, discarded, lr = recipe.epochs + max(5, recipe.epochs // 2), 0, recipe.lr
+    while True:
+        run = replace(recipe, lr=lr, epochs=min(recipe.epochs, left))
+        stopping = EarlyStop(patience)
+        try:
+            changed = fit(copy.deepcopy(model), sample, run, seed=seed, observers=[stopping, watched])
+        except DivergedError:
+            if least is None:
+                raise
+            left, changed = left - 1, None
+        left -= stopping.epochs
+        learned = stopping.improved or least is None or left < 1
+        if changed is not None and learned and not watched.lost:
+            return _Tried(changed, lr, stopping.epochs, watched.value, discarded)
+        if left < 1:
+            raise UserError(
+                "score",
+                "holdout",
+                f"fine-tuning on unseen examples destroys the model, even at a learning rate of {lr:.2g}",
+                "give the --optimizer and --lr that the model was trained with, or choose another score",
+            )
+        discarded, lr = discarded + 1, lr * LOWER
 
 
 def _change(model: nn.Module, changed: nn.Module, examples: Examples) -> torch.Tensor:
@@ -76,15 +166,48 @@ def symmetric_kl(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return 0.5 * ((logp.exp() - logq.exp()) * (logp - logq)).sum(1)
 
 
+def cohen_kappa(first: Tensor, second: Tensor) -> float:
+    """Agreement of two lists of classes, [N] integers each, beyond chance: 1 = equal, 0 = as by chance.
+
+    >>> round(cohen_kappa(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 1, 0])), 3)
+    0.5
+    """
+    classes = int(torch.maximum(first.max(), second.max())) + 1
+    shares = [torch.bincount(one, minlength=classes).double() / len(one) for one in (first, second)]
+    equal, chance = float((first == second).double().mean()), float((shares[0] * shares[1]).sum())
+    return (equal - chance) / (1 - chance) if chance < 1 else 1.0
+
+
+class Agreement(Observer):
+    """Ends a run after an epoch in which the copy no longer predicts what the model does.
+
+    value: Cohen's kappa between their predicted classes after the last epoch. lost: whether it fell below `least`.
+    """
+
+    def __init__(self, model: nn.Module, examples: Examples, least: float | None) -> None:
+        self._examples, self._least = examples, least
+        self._before = predict(model, examples).argmax(1)
+        self.value, self.lost = 1.0, False
+
+    def on_epoch(self, epoch: int, model: nn.Module) -> bool:
+        self.value = cohen_kappa(self._before, predict(model, self._examples).argmax(1))
+        self.lost = self._least is not None and self.value < self._least
+        return self.lost
+
+
 @dataclass
 class EarlyStop(Observer):
-    """Ends a run after `patience` epochs without a lower training loss. epochs: how many were run."""
+    """Ends a run after `patience` epochs without a lower training loss.
+
+    epochs: how many were run. improved: whether one of them had a lower loss than the first, or there was only one.
+    """
 
     patience: int
     epochs: int = 0
+    improved: bool = True
 
     def __post_init__(self) -> None:
-        self._best, self._since, self._loss = float("inf"), 0, 0.0
+        self._first, self._best, self._since, self._loss = float("inf"), float("inf"), 0, 0.0
         self._steps = 1
 
     def on_start(self, examples: Examples, recipe: Recipe) -> None:
@@ -98,7 +221,9 @@ class EarlyStop(Observer):
         loss, self._loss = float(self._loss), 0.0
         self.epochs = epoch + 1
         self._since = 0 if loss < self._best else self._since + 1
+        self._first = loss if epoch == 0 else self._first
         self._best = min(self._best, loss)
+        self.improved = epoch == 0 or self._best < self._first
         return self._since >= self.patience
 
 

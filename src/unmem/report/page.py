@@ -34,6 +34,8 @@ class Report:
     """Such as "Forgetting 90 of 1,258 examples"."""
     lead: Sequence[str] = ()
     """Plain sentences under the title: what was done, planted labels, seed, flags."""
+    warnings: Sequence[str] = ()
+    """Sentences on what makes the results below doubtful. Those of the evaluation are added."""
     evaluation: Evaluation | None = None
     """Methods beside the controls they are read against."""
     audit: Audit | None = None
@@ -59,6 +61,7 @@ class Report:
         return _template().render(
             title=self.title,
             lead=self.lead,
+            warnings=[*self.warnings, *_shortfalls(self.evaluation)],
             facts=self.facts,
             audit=None if self.audit is None else _audit(self.audit, shown),
             measures=_measures(self.measures),
@@ -89,6 +92,11 @@ class _Shown:
         element = f"chart-{len(self.specs) + 1}"
         self.specs[element] = panel.spec
         return {"title": panel.title, "note": panel.note, "element": element}
+
+
+def _shortfalls(evaluation: Evaluation | None) -> list[str]:
+    texts = [] if evaluation is None else [one.text for one in evaluation.shortfalls]
+    return [f"{text[0].upper()}{text[1:]}." for text in texts]
 
 
 def _evaluation(evaluation: Evaluation, labels: Mapping[str, str], shown: _Shown) -> dict[str, Any]:

@@ -13,7 +13,10 @@ def headline(evaluation: Evaluation) -> list[str]:
     best = evaluation.best(list(evaluation.methods))
     if evaluation.methods[best].tow is None:
         return [f"How close a method comes to retraining is not known: that {NO_REFERENCE}."]
-    return [_nearest(evaluation, best), *_bands(evaluation, best), *_accuracy(evaluation, best)]
+    doubts = [
+        f"How close a method comes to retraining cannot be judged here: {one.claim}." for one in evaluation.shortfalls
+    ]
+    return [*doubts, _nearest(evaluation, best), *_bands(evaluation, best), *_accuracy(evaluation, best)]
 
 
 def limits(evaluation: Evaluation) -> str:
