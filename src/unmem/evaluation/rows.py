@@ -84,7 +84,7 @@ def rows(evaluation: Evaluation, explained: Mapping[str, str], notes: Notes) -> 
 
 def reference_name(evaluation: Evaluation) -> str:
     """Name of the row of the retrained models: they are the goal only if they reach the original."""
-    return "retrained (far short of the original)" if evaluation.shortfalls else "retrained (the goal)"
+    return "retrained (falls short)" if evaluation.shortfalls else "retrained (the goal)"
 
 
 def outcome_row(name: str, outcome: Outcome, notes: Notes) -> Row:
