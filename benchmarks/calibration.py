@@ -158,7 +158,8 @@ class World:
     """A data set with wrong labels and a recipe. pick, judge: members that pick the sets, and others that judge."""
 
     name: str
-    data: Callable[[], um.Splits]
+    source: str
+    limit: int | None
     recipe: um.Recipe
     sizes: dict[str, int]
     pick: int = 40
@@ -166,14 +167,16 @@ class World:
     honest: int = 25
     originals: int = 5
 
+    def data(self) -> um.Splits:
+        return um.load(self.source, limit=self.limit, flip=0.05)
+
 
 WORLDS = {
-    "digits": World(
-        "digits", lambda: um.load("digits", flip=0.05), um.Recipe(model="mlp", epochs=20), {"random": 100, "hard": 100}
-    ),
+    "digits": World("digits", "digits", None, um.Recipe(model="mlp", epochs=20), {"random": 100, "hard": 100}),
     "fashion": World(
         "Fashion-MNIST, 5,000",
-        lambda: um.load("fashion-mnist", limit=5000, flip=0.05),
+        "fashion-mnist",
+        5000,
         um.Recipe(model="mlp", epochs=20),
         {"random": 300, "hard": 300},
     ),

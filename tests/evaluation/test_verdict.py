@@ -102,9 +102,10 @@ def test_signals_that_disagree(says: dict[str, Says], finding: str, contradicted
 
 
 def test_broken_retrained_models_make_any_verdict_inconclusive() -> None:
-    found = decide([signal(TEST, NEITHER)], broken="50.0% on unseen examples, the original 97.0%")
-    assert found.finding == OPEN
-    assert found.text.startswith("inconclusive: the retrained models do not reach the original (50.0%")
+    for says in (NEITHER, UNDER):
+        found = decide([signal(TEST, says)], broken="the retrained models do not reach the original")
+        assert found.finding == OPEN
+        assert found.text == "inconclusive: the retrained models do not reach the original"
 
 
 def side(share: float, p: float, detectable: float | None = 0.1) -> Side:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from unmem.cli.request import Request
     from unmem.cli.session import Session
-    from unmem.data import Ids, Splits
+    from unmem.data import Ids
     from unmem.ensembles import Ensemble
-    from unmem.evaluation import Audit, Shortfall
+    from unmem.evaluation import Audit
     from unmem.memorization import CrossFit
     from unmem.unlearning import Copies, Problem
 
@@ -100,18 +100,16 @@ def audit(
                 relearning=options.relearning,
                 seed=session.seed,
             )
-        doubts = asked.doubts(session.data)
         result: dict[str, Any] = {
-            "warnings": [one.to_dict() for one in doubts],
             "forget": {"n": len(asked.problem.forget), "flags": asked.problem.flags()},
             "copies": copies.counts,
         }
         if options.reference == RETRAIN:
             session.save_retrained(folder, asked.problem.recipe, retrained)
-        folder.text("report.html", _page(session, asked, found, doubts))
+        folder.text("report.html", _page(session, asked, found))
         session.finish(folder, result | found.to_dict())
     _print(found)
-    for one in (*found.evaluation.shortfalls, *doubts):
+    for one in (*found.evaluation.shortfalls, *found.shortfalls):
         alarm(one.text)
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
     if options.annex is not None:
@@ -181,14 +179,6 @@ class _Asked:
             )
         return self.models(session, recipe, files)
 
-    def doubts(self, data: Splits) -> tuple[Shortfall, ...]:
-        """Members and fold models that fall far short of the original, or of the audited model in its place."""
-        from unmem.evaluation.soundness import STAND_IN, shortfalls_of
-
-        made = [one for one in (self.members, self.crossfit) if one is not None]
-        than = STAND_IN if self.options.original is None else "the original"
-        return shortfalls_of(self.problem.model, made, data, than=than)
-
     def models(self, session: Session, recipe: RecipeOptions, files: Sequence[Path]) -> list[nn.Module]:
         unsafe = self.options.unsafe_load
         return [session.read_model(path, recipe, seed=session.seed, unsafe=unsafe).model for path in files]
@@ -204,7 +194,7 @@ def _said(copies: Copies) -> str:
     return "none" if len(copies) == 0 else f"{len(copies.retain_ids):,} retained copies found"
 
 
-def _page(session: Session, asked: _Asked, found: Audit, doubts: Sequence[Shortfall]) -> str:
+def _page(session: Session, asked: _Asked, found: Audit) -> str:
     from unmem.cli.console import sentences
     from unmem.report import Report
 
@@ -212,7 +202,7 @@ def _page(session: Session, asked: _Asked, found: Audit, doubts: Sequence[Shortf
     return Report(
         title=f"What one model still shows of {n:,} of {whole:,} examples of {session.data.name}",
         lead=sentences([*asked.problem.flags(), *found.notes]),
-        warnings=sentences([one.text for one in doubts]),
+        warnings=sentences([one.text for one in found.shortfalls]),
         audit=found,
         evaluation=found.evaluation,
         facts=session.facts(asked.problem.recipe, asked.options.model),

@@ -86,21 +86,24 @@ def by_members(forget: Real, unseen: Real, members: Signals, *, seed: int = 0) -
         seed: decides which members score which unseen example.
 
     Returns:
-        The attacks by signal: `lira`, `lira-online`, `rmia`.
+        The attacks by signal: `lira`, `lira-online`, `rmia`; without those that the members cannot score.
     """
     dealt = deal_columns(members.out, len(unseen), seed=seed)
     offline = [
         lira(ours, theirs, ~out, mode="offline", variance="shrunk")
         for ours, theirs, out in ((forget, members.phi, members.out), (unseen, members.unseen, dealt))
     ]
-    return {
-        "lira": against(*offline),
-        "lira-online": against(_online(forget, *_one_out_less(members, seed)), _online_null(members)),
-        "rmia": against(
+    scores = {
+        "lira": (offline[0], offline[1]),
+        "lira-online": (_online(forget, *_one_out_less(members, seed)), _online_null(members)),
+        "rmia": (
             ratios(expit(forget), expit(members.phi), ~members.out),
             ratios(expit(unseen), expit(members.unseen), ~dealt),
         ),
     }
+    # Members that were trained on none of the examples, or on all of them, leave an attack without scores.
+    some = {name: both for name, both in scores.items() if all(np.isfinite(one).any() for one in both)}
+    return {name: against(*both) for name, both in some.items()}
 
 
 def deal_columns(out: Mask, m: int, *, seed: int) -> Mask:

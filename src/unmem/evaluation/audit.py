@@ -27,6 +27,7 @@ from unmem.evaluation.outcome import SMALLEST_CELL, Evaluation, evaluate
 from unmem.evaluation.relearning import Relearning, Rises, relearn, relearning
 from unmem.evaluation.signals import Signals, log_odds_of
 from unmem.evaluation.single_model import TAIL, Judge, SingleModelTest
+from unmem.evaluation.soundness import STAND_IN, Shortfall, shortfalls_of
 from unmem.evaluation.verdict import (
     FORECAST,
     Signal,
@@ -92,7 +93,8 @@ class Missing:
 class Audit:
     """evaluation: accuracies and ToW. evidence: by model audited. do_nothing: the same for the original, None if it is
     not at hand. retrained: for each retrained model. verdicts: by model audited. notes: what weakens
-    them. t: of each forget example in the order of the request, by model: about single persons, and so in no report."""
+    them. shortfalls: members and fold models that do not reach the original; retrained models that do not are in the
+    evaluation. t: of each forget example in the order of the request, by model: personal data, and so in no report."""
 
     evaluation: Evaluation
     evidence: dict[str, Evidence]
@@ -103,6 +105,7 @@ class Audit:
     missing: tuple[Missing, ...]
     notes: tuple[str, ...]
     t: dict[str, Real]
+    shortfalls: tuple[Shortfall, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `result.json`: aggregates only."""
@@ -116,6 +119,7 @@ class Audit:
             "forecast": None if self.forecast is None else asdict(self.forecast),
             "missing": [asdict(one) for one in self.missing],
             "notes": list(self.notes),
+            "warnings": [one.to_dict() for one in self.shortfalls],
             **(_the_one(next(iter(self.verdicts.values()))) if len(self.verdicts) == 1 else {}),
         }
 
@@ -164,18 +168,21 @@ def audit(
     }
     do_nothing = witness.evidence(problem.model) if original else None
     judged = _Judged(problem, evaluation, witness, do_nothing, expected)
+    doubts = _shortfalls(problem, members, crossfit, original=original)
+    broken = "; ".join(one.claim for one in (*evaluation.shortfalls, *doubts)) or None
     return Audit(
         evaluation=evaluation,
         evidence=evidence,
         do_nothing=do_nothing,
         retrained=witness.honest,
         verdicts={
-            name: decide(judged.signals(one, models[name], evaluation.methods[name].accuracy["forget"]))
+            name: decide(judged.signals(one, models[name], evaluation.methods[name].accuracy["forget"]), broken=broken)
             for name, one in evidence.items()
         },
         forecast=expected,
         missing=tuple(_missing(problem, len(reference), members, expected, evidence, original=original)),
         notes=tuple(_notes(problem, members)),
+        shortfalls=doubts,
         t={} if witness.judge is None else {name: witness.t(model) for name, model in models.items()},
     )
 
@@ -335,6 +342,14 @@ def _taught(problem: Problem) -> str | None:
         f"the forget set holds most of class {', '.join(map(str, most))}, of which the members kept a large part: they "
         "cannot show how badly a model without it should know it; retrained models can"
     )
+
+
+def _shortfalls(
+    problem: Problem, members: Ensemble | None, crossfit: CrossFit | None, *, original: bool
+) -> tuple[Shortfall, ...]:
+    """Members and fold models that do not reach the original, or the audited model in its place."""
+    made = [one for one in (members, crossfit) if one is not None]
+    return shortfalls_of(problem.model, made, problem.data, than="the original" if original else STAND_IN)
 
 
 def _said(verdict: Verdict) -> dict[str, Any]:

@@ -21,13 +21,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import nct
+from scipy.stats import nct, norm
 from scipy.stats import t as student
 
 from unmem.evaluation.attacks import Attack
 from unmem.evaluation.forecast import Forecast
 from unmem.evaluation.relearning import Relearning
-from unmem.evaluation.single_model import POWER, TAIL, Side, SingleModelTest
+from unmem.evaluation.single_model import APART, POWER, TAIL, Side, SingleModelTest
 
 Finding = Literal["residual influence found", "over-forgetting found", "both found", "none found", "inconclusive"]
 Says = Literal["under-forgotten", "over-forgotten", "both", "neither", "cannot say"]
@@ -83,12 +83,11 @@ def decide(signals: Sequence[Signal], *, broken: str | None = None) -> Verdict:
 
     Args:
         signals: in the order of their strength; those that cannot say are passed over.
-        broken: what is wrong with the retrained models, if they do not reach the original.
+        broken: which models that were trained for comparison do not reach the original, if any.
     """
     signals = tuple(signals)
     if broken is not None:
-        text = f"inconclusive: the retrained models do not reach the original ({broken})"
-        return Verdict("inconclusive", text, "retrained models that failed", signals, (broken,))
+        return Verdict("inconclusive", f"inconclusive: {broken}", "models that are no measure", signals, (broken,))
     strongest = next((one for one in signals if one.name in _STRENGTH and one.says != "cannot say"), None)
     extra = [one for one in signals if one.name == RELEARNING and one.says == "under-forgotten"]
     found = frozenset[str]().union(*(one.directions for one in [strongest, *extra] if one is not None))
@@ -293,11 +292,12 @@ def _by_gap(
 def from_attack(name: str, ours: Attack, retrained: Sequence[Attack]) -> Signal:
     """From a membership attack by members: whether forget examples can be told from unseen ones, and more so than by
     a retrained model."""
-    floor = max([0.5, *(one.high for one in retrained)])
+    # Members saw fewer examples than the model at hand. What that shifts, an AUC shows too: Φ(d/√2) for a shift d.
+    floor = max(0.5, *(one.high for one in retrained)) if retrained else float(norm.cdf(APART / np.sqrt(2)))
     numbers: dict[str, float | None] = {"auc": ours.auc, "low": ours.low, "high": ours.high}
     if ours.low > floor:
-        beyond = "" if not retrained else f", and from {max(one.auc for one in retrained):.3f} of a retrained model"
-        text = f"{name} tells forget examples from unseen ones (AUC {ours.auc:.3f}, above 0.5{beyond})"
+        beyond = "" if not retrained else ", which retrained models do not exceed"
+        text = f"{name} tells forget examples from unseen ones (AUC {ours.auc:.3f}, above {floor:.3f}{beyond})"
         return Signal(name, "under-forgotten", text, numbers)
     return Signal(name, "neither", f"AUC {ours.auc:.3f} ({ours.low:.3f} to {ours.high:.3f})", numbers)
 
