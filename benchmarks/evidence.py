@@ -116,9 +116,10 @@ def table(entry: dict[str, Any]) -> str:
 def in_short(verdict: dict[str, Any]) -> str:
     """The finding, and why or where if that is not plain."""
     finding, text = verdict["finding"], verdict["text"]
-    if finding == "too little":
-        return "inconclusive: " + ("damaged model" if "damaged" in text else "retrained models fail too")
-    parts = [part for part in PARTS if f"in the {part} part" in text]
+    if finding == "inconclusive":
+        return finding + (": damaged model" if "damaged" in text else "")
+    finding = finding.removesuffix(" found")
+    parts = [part for part in PARTS if f"in the {part} group" in text]
     return finding + (f" (in the {' and '.join(parts)} part)" if parts else "")
 
 

@@ -16,7 +16,7 @@ from torch import nn
 import unmem as um
 from unmem.data import Ids
 from unmem.ensembles import leave_out_masks, train_members
-from unmem.evaluation.signals import Signals, log_odds_of
+from unmem.evaluation.signals import Signals
 from unmem.evaluation.single_model import Judge, SingleModelTest
 from unmem.evaluation.verdict import from_test
 from unmem.memorization import feldman
@@ -38,7 +38,7 @@ class World:
     def test(self, name: str, model: nn.Module) -> SingleModelTest:
         forget = self.data.train.take(self.sets[name])
         judge = self.judges[name]
-        return judge.test(judge.t(log_odds_of(model, forget), log_odds_of(model, self.data.holdout)))
+        return judge.test(judge.t(judge.members.said_by(model, forget, self.data.holdout)))
 
     def problem(self, name: str) -> um.Problem:
         return um.Problem(self.originals[0], self.data, self.sets[name], recipe=RECIPE)
@@ -66,7 +66,7 @@ def world() -> World:
 
 
 def alarm(test: SingleModelTest) -> bool:
-    return from_test(test, {}).finding not in ("none", "too little")
+    return bool(from_test(test, {}).directions)
 
 
 def report(what: str, hits: int, of: int) -> tuple[float, float]:
@@ -89,8 +89,8 @@ def test_held_out_retrains_alarm_no_more_often_than_nominal(name: str, world: Wo
 
 
 def test_doing_nothing_for_the_most_memorized_is_found(world: World) -> None:
-    found = [from_test(world.test("high", model), {}).finding for model in world.originals]
-    hits = sum("residual" in one for one in found)
+    found = [from_test(world.test("high", model), {}) for model in world.originals]
+    hits = sum("under-forgotten" in one.directions for one in found)
     report("do-nothing found, high", hits, ORIGINALS)
     assert hits / ORIGINALS >= 0.95
 
@@ -98,8 +98,8 @@ def test_doing_nothing_for_the_most_memorized_is_found(world: World) -> None:
 def test_strong_ascent_is_called_over_forgetting(world: World) -> None:
     problem = world.problem("random")
     ascent = um.NegGradPlus(alpha=0.5, epochs=3, lr=0.05)
-    found = [from_test(world.test("random", ascent(model, problem, seed=0)), {}).finding for model in world.originals]
-    hits = sum("over-forgetting" in one for one in found)
+    found = [from_test(world.test("random", ascent(model, problem, seed=0)), {}) for model in world.originals]
+    hits = sum("over-forgotten" in one.directions for one in found)
     report("ascent called over-forgetting", hits, ORIGINALS)
     assert hits / ORIGINALS >= 0.95
 
