@@ -113,7 +113,14 @@ def scored(scorer: Scorer, name: str) -> Scores:
     """The score, with a bar while it is made."""
     with stage(f"Score by {name}") as bar:
         scorer.watch, scorer.on_member = [bar], bar.on_member
-        return scorer.get(name)
+        found = scorer.get(name)
+    used = found.settings
+    if used.get("discarded"):
+        warn(
+            f"holdout retraining used a learning rate of {used['lr']:.2g}, since {used['lr_asked']:.2g} destroyed the "
+            "model: check that --optimizer and --lr are those that it was trained with"
+        )
+    return found
 
 
 def opposed_scores(scores: Sequence[Scores]) -> tuple[Opposed, ...]:

@@ -13,11 +13,10 @@ epochs, whatever the model was trained with:
 - Optimizer and learning rate are those of the recipe: a rate that suits SGD destroys a network that AdamW trained, and
   the score then ranks the examples in reverse order, since the surest predictions have the most to lose.
 - A copy is discarded, and fine-tuning starts again at a quarter of the rate, if it no longer resembles the model or did
-  not learn. It no longer resembles the model when the predicted classes on a sample of training examples agree with
-  those of the model with a Cohen's kappa below ½ after an epoch. kappa = (a − e) / (1 − e), with a the share of equal
-  predictions and e the share expected by chance; it does not depend on how sure the predictions are. It did not learn
-  when no epoch had a lower loss than the first, or when the loss became infinite. This protects models whose recipe is
-  not known.
+  not learn. It no longer resembles the model when Cohen's kappa between their predicted classes on a sample of training
+  examples is below ½. kappa = (a − e) / (1 − e), with a the share of equal predictions and e the share expected by
+  chance; it does not depend on how sure the predictions are. It did not learn when no epoch had a lower loss than the
+  first, or when the loss became infinite. This protects models whose recipe is not known.
 
 `optimizer="sgd", lr=0.1, epochs=30, share=1, least_agreement=None` gives the setting of the paper's code.
 """
@@ -98,6 +97,7 @@ def holdout_retraining(
     settings: dict[str, Any] = {
         "optimizer": tuned.optimizer,
         "lr": tried.lr,
+        "lr_asked": tuned.lr,
         "epochs": tried.epochs,
         "patience": patience,
         "holdout": len(sample),
@@ -144,7 +144,7 @@ def _fine_tuned(
             left, changed = left - 1, None
         left -= stopping.epochs
         learned = stopping.improved or least is None or left < 1
-        if changed is not None and learned and not watched.lost:
+        if changed is not None and learned and not watched.measure(changed):
             return _Tried(changed, lr, stopping.epochs, watched.value, discarded)
         if left < 1:
             raise UserError(
@@ -179,9 +179,10 @@ def cohen_kappa(first: Tensor, second: Tensor) -> float:
 
 
 class Agreement(Observer):
-    """Ends a run after an epoch in which the copy no longer predicts what the model does.
+    """Ends a run once the copy no longer predicts what the model does; looks after each of the first four epochs, where
+    a rate that is too high does its damage, and after every fourth.
 
-    value: Cohen's kappa between their predicted classes after the last epoch. lost: whether it fell below `least`.
+    value: Cohen's kappa between their predicted classes when it was last measured. lost: whether it is below `least`.
     """
 
     def __init__(self, model: nn.Module, examples: Examples, least: float | None) -> None:
@@ -190,6 +191,10 @@ class Agreement(Observer):
         self.value, self.lost = 1.0, False
 
     def on_epoch(self, epoch: int, model: nn.Module) -> bool:
+        return (epoch < 4 or epoch % 4 == 3) and self.measure(model)
+
+    def measure(self, model: nn.Module) -> bool:
+        """Whether the copy as it is now no longer predicts what the model does."""
         self.value = cohen_kappa(self._before, predict(model, self._examples).argmax(1))
         self.lost = self._least is not None and self.value < self._least
         return self.lost
