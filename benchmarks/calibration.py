@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -30,6 +31,7 @@ from torch import nn
 import unmem as um
 from unmem.data import Ids
 from unmem.ensembles import Ensemble, leave_out_masks, train_members
+from unmem.errors import DivergedError
 from unmem.evaluation import Audit, audit
 from unmem.evaluation.signals import Said, Signals
 from unmem.evaluation.single_model import TAIL, Judge
@@ -234,9 +236,13 @@ def of_set(world: World, ids: Ids, judges: Ensemble) -> dict[str, Any]:
         "strong ascent": lambda problem: um.NegGradPlus(alpha=0.5, epochs=3, lr=0.05)(problem.model, problem, seed=0),
         **{f"logits × {c}": scaled(c) for c in (0.3, 0.5, 2.0, 3.0)},
     }
-    power = {
-        way: findings(audited({"it": make(one)}, k=k) for k, one in enumerate(problems)) for way, make in made.items()
-    }
+
+    def tried(make: Callable[[um.Problem], nn.Module]) -> Iterator[Audit]:
+        for k, one in enumerate(problems):
+            with suppress(DivergedError):  # ascent may have no end: then there is no model to judge
+                yield audited({"it": make(one)}, k=k)
+
+    power = {way: findings(tried(make)) for way, make in made.items()}
     for smoothing in (0.05, 0.2):
         smoothed = replace(recipe, label_smoothing=smoothing)
         models = [um.train(smoothed, data.train, seed=seed) for seed in range(world.originals)]
