@@ -48,7 +48,7 @@ def full(problem: um.Problem, members: um.Ensemble, retrained: list[torch.nn.Mod
 def test_a_wrecked_model_is_not_called_clean(problem: um.Problem, members: um.Ensemble) -> None:
     wrecked = um.train(replace(RECIPE, epochs=0), problem.retain)
     found = audit({"wrecked": wrecked}, problem, members=members, relearning=False)
-    assert found.verdicts["wrecked"].finding in ("inconclusive", "over-forgetting found")
+    assert found.verdicts["wrecked"].finding == "over-forgetting found"
     assert "the model is damaged" in found.verdicts["wrecked"].text
 
 

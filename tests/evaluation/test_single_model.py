@@ -122,6 +122,18 @@ def test_wrong_labels_are_held_against_wrong_classes_of_unseen_examples() -> Non
     assert blind.test(blind.t(Said(surer.forget, surer.controls[only_labels]))).covered < 0.2
 
 
+def test_where_honest_models_stray_farther_than_controls_the_points_move_out() -> None:
+    world = World(200)
+    wild = world.members.phi + 2 * world.random.standard_t(3, world.members.phi.shape)
+    judge = Judge.make(replace(world.members, phi=wild))
+    assert min(judge.stretch) > 1.1
+    known = judge.null.t[np.isfinite(judge.null.t)]
+    assert float((known > POINT).mean()) == pytest.approx(0.025, abs=0.003)
+    assert float((known < -POINT).mean()) == pytest.approx(0.025, abs=0.003)
+    calm = Judge.make(replace(world.members, phi=world.mean + 0.1 * (world.members.phi - world.mean)))
+    assert min(calm.stretch) >= 1
+
+
 def test_members_never_speak_of_what_they_were_trained_on() -> None:
     world = World(50)
     poisoned = replace(world.members, phi=np.where(world.members.out, world.members.phi, 1e9))
@@ -134,6 +146,7 @@ def test_each_member_is_judged_by_the_others_alone() -> None:
     judge = Judge.make(world.members)
     rest = world.members.without(3)
     t = t_values(Said(world.members.phi[3], world.members.controls[3]), *views(rest, judge.borrowed))
+    t = np.where(t > 0, t / judge.stretch[1], t / judge.stretch[0])
     left = world.members.out[3]
     np.testing.assert_allclose(judge.null.t[3, left], t[left])
     np.testing.assert_allclose(judge.seen[3, ~left], t[~left])
@@ -225,6 +238,17 @@ def test_a_model_must_stand_out_from_retrained_models_too() -> None:
     assert not judge.test(t, retrained=retrained).over.alarm
     assert judge.test(judge.t(world.honest(-5.0)), retrained=retrained).over.alarm
     assert judge.test(judge.t(world.honest(4.0)), retrained=retrained).under.alarm
+
+
+def test_a_model_that_is_wrong_everywhere_is_held_against_the_members_controls() -> None:
+    world = World(100)
+    judge, said = Judge.make(world.members), world.honest()
+    wrecked = Said(said.forget - 20, said.controls - 20)
+    assert not judge.test(judge.t(wrecked)).over.alarm  # its own controls are as wrong
+    assert judge.test(judge.t(wrecked, damaged=True)).over.share > 0.9
+    honest = judge.test(judge.t(said, damaged=True))
+    assert not honest.over.alarm
+    assert not honest.under.alarm
 
 
 def test_the_chance_of_a_count_is_binomial_where_models_differ_by_chance_alone() -> None:

@@ -16,9 +16,9 @@ from torch import nn
 import unmem as um
 from unmem.data import Ids
 from unmem.ensembles import leave_out_masks, train_members
-from unmem.evaluation.signals import Signals
+from unmem.evaluation.signals import Signals, log_odds_of
 from unmem.evaluation.single_model import Judge, SingleModelTest
-from unmem.evaluation.verdict import from_test
+from unmem.evaluation.verdict import from_damage, from_test
 from unmem.memorization import feldman
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,10 @@ class World:
     def test(self, name: str, model: nn.Module) -> SingleModelTest:
         forget = self.data.train.take(self.sets[name])
         judge = self.judges[name]
-        return judge.test(judge.t(judge.members.said_by(model, forget, self.data.holdout)))
+        unseen = self.data.holdout
+        members = (judge.members.unseen > 0).mean(1)
+        damaged = from_damage(float((log_odds_of(model, unseen) > 0).mean()), members) is not None
+        return judge.test(judge.t(judge.members.said_by(model, forget, unseen), damaged=damaged))
 
     def problem(self, name: str) -> um.Problem:
         return um.Problem(self.originals[0], self.data, self.sets[name], recipe=RECIPE)

@@ -205,9 +205,9 @@ class _Witness:
         self.signals = None if members is None else Signals.of(members, problem.forget.ids)
         self.judge = None if self.signals is None else Judge.make(self.signals)
         self.log_probs = [_log_probs(model, problem) for model in reference]
+        self._members = members
         self.retrained_t = [] if self.judge is None else [self.t(model) for model in reference]
         self.rises: list[Rises] = [relearn(model, problem, seed=seed) for model in reference] if relearning else []
-        self._members = members
 
     @property
     def level(self) -> float:
@@ -236,7 +236,8 @@ class _Witness:
     def t(self, model: nn.Module) -> Real:
         if self.judge is None or self.signals is None:
             raise ValueError("there are no members")
-        return self.judge.t(self.signals.said_by(model, self.problem.forget, self.problem.holdout))
+        said = self.signals.said_by(model, self.problem.forget, self.problem.holdout)
+        return self.judge.t(said, damaged=self.damage(model) is not None)
 
     def damage(self, model: nn.Module) -> Signal | None:
         """Whether the model is wrong about unseen examples of the classes that are left in the retain set."""

@@ -15,6 +15,9 @@ the controls on either side by construction, whatever the scale, the shape and t
 does not change when its log-odds are scaled. Above 1.96 an example is under-forgotten, below −1.96 over-forgotten.
 Controls are read as forget examples are: each borrows the members of one of them, at random.
 
+On a set of hard examples honest models may stray farther than controls do. So t is divided by as much as the members'
+own t on the forget set needs for 2.5% of it to lie beyond ±1.96, if that is more than 1.
+
 How many examples of an honest model lie beyond is learned from the members themselves, each judged by the others on the
 examples that it left out (`null_share.py`); retrained models, where there are some, are judged in the same way, and
 then a model must stand out from both. Assumptions: given its μ, a forget example is to an honest model what an unseen
@@ -111,6 +114,7 @@ class Judge:
         null: t of each member on what it left out.
         seen: [K, n] t of each member on what it was trained on, NaN elsewhere.
         covered: [n] whether an example has controls on both sides.
+        stretch: by how much t is divided below 0 and above 0.
     """
 
     members: Signals
@@ -118,6 +122,7 @@ class Judge:
     null: Null
     seen: Real
     covered: NDArray[np.bool_]
+    stretch: tuple[float, float]
     _chances: dict[tuple[bytes, float], Real] = field(default_factory=dict[tuple[bytes, float], Real])
 
     @classmethod
@@ -136,11 +141,21 @@ class Judge:
         windows = _windows(np.sort(unseen.mean), forget.mean)
         known = len(np.unique(windows))
         covered = (forget.mean >= unseen.mean.min()) & (forget.mean <= unseen.mean.max())
-        return cls(members, borrowed, Null(null, known), seen, covered)
+        stretch = _stretch(null)
+        return cls(members, borrowed, Null(_shrunk(null, stretch), known), _shrunk(seen, stretch), covered, stretch)
 
-    def t(self, said: Said) -> Real:
-        """t of each forget example, [n] float64; larger = known better."""
-        return t_values(said, *views(self.members, self.borrowed))
+    def t(self, said: Said, *, damaged: bool = False) -> Real:
+        """t of each forget example, [n] float64; larger = known better.
+
+        Args:
+            said: what the model says.
+            damaged: whether the model is wrong about unseen examples as well. Then its own controls are no measure, and
+                those of the members stand in, the median over all members.
+        """
+        forget, controls = views(self.members, self.borrowed)
+        theirs = self.members.controls if damaged else [said.controls]
+        t: Real = np.median([t_values(Said(said.forget, one), forget, controls) for one in theirs], axis=0)
+        return _shrunk(t, self.stretch)
 
     def test(
         self, t: Real, cell: Index | None = None, *, level: float = TAIL, retrained: Sequence[Real] = ()
@@ -180,6 +195,19 @@ class Judge:
         if key not in self._chances:
             self._chances[key] = members.chance(len(chosen), point, apart=APART)
         return self._chances[key]
+
+
+def _stretch(null: Real) -> tuple[float, float]:
+    """How much farther than ±1.96 the points lie that 2.5% of the members' own t are beyond; at least 1."""
+    known = null[np.isfinite(null)]
+    if len(known) < FEWEST_CONTROLS:
+        return 1.0, 1.0
+    low, high = np.quantile(known, [TAIL, 1 - TAIL])
+    return max(1.0, float(-low / POINT)), max(1.0, float(high / POINT))
+
+
+def _shrunk(t: Real, stretch: tuple[float, float]) -> Real:
+    return np.where(t > 0, t / stretch[1], t / stretch[0])
 
 
 @dataclass(frozen=True, eq=False)
