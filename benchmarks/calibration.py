@@ -82,7 +82,7 @@ CELLS = [
     *(Cell("normal", 0.0, 16, 50, scale=scale) for scale in (0.5, 2.0)),
     *(Cell("normal", 0.1, 16, 50, spread=spread) for spread in (0.5, 0.8)),
 ]
-WORLDS_A_CELL, HONEST_A_WORLD, CONTROLS = 30, 10, 500
+WORLDS_A_CELL, HONEST_A_WORLD, CONTROLS = 20, 10, 500
 
 
 def simulated(executor: Executor) -> dict[str, Any]:

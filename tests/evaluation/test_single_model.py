@@ -69,7 +69,9 @@ def test_t_is_its_formula_by_hand() -> None:
             spread = (NU0 * pooled + s2) / (NU0 + count - 1)  # noqa: B023 (called in this round of the loop)
             return (value - start - slope * at) / np.sqrt(spread * (1 + 1 / count))  # noqa: B023
 
-        low, middle, high = np.quantile([r(said.controls[p], *known[p]) for p in window], [0.025, 0.5, 0.975])
+        low, middle, high = np.quantile(
+            [r(said.controls[p], *known[p]) for p in window], [0.025, 0.5, 0.975], method="weibull"
+        )
         gap = r(said.forget[i], n, mu, squares) - middle
         assert found[i] == pytest.approx(POINT * (gap / (high - middle) if gap > 0 else gap / (middle - low)))
 
@@ -98,9 +100,9 @@ def test_examples_that_a_model_never_saw_are_flagged_at_the_nominal_rate() -> No
     judge = Judge.make(world.members)
     test = judge.test(judge.t(world.honest()))
     # The points are set by 800 controls: a share of 2.5% has a standard error of 0.55%.
-    assert 0.015 < test.under.share < 0.045
-    assert 0.015 < test.over.share < 0.045
-    assert test.under.expected == pytest.approx(0.03, abs=0.01)
+    assert 0.012 < test.under.share < 0.035
+    assert 0.012 < test.over.share < 0.035
+    assert test.under.expected == pytest.approx(0.025, abs=0.005)
     assert test.rms == pytest.approx(1.03, abs=0.12)
     assert test.covered > 0.98
 
@@ -128,8 +130,8 @@ def test_where_honest_models_stray_farther_than_controls_the_points_move_out() -
     judge = Judge.make(replace(world.members, phi=wild))
     assert min(judge.stretch) > 1.1
     known = judge.null.t[np.isfinite(judge.null.t)]
-    assert float((known > POINT).mean()) == pytest.approx(0.025, abs=0.003)
-    assert float((known < -POINT).mean()) == pytest.approx(0.025, abs=0.003)
+    assert 0.0125 < float((known > POINT).mean()) <= 0.025
+    assert 0.0125 < float((known < -POINT).mean()) <= 0.025
     calm = Judge.make(replace(world.members, phi=world.mean + 0.1 * (world.members.phi - world.mean)))
     assert min(calm.stretch) >= 1
 

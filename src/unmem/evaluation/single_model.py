@@ -16,7 +16,7 @@ does not change when its log-odds are scaled. Above 1.96 an example is under-for
 Controls are read as forget examples are: each borrows the members of one of them, at random.
 
 On a set of hard examples honest models may stray farther than controls do. So t is divided by as much as the members'
-own t on the forget set needs for 2.5% of it to lie beyond ±1.96, if that is more than 1.
+own t on the forget set needs for at most 2.5% of it to lie beyond ±1.96, if that is more than 1.
 
 How many examples of an honest model lie beyond is learned from the members themselves, each judged by the others on the
 examples that it left out (`null_share.py`); retrained models, where there are some, are judged in the same way, and
@@ -198,11 +198,16 @@ class Judge:
 
 
 def _stretch(null: Real) -> tuple[float, float]:
-    """How much farther than ±1.96 the points lie that 2.5% of the members' own t are beyond; at least 1."""
+    """How much farther than ±1.96 the points lie that 2.5% of the members' own t are beyond; at least 1.
+
+    The values of one example depend on each other. So the points are taken as from one value for each of n examples,
+    (1 − 2.5%) (1 + 1/n), which leaves less than 2.5% beyond them, but at least half of that.
+    """
     known = null[np.isfinite(null)]
     if len(known) < FEWEST_CONTROLS:
         return 1.0, 1.0
-    low, high = np.quantile(known, [TAIL, 1 - TAIL])
+    inside = min((1 - TAIL) * (1 + 1 / null.shape[1]), 1 - TAIL / 2)
+    low, high = np.quantile(known, [1 - inside, inside])
     return max(1.0, float(-low / POINT)), max(1.0, float(high / POINT))
 
 
@@ -271,7 +276,8 @@ def t_values(said: Said, forget: View, controls: View) -> Real:
 
     theirs = scaled(y[windows] - line.at(x[windows]), controls, order[windows], pooled[:, None])
     ours = scaled(said.forget - line.at(forget.mean[:, None])[:, 0], forget, slice(None), pooled)
-    low, middle, high = np.quantile(theirs, [TAIL, 0.5, 1 - TAIL], axis=1)
+    # By this definition one more control lies beyond with the chance TAIL, also beyond a point of few controls.
+    low, middle, high = np.quantile(theirs, [TAIL, 0.5, 1 - TAIL], axis=1, method="weibull")
     above, below = (np.maximum(one, SMALLEST_RANGE) for one in (high - middle, middle - low))
     gap = ours - middle
     return POINT * np.where(gap > 0, gap / above, gap / below)
