@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from unmem.cli.methods import Planned
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Original, Session
+    from unmem.cli.sources import Prepared
     from unmem.data import Ids
     from unmem.evaluation import Evaluation
-    from unmem.memorization import CrossFit, Scorer, Scores
+    from unmem.memorization import Scorer, Scores
     from unmem.store import RunFolder
+    from unmem.targets import Targets
     from unmem.unlearning import Problem, Tuned, Unlearner
 
 _REQUEST = Group("Request", sort_key=0)
@@ -42,9 +44,15 @@ class RequestOptions(SelectOptions):
     "For rum: the score that refines the request into parts."
     scores: Path | None = None
     "A scores.parquet of unmem score; without it, scores are made in this run, as unmem score does."
+    targets: Literal["auto", "teacher", "trace", "crossfit"] = "auto"
+    """For matching and --tune: where to take what a model that never saw an example would predict. teacher trains on
+    the retain set through the first quarter of the epochs. auto: the cross-fit or the trace if there is one, else a
+    teacher."""
+    trace: Path | None = None
+    """A trace.npz of unmem train, recorded while --model was trained. Default: trace.npz in the folder of the model.
+    The predictions of the forgotten examples are deleted from it."""
     crossfit: Path | None = None
-    """A crossfit.npz of unmem prepare, for matching and --tune; without it, a cross-fit is made in this run. The
-    predictions of the forgotten examples are deleted from it."""
+    "A crossfit.npz of unmem prepare. The predictions of the forgotten examples are deleted from it."
     tune: Flag = False
     "Search strength, learning rate and epochs towards the out-of-sample forecast, without retraining."
     budget: float = 0.3
@@ -84,7 +92,7 @@ def forget(
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Session, log_of
     from unmem.cli.table import outcome_table
-    from unmem.store import RunFolder
+    from unmem.store import TRACE, RunFolder
 
     steps = [name.strip() for name in request.steps.split(",") if name.strip()]
     planned = methods.plan(request.method, steps, request.set)
@@ -102,9 +110,8 @@ def forget(
         guard = _guard(session, run.original.model, made.model, request.max_drop)
         evaluation = run.evaluate(made)
         session.save_models(folder, run.original, made.model, run.for_the_card(evaluation))
-        if run.crossfit is not None and request.crossfit is None:
-            kept = run.crossfit.without(run.problem.forget.ids)
-            folder.file("crossfit.npz", kept.save)
+        if run.prepared.trace is not None and run.prepared.trace_file is None:
+            folder.file(TRACE, run.prepared.trace.without(run.problem.forget.ids).save)
         _report(folder, session, run.original, run.problem, evaluation, list(run.scores.values()))
         session.finish(folder, run.described(made) | {"guard": guard} | evaluation.to_dict())
     console.print(outcome_table(evaluation, {}))
@@ -115,9 +122,7 @@ def forget(
             f"more than --max-drop {request.max_drop}"
         )
         return UTILITY_FELL
-    if run.crossfit is not None and request.crossfit is not None:
-        run.crossfit.without(run.problem.forget.ids).save(request.crossfit)
-        warn(f"the predictions of the forgotten examples were deleted from {request.crossfit}")
+    run.prepared.delete(run.problem.forget.ids, request.crossfit)
     return 0
 
 
@@ -142,7 +147,8 @@ class _Run:
     original: Original
     problem: Problem
     scores: dict[str, Scores]
-    crossfit: CrossFit | None
+    prepared: Prepared
+    targets: Targets | None
 
     @classmethod
     def prepare(
@@ -155,47 +161,54 @@ class _Run:
         source: ScoreSource,
         needed: list[str],
     ) -> _Run:
+        from unmem.cli import sources
         from unmem.cli.console import warn
-        from unmem.cli.request import read_crossfit
         from unmem.memorization import Scorer
+        from unmem.targets import TraceRecorder
         from unmem.unlearning import Problem
 
         ids = wanted.ids(session.data)
-        given = None if request.crossfit is None else read_crossfit(request.crossfit, session.data, ids)
+        prepared = sources.Prepared.read(request.crossfit, request.trace, model.model, session.data, ids)
+        prepared.check(request.targets, trained_here=model.model is None)
         read = session.read_original(model, seed=session.seed) if model.model is not None else None
         scorer = Scorer(
             session.data,
             recipe=read.recipe if read else session.recipe(model, seed=session.seed),
             model=read.model if read else None,
-            prepared=given,
+            prepared=prepared.crossfit,
             **session.at_work(),
         )
         if request.scores is None:
             scorer.check(*needed)
-        original = read or session.train_original(scorer)
+        recorder = TraceRecorder(session.data.holdout)
+        original = read or session.train_original(scorer, observers=[recorder])
+        if recorder.recorded and prepared.trace is None:
+            prepared = replace(prepared, trace=recorder.trace)
         scores = {name: source.get(name, scorer) for name in needed}
         if ids is None:
             ids = wanted.most_memorized(scores)
         problem = _with_copies(Problem(original.model, session.data, ids, recipe=original.recipe), request.copies)
         for flag in problem.flags():
             warn(flag)
-        crossfit = _crossfit(scorer) if planned.needs_crossfit or request.tune else None
-        return cls(session, request, planned, scorer, original, problem, scores, crossfit)
+        targets = None
+        if planned.needs_targets or request.tune:
+            targets = sources.make(prepared.source(request.targets), problem, session)
+        return cls(session, request, planned, scorer, original, problem, scores, prepared, targets)
 
     def forget(self) -> _Made:
         from unmem.cli.console import stage
         from unmem.unlearning import tune
 
-        unlearner = self.planned.make(self.scores.get(self.request.score), self.crossfit)
+        unlearner = self.planned.make(self.scores.get(self.request.score), self.targets)
         model, seed, problem = self.original.model, self.session.seed, self.problem
         title = f"Forget {len(problem.forget):,} examples by {self.planned.name}"
-        if self.request.tune and self.crossfit is not None:
+        if self.request.tune and self.targets is not None:
             with stage(f"{title}, tuned") as bar:
                 found = tune(
                     unlearner,
                     model,
                     problem,
-                    self.crossfit,
+                    self.targets,
                     seed=seed,
                     budget=self.request.budget,
                     observers=self.session.logged("forget", bar),
@@ -237,6 +250,7 @@ class _Run:
 
     def described(self, made: _Made) -> dict[str, Any]:
         """The sections of `result.json` that do not depend on the evaluation."""
+        from unmem.cli import sources
         from unmem.unlearning import settings_of
 
         seconds = self.scorer.seconds
@@ -250,12 +264,8 @@ class _Run:
                 if s.name in seconds
             },
         }
-        if self.crossfit is not None:
-            result["crossfit"] = {
-                "made_here": self.request.crossfit is None,
-                "seconds": self.crossfit.seconds,
-                "settings": self.crossfit.settings,
-            }
+        if self.targets is not None:
+            result["targets"] = sources.described(self.targets, self.original)
         if made.tuned is not None:
             result["tuning"] = {
                 "budget": self.request.budget,
@@ -292,17 +302,6 @@ def _with_copies(problem: Problem, choice: str) -> Problem:
     return Problem(problem.model, problem.data, everything, recipe=problem.recipe)
 
 
-def _crossfit(scorer: Scorer) -> CrossFit:
-    """The cross-fit that was read, or a new one with a bar while it is made."""
-    from unmem.cli.console import stage
-
-    if scorer.prepared is not None:
-        return scorer.prepared
-    with stage(f"Cross-fit: {scorer.folds} models, each without one part of the training set") as bar:
-        scorer.watch, scorer.on_member = [], bar.on_member
-        return scorer.out_of_fold()
-
-
 def _show_plan(
     session: Session,
     wanted: Request,
@@ -313,12 +312,15 @@ def _show_plan(
 ) -> None:
     from unmem.cli.console import console
     from unmem.cli.plan import Estimate, plan_table
+    from unmem.cli.sources import Prepared
 
     ids = wanted.ids(session.data)
     if ids is None:
         ids = session.data.train.ids[: wanted.count]  # of that many, whichever they will be
     seed = session.seed
     file, unsafe = model.model, model.unsafe_load
+    prepared = Prepared.read(request.crossfit, request.trace, file, session.data, ids)
+    source = prepared.check(request.targets, trained_here=file is None)
     read = None if file is None else session.read_model(file, model, seed=seed, unsafe=unsafe)
     estimate = Estimate.make(
         session,
@@ -327,7 +329,7 @@ def _show_plan(
         recipe=read.recipe if read else session.recipe(model, seed=seed),
         trained_here=read is None,
         scores=[] if request.scores else needed,
-        crossfit=(planned.needs_crossfit or request.tune) and request.crossfit is None,
+        targets=source if planned.needs_targets or request.tune else None,
         budget=request.budget if request.tune else None,
         retrained=request.reference_seeds if request.reference == "retrain" else 0,
     )

@@ -14,6 +14,7 @@ from unmem.cli.session import Session
 from unmem.data import Ids
 from unmem.memorization import Scores
 from unmem.recipe import Recipe
+from unmem.targets import Source
 from unmem.training import steps_per_epoch, train
 from unmem.unlearning import RUM, Problem, Unlearner
 
@@ -48,18 +49,18 @@ class Estimate:
         recipe: Recipe,
         trained_here: bool,
         scores: list[str],
-        crossfit: bool,
+        targets: Source | None,
         budget: float | None,
         retrained: int,
     ) -> Estimate:
-        """scores: those to be made. crossfit: whether one is to be made. budget: of tuning, if asked for."""
+        """scores: those to be made. targets: what makes them, if they are needed. budget: of tuning, if asked for."""
         train_set = session.data.train
         untrained = models.build(recipe.model, train_set.input_shape, train_set.n_classes, seed=0).to(train_set.device)
         problem = Problem(untrained, session.data, ids, recipe=recipe)
         lines = [Line("train the original", f"{len(train_set):,}", 1.0)] if trained_here else []
         lines += [Line(f"score by {name}", f"{len(train_set):,}", score_cost(name)) for name in scores]
-        if crossfit:
-            lines.append(Line("cross-fit in two folds", f"{len(train_set):,}", 1.0))
+        if targets is not None and targets.cost(problem) > 0:
+            lines.append(Line(f"targets by {targets.name}", f"{len(problem.retain):,}", targets.cost(problem)))
         if budget is not None:
             lines.append(Line(f"tune {planned.name}, at most", f"{len(ids):,}", budget))
         else:

@@ -120,22 +120,22 @@ def _made(name: str, session: Session, options: ScenarioOptions) -> Scenario:
 def _forgotten(
     planned: dict[str, Planned], scorer: Scorer, problem: Problem, session: Session
 ) -> tuple[dict[str, nn.Module], dict[str, float]]:
-    """By method, its model and the seconds it took, without the cross-fit and the scores that several may share."""
+    """By method, its model and the seconds it took, without the targets and the scores that several may share."""
+    from unmem.cli import sources
     from unmem.cli.console import stage
     from unmem.cli.request import scored
+    from unmem.targets import ShortTeacher
 
-    crossfit = scores = None
-    if any(one.needs_crossfit for one in planned.values()):
-        with stage(f"Cross-fit: {scorer.folds} models, each without one part of the training set") as bar:
-            scorer.watch, scorer.on_member = [], bar.on_member
-            crossfit = scorer.out_of_fold()
+    targets = scores = None
+    if any(one.needs_targets for one in planned.values()):
+        targets = sources.make(ShortTeacher(), problem, session)
     if any(one.needs_scores for one in planned.values()):
         scores = scored(scorer, "holdout")
     models: dict[str, nn.Module] = {}
     seconds: dict[str, float] = {}
     for name, one in planned.items():
         with stage(f"Forget by {name}") as bar:
-            models[name] = one.make(scores, crossfit)(
+            models[name] = one.make(scores, targets)(
                 problem.model, problem, seed=session.seed, observers=session.logged(name, bar)
             )
         seconds[name] = bar.seconds

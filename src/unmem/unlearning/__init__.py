@@ -6,7 +6,7 @@ from unmem.unlearning.duplicates import Copies, Copy, find_copies
 from unmem.unlearning.finetune import FineTune
 from unmem.unlearning.influence import Influence
 from unmem.unlearning.l1_sparse import L1Sparse
-from unmem.unlearning.matching import CrossFitMatching
+from unmem.unlearning.matching import Matching
 from unmem.unlearning.neggrad import NegGrad
 from unmem.unlearning.neggrad_plus import NegGradPlus
 from unmem.unlearning.nothing import Nothing
@@ -27,11 +27,11 @@ __all__ = [
     "BadTeacher",
     "Copies",
     "Copy",
-    "CrossFitMatching",
     "FineTune",
     "GradientUnlearner",
     "Influence",
     "L1Sparse",
+    "Matching",
     "NegGrad",
     "NegGradPlus",
     "Nothing",
