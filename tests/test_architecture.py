@@ -23,6 +23,7 @@ ROOMS = (
         "data",
         "models",
         "training",
+        "batchnorm",
         "tracking",
     ),
     *("executors", "ensembles", "memorization", "targets", "unlearning", "requests", "evaluation", "report", "cli"),

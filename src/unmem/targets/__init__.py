@@ -1,6 +1,5 @@
 """What a model that was not trained on an example would predict for it: the goal of matching and of tuning."""
 
-from unmem.targets.calibration import Calibration
 from unmem.targets.crossfit import FromCrossFit
 from unmem.targets.ensemble import FromMembers
 from unmem.targets.teacher import ShortTeacher
@@ -9,7 +8,6 @@ from unmem.targets.types import Request, Source, Targets
 from unmem.targets.window import window
 
 __all__ = [
-    "Calibration",
     "FromCrossFit",
     "FromMembers",
     "Request",

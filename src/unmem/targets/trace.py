@@ -26,7 +26,7 @@ from unmem.data import Examples, Ids, as_ids, find_ids
 from unmem.errors import UserError
 from unmem.recipe import Recipe
 from unmem.store import load_arrays, save_arrays
-from unmem.targets.teacher import calibrated, calibrating
+from unmem.targets.calibration import MOST, calibrated, calibrating
 from unmem.targets.types import Request, Targets
 from unmem.targets.window import END, START, window
 from unmem.training import Observer, Step, predict
@@ -113,7 +113,7 @@ class Trace:
         """The same from models saved early in one training.
 
         Args:
-            checkpoints: Models of the window, 5% to 25% of the epochs, in any order. All of them are averaged.
+            checkpoints: Models of the window, 5% to 15% of the epochs, in any order. All of them are averaged.
             examples: The training set.
             holdout: Examples that the models were not trained on.
         """
@@ -173,7 +173,7 @@ class TraceRecorder(Observer):
 
     def begin(self, examples: Examples, settings: dict[str, Any]) -> None:
         """Forget what was recorded and start again."""
-        most = max(1, round(UNSEEN_SHARE * len(examples)))
+        most = min(MOST, max(1, round(UNSEEN_SHARE * len(examples))))
         self._unseen = calibrating(self._holdout, most)
         self._ids = examples.ids
         self._settings = settings | {"data": examples.fingerprint}

@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import expit
-from torch import Tensor, nn
+from torch import nn
 
 from unmem.data import Examples, Ids, as_ids, find_ids
-from unmem.ensembles import log_odds
 from unmem.errors import UserError
 from unmem.recipe import Recipe
 from unmem.store import load_arrays, save_arrays
@@ -169,26 +167,3 @@ class Targets:
 
 
 _EMPTY = np.empty(0, dtype=np.float32)
-
-
-def label_log_odds(log_probs: Tensor, labels: Tensor) -> Float32:
-    """phi = log p_y − log(1 − p_y), [N] float32, from log-probabilities or logits [N, C]."""
-    phi: Float32 = log_odds(log_probs, labels)[0].float().cpu().numpy()
-    return phi
-
-
-def class_log_odds(log_probs: Tensor) -> NDArray[np.float64]:
-    """log p_c − log(1 − p_c) of every class, [N, C], from log-probabilities or logits [N, C].
-
-    >>> class_log_odds(torch.tensor([[0.25, 0.75]]).log()).round(3)
-    array([[-1.099,  1.099]])
-    """
-    z = log_probs.double().log_softmax(1)
-    # 1 − p_c is summed over the other classes: subtracting from 1 would lose all digits where p_c is near 1.
-    others = torch.stack([_without(z, c).logsumexp(1) for c in range(z.shape[1])], dim=1)
-    found: NDArray[np.float64] = (z - others).cpu().numpy()
-    return found
-
-
-def _without(z: Tensor, c: int) -> Tensor:
-    return torch.cat([z[:, :c], z[:, c + 1 :]], dim=1)
