@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from unmem.unlearning import (
     SCRUB,
     SSD,
     BadTeacher,
+    Choice,
     FineTune,
     Influence,
     L1Sparse,
@@ -28,7 +29,9 @@ from unmem.unlearning import (
     SalUn,
     Unlearner,
 )
+from unmem.unlearning.auto import Auto
 
+AUTO = Auto.name
 _KINDS = (
     *(Nothing, Retrain, FineTune, L1Sparse, NegGrad, NegGradPlus, SCRUB, RandomLabel, SalUn, Influence, BadTeacher),
     *(SSD, Matching),
@@ -42,7 +45,10 @@ _NO_TARGETS = Targets("none", np.empty(0, dtype="<U1"), np.empty(0, dtype=np.flo
 
 @dataclass(frozen=True)
 class Planned:
-    """A method whose names and fields were checked; the unlearner itself comes once what it needs is there."""
+    """A method whose names and fields were checked; the unlearner itself comes once what it needs is there.
+
+    For "auto" it is that of the matching; `taken` gives that of the choice.
+    """
 
     name: str
     needs_scores: bool
@@ -56,8 +62,10 @@ def plan(method: str, steps: Sequence[str], fields_text: Sequence[str]) -> Plann
     steps: for "rum", the method of each part. fields_text: "FIELD=VALUE" for the method, or "STEP.FIELD=VALUE" for a
     step of RUM.
     """
-    if method not in (*METHODS, RUM.name):
-        raise UserError("--method", method, "no such method", nearest(method, [*METHODS, RUM.name]))
+    if method not in (*METHODS, RUM.name, AUTO):
+        raise UserError("--method", method, "no such method", nearest(method, [*METHODS, RUM.name, AUTO]))
+    if method == AUTO:  # the fields are those of the method that it takes, unless it retrains
+        return replace(plan(Matching.name, (), fields_text), name=AUTO)
     values = parse_fields(fields_text, default=method)
     running = {method, *steps} if method == RUM.name else {method}
     for stray in sorted(values.keys() - running):
@@ -78,6 +86,18 @@ def plan(method: str, steps: Sequence[str], fields_text: Sequence[str]) -> Plann
         return RUM(scores, [_one(step, values, targets) for step in steps], **given)
 
     return Planned(method, True, Matching.name in steps, made)
+
+
+def taken(choice: Choice) -> Planned:
+    """What auto took, with the fields that were set for it."""
+    if choice.taken.source is None:
+        return Planned(choice.taken.method, False, False, lambda _scores, _targets: choice.unlearner)
+    matching = choice.matching
+    return Planned(choice.taken.method, False, True, lambda _, targets: _with_targets(matching, targets))
+
+
+def _with_targets(matching: Matching, targets: Targets | None) -> Matching:
+    return replace(matching, targets=_NO_TARGETS if targets is None else targets)
 
 
 def parse_fields(texts: Sequence[str], *, default: str) -> dict[str, dict[str, str]]:

@@ -1,8 +1,8 @@
 """Calibration: from the log-odds of a weaker model to those that the original would have on unseen examples.
 
 A short teacher, or an early epoch, is less sure than a finished model. Both can be asked about the holdout, which
-neither has seen. Let x(j, c) and y(j, c) be their log-odds log p_c − log(1 − p_c) of class c on holdout example j. Three
-kinds of forget example are told apart by how their log-odds x_i are distributed:
+neither has seen. Let x(j, c) and y(j, c) be their log-odds log p_c − log(1 − p_c) of class c on holdout example j.
+Three kinds of forget example are told apart by how their log-odds x_i are distributed:
 
     right      the label is the class that unseen examples like it have; on the holdout, x(j, label of j)
     wrong      the label is some other class, as planted wrong labels are; on the holdout, x(j, c) of all others

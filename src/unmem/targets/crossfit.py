@@ -28,9 +28,12 @@ class FromCrossFit:
     def targets(self) -> Targets:
         """Those of all examples of the cross-fit."""
         made = self.crossfit
-        # K folds cost K − 1 trainings: each model is trained on (K − 1) / K of the data.
-        cost = float(max(0, made.settings.get("folds", 1) - 1))
-        return Targets(self.name, made.ids, made.phi, made.log_probs, None, cost, made.seconds, self.describe())
+        return Targets(self.name, made.ids, made.phi, made.log_probs, None, self.spent, made.seconds, self.describe())
+
+    @property
+    def spent(self) -> float:
+        """K folds cost K − 1 trainings: each model is trained on (K − 1) / K of the data."""
+        return float(max(0, self.crossfit.settings.get("folds", 1) - 1))
 
     def __call__(self, problem: Request, *, seed: int = 0, observers: Sequence[Observer] = ()) -> Targets:
         """Targets of `problem.forget`. Nothing is random, so the seed has no effect."""

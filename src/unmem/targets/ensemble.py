@@ -59,10 +59,23 @@ class FromMembers:
             mean.astype(np.float32),
             self._log_probs(where, out / counts),
             np.sqrt(variance / counts).astype(np.float32),
-            float(self.members.kept.mean(1).sum()),  # a training each, on the share of examples that it saw
+            self.spent,
             sum(self.members.seconds),
             self.describe(),
         )
+
+    @property
+    def spent(self) -> float:
+        """A training for each member, on the share of the examples that it saw."""
+        return float(self.members.kept.mean(1).sum())
+
+    def left_out(self, problem: Request) -> int:
+        """The smallest number of members that were not trained on a forget example.
+
+        Raises:
+            UserError: The members do not know some of the examples.
+        """
+        return int((~self.members.kept[:, self._positions(problem)]).sum(0).min())
 
     def cost(self, problem: Request) -> float:
         return 0.0

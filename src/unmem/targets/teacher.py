@@ -55,6 +55,10 @@ class ShortTeacher:
                 raise UserError(field, getattr(self, field), "must be above 0 and at most 1", "give one such as 0.15")
         whole_number("holdout", self.holdout)
 
+    @property
+    def spent(self) -> float:
+        return 0.0
+
     def __call__(self, problem: Request, *, seed: int, observers: Sequence[Observer] = ()) -> Targets:
         """Train the teacher and ask it about the forget set.
 

@@ -65,6 +65,10 @@ class Trace:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def spent(self) -> float:
+        return 0.0
+
     def __call__(self, problem: Request, *, seed: int = 0, observers: Sequence[Observer] = ()) -> Targets:
         """Targets of `problem.forget`, calibrated for `problem.model`. Nothing is random, so the seed has no effect."""
         began = time.perf_counter()

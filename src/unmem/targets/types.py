@@ -54,6 +54,11 @@ class Source(Protocol):
 
     name: ClassVar[str]
 
+    @property
+    def spent(self) -> float:
+        """What was spent on it before any request, in trainings of the original."""
+        ...
+
     def __call__(self, problem: Request, *, seed: int, observers: Sequence[Observer] = ()) -> Targets:
         """Targets of `problem.forget`, in its order."""
         ...

@@ -1,5 +1,6 @@
 """Making a model forget: the problem, and one unlearner a file."""
 
+from unmem.unlearning.auto import Auto, Choice, Option, best_source, choose
 from unmem.unlearning.bad_teacher import BadTeacher
 from unmem.unlearning.continual import Served, serve
 from unmem.unlearning.duplicates import Copies, Copy, find_copies
@@ -24,7 +25,9 @@ __all__ = [
     "RUM",
     "SCRUB",
     "SSD",
+    "Auto",
     "BadTeacher",
+    "Choice",
     "Copies",
     "Copy",
     "FineTune",
@@ -35,6 +38,7 @@ __all__ = [
     "NegGrad",
     "NegGradPlus",
     "Nothing",
+    "Option",
     "Problem",
     "RandomLabel",
     "Retrain",
@@ -44,6 +48,8 @@ __all__ = [
     "Trial",
     "Tuned",
     "Unlearner",
+    "best_source",
+    "choose",
     "find_copies",
     "recompute_batchnorm",
     "retrain_all",
