@@ -24,9 +24,10 @@ ROOMS = (
         "data",
         "models",
         "training",
+        "batchnorm",
         "tracking",
     ),
-    *("executors", "ensembles", "memorization", "unlearning", "requests", "evaluation", "report", "cli"),
+    *("executors", "ensembles", "memorization", "targets", "unlearning", "requests", "evaluation", "report", "cli"),
 )
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path not in (SOURCE / "__init__.py", SOURCE / "__main__.py"))
 

@@ -32,17 +32,19 @@ if TYPE_CHECKING:
     )
     from unmem.recipe import Recipe
     from unmem.report import Report
+    from unmem.targets import FromCrossFit, FromMembers, ShortTeacher, Targets, Trace, TraceRecorder
     from unmem.tracking import LogTo
     from unmem.training import Observer, fit, predict, train
     from unmem.unlearning import (
         RUM,
         SCRUB,
         SSD,
+        Auto,
         BadTeacher,
-        CrossFitMatching,
         FineTune,
         Influence,
         L1Sparse,
+        Matching,
         NegGrad,
         NegGradPlus,
         Nothing,
@@ -71,10 +73,11 @@ _ROOMS = {
     ),
     "unmem.recipe": ("Recipe",),
     "unmem.report": ("Report",),
+    "unmem.targets": ("FromCrossFit", "FromMembers", "ShortTeacher", "Targets", "Trace", "TraceRecorder"),
     "unmem.tracking": ("LogTo",),
     "unmem.training": ("Observer", "fit", "predict", "train"),
     "unmem.unlearning": (
-        *("RUM", "SCRUB", "SSD", "BadTeacher", "CrossFitMatching", "FineTune", "Influence", "L1Sparse", "NegGrad"),
+        *("RUM", "SCRUB", "SSD", "Auto", "BadTeacher", "Matching", "FineTune", "Influence", "L1Sparse", "NegGrad"),
         *("NegGradPlus", "Nothing", "Problem", "RandomLabel", "Retrain", "SalUn", "Served", "Tuned", "Unlearner"),
         *("find_copies", "serve", "tune"),
     ),
@@ -120,6 +123,12 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "score",
     "Recipe",
     "Report",
+    "FromCrossFit",
+    "FromMembers",
+    "ShortTeacher",
+    "Targets",
+    "Trace",
+    "TraceRecorder",
     "LogTo",
     "Observer",
     "fit",
@@ -128,8 +137,9 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "RUM",
     "SCRUB",
     "SSD",
+    "Auto",
     "BadTeacher",
-    "CrossFitMatching",
+    "Matching",
     "FineTune",
     "Influence",
     "L1Sparse",

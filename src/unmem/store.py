@@ -9,14 +9,20 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unmem.errors import UserError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TRACE = "trace.npz"
 RETRAINED_FILES = tuple(f"retrained-{k}.safetensors" for k in range(1, 11))
 # Everything that unmem itself puts in a run folder. `--force` replaces these and touches nothing else.
 RUN_FILES = (
@@ -24,6 +30,7 @@ RUN_FILES = (
     "config.yaml",
     "scores.parquet",
     "crossfit.npz",
+    TRACE,
     "original.safetensors",
     "unlearned.safetensors",
     "unlearned",  # a folder: the model as the transformers library keeps it
@@ -58,6 +65,48 @@ def atomic_path(path: Path) -> Generator[Path]:
 def write_text(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+# What reading an `.npz` raises that is another file, cut short, or with bits that have changed.
+_UNREADABLE = (
+    *(KeyError, TypeError, AttributeError, ValueError, EOFError, OSError, RuntimeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
+def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+    """Write arrays and plain values to one `.npz` file, atomically."""
+    import numpy as np  # here, so that `unmem --help` does not load it
+
+    with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+        named: dict[str, Any] = {**arrays, "facts": json.dumps(facts)}
+        np.savez(file, **named)
+
+
+def load_arrays(
+    path: str | Path, names: Sequence[str], *, option: str, kind: str, fix: str
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read the arrays and the plain values that `save_arrays` wrote.
+
+    Args:
+        path: The `.npz` file.
+        names: The arrays that it must hold.
+        option: The option that named the file, for the error.
+        kind: What the file should be, with its article, such as "a cross-fit".
+        fix: How to make such a file.
+
+    Raises:
+        UserError: The file is missing, damaged, or something else.
+    """
+    import numpy as np
+
+    try:
+        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return {name: file[name] for name in names}, dict(json.loads(str(file["facts"])))
+    except FileNotFoundError as error:
+        raise UserError(option, str(path), "no such file", fix) from error
+    except _UNREADABLE as error:
+        raise UserError(option, str(path), f"not {kind}", fix) from error
 
 
 class RunFolder:

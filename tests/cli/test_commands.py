@@ -19,6 +19,7 @@ import unmem as um
 from unmem.cli.app import main
 
 QUICK = ["--arch", "mlp", "--epochs", "8", "--limit", "300"]
+RUM = ["--method", "rum"]
 LONGER = ["--arch", "mlp", "--epochs", "20", "--limit", "300"]
 
 
@@ -63,7 +64,12 @@ def test_train_leaves_a_model_that_can_be_used_and_what_made_it(trained: Path) -
     assert found["original"]["accuracy"]["train"] > 0.5
     assert yaml.safe_load((trained / "config.yaml").read_text())["epochs"] == 8
     assert load_file(trained / "original.safetensors")["1.weight"].shape == (256, 64)
-    assert sorted(path.name for path in trained.iterdir()) == ["config.yaml", "original.safetensors", "result.json"]
+    assert sorted(path.name for path in trained.iterdir()) == [
+        "config.yaml",
+        "original.safetensors",
+        "result.json",
+        "trace.npz",
+    ]
 
 
 def test_score_writes_a_column_per_score_and_the_planted_labels(tmp_path: Path) -> None:
@@ -128,8 +134,8 @@ def test_scores_of_an_earlier_run_refine_a_later_request(tmp_path: Path, request
         (["forget", "--top", "confidence"], ["SCORE:N"]),
         (["forget", "--top", "confidence:5", "--method", "scrubb"], ["no such method"]),
         (["forget", "--top", "confidence:5", "--steps", "nothin"], ["did you mean 'nothing'?"]),
-        (["forget", "--top", "confidence:5", "--set", "fine-tune.lrr=1"], ["did you mean 'lr'?"]),
-        (["forget", "--top", "confidence:5", "--set", "fine-tune.lr=x"], ["must be a number"]),
+        (["forget", "--top", "confidence:5", *RUM, "--set", "fine-tune.lrr=1"], ["did you mean 'lr'?"]),
+        (["forget", "--top", "confidence:5", *RUM, "--set", "fine-tune.lr=x"], ["must be a number"]),
         (["forget", "--top", "confidence:5", "--set", "lr"], ["FIELD=VALUE"]),
         (["forget", "--forget", "{twice}", "--model", "{pickle}", "--method", "fine-tune"], ["more than once"]),
         (["score", "--method", "accuracy,feldmann"], ["'feldmann'"]),

@@ -43,7 +43,9 @@ def numbers(folder: str) -> dict:
 
     def timeless(value: object) -> object:
         if isinstance(value, dict):
-            return {key: timeless(one) for key, one in value.items() if "seconds" not in key and key != "cost"}
+            return {
+                key: timeless(one) for key, one in value.items() if "seconds" not in key and not key.startswith("cost")
+            }
         return value
 
     return {key: timeless(one) for key, one in found.items() if "seconds" not in key}

@@ -74,7 +74,7 @@ def test_a_request_uses_the_predictions_once_and_then_they_are_gone(
     arguments = [*known, "--method", "matching", "--crossfit", crossfit, "--set", "epochs=2", "form=kl"]
     assert run("forget", *arguments, "--out", tmp_path / "forgot") == 0
     found = result(tmp_path / "forgot")
-    assert found["crossfit"]["made_here"] is False
+    assert found["targets"]["source"] == "crossfit"
     assert (found["unlearner"]["form"], found["unlearner"]["epochs"]) == ("kl", 2)
     assert not (tmp_path / "forgot" / "crossfit.npz").exists()
     assert list(um.CrossFit.load(crossfit).ids) == list(ids[FORGOTTEN:])
@@ -84,12 +84,11 @@ def test_a_request_uses_the_predictions_once_and_then_they_are_gone(
     assert "has no prediction for 20 of the ids" in capsys.readouterr().err
 
 
-def test_without_a_prepared_cross_fit_one_is_made_and_kept_without_the_forgotten(
-    known: list[str | Path], tmp_path: Path, ids: um.data.Ids
-) -> None:
+def test_with_nothing_prepared_a_short_teacher_makes_the_targets(known: list[str | Path], tmp_path: Path) -> None:
     assert run("forget", *known, "--method", "matching", "--out", tmp_path / "forgot") == 0
-    assert result(tmp_path / "forgot")["crossfit"]["made_here"] is True
-    assert list(um.CrossFit.load(tmp_path / "forgot" / "crossfit.npz").ids) == list(ids[FORGOTTEN:])
+    found = result(tmp_path / "forgot")["targets"]
+    assert (found["source"], found["settings"]["source"]) == ("teacher", "teacher")
+    assert found["cost"] > 0
 
 
 def test_when_accuracy_falls_the_predictions_are_kept_for_another_try(

@@ -90,7 +90,7 @@ def test_a_file_gives_back_what_was_saved(fitted: CrossFit, tmp_path: Path) -> N
 
 
 def test_a_missing_file_is_named_with_what_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--crossfit .*nowhere\.npz.*: no such file; make it with unmem prepare"):
+    with pytest.raises(UserError, match=r"--crossfit .*nowhere\.npz.*: no such file; make one with unmem prepare"):
         CrossFit.load(tmp_path / "nowhere.npz")
 
 

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 import unmem as um
 from tests.helpers import point_splits, same_state, state_of
-from unmem.memorization import CrossFit
+from unmem.targets import Targets
 from unmem.unlearning import (
     RUM,
     SCRUB,
     SSD,
     BadTeacher,
-    CrossFitMatching,
     FineTune,
     GradientUnlearner,
     Influence,
     L1Sparse,
+    Matching,
     NegGrad,
     NegGradPlus,
     Nothing,
@@ -43,18 +43,18 @@ DATA = point_splits(24)
 FORGOTTEN = 6
 
 
-def out_of_fold() -> CrossFit:
+def out_of_fold() -> Targets:
     random = np.random.default_rng(0)
     log_probs = np.log(random.dirichlet(np.ones(3), len(DATA.train))).astype(np.float32)
     phi = random.normal(size=len(DATA.train)).astype(np.float32)
-    return CrossFit(DATA.train.ids, log_probs, phi, phi, 0.0, {"folds": 2})
+    return Targets("made up", DATA.train.ids, phi, log_probs)
 
 
 def random_scores() -> um.Scores:
     return um.Scores("random", DATA.train.ids, np.random.default_rng(0).random(len(DATA.train)))
 
 
-Gradient = FineTune | L1Sparse | NegGrad | NegGradPlus | SCRUB | RandomLabel | SalUn | BadTeacher | CrossFitMatching
+Gradient = FineTune | L1Sparse | NegGrad | NegGradPlus | SCRUB | RandomLabel | SalUn | BadTeacher | Matching
 GRADIENT: list[Gradient] = [
     FineTune(epochs=2),
     L1Sparse(epochs=2),
@@ -64,7 +64,7 @@ GRADIENT: list[Gradient] = [
     RandomLabel(epochs=2),
     SalUn(epochs=2),
     BadTeacher(epochs=2),
-    CrossFitMatching(crossfit=out_of_fold(), epochs=2, forget_share=0.5),
+    Matching(targets=out_of_fold(), epochs=2, forget_share=0.5),
 ]
 ONE_STEP: list[Unlearner] = [SSD(a=1.1), Influence(samples=10)]
 # Start from the model that they are given, and change it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from torch.nn import functional as F
 
 import unmem as um
 from tests.unlearning.tiny import FORGOTTEN, RECIPE, assert_same_weights, by_hand, everything, moved, tiny_problem
-from unmem.memorization import CrossFit
-from unmem.unlearning import SCRUB, SSD, BadTeacher, CrossFitMatching, L1Sparse, NegGrad, RandomLabel, SalUn
+from unmem.targets import Targets
+from unmem.unlearning import SCRUB, SSD, BadTeacher, L1Sparse, Matching, NegGrad, RandomLabel, SalUn
 from unmem.unlearning.bad_teacher import ignorant
 from unmem.unlearning.salun import saliency_mask
 from unmem.unlearning.ssd import fisher_diagonal
@@ -197,14 +198,14 @@ def test_the_ignorant_network_knows_nothing_of_the_original(problem: um.Problem)
     assert torch.equal(shuffled.flatten().sort().values, own.weight.flatten())
 
 
-def out_of_fold(problem: um.Problem, *, seed: int = 0) -> CrossFit:
+def out_of_fold(problem: um.Problem, *, seed: int = 0) -> Targets:
     """Made-up predictions of all training examples."""
     random = torch.Generator().manual_seed(seed)
     train = problem.data.train
     log_probs = torch.randn(len(train), train.n_classes, generator=random).log_softmax(1)
     own = log_probs.gather(1, train.labels[:, None])[:, 0]
     phi = own - (1 - own.exp()).log()
-    return CrossFit(train.ids, log_probs.numpy(), phi.numpy(), phi.numpy(), 0.0, {})
+    return Targets("made up", train.ids, phi.numpy(), log_probs.numpy())
 
 
 @pytest.mark.parametrize("form", ["kl", "log-odds"])
@@ -225,17 +226,17 @@ def test_matching_pulls_to_the_out_of_fold_prediction(form: str, problem: um.Pro
 
     weight = FORGOTTEN / len(problem.retain)
     expected = by_hand(problem, [lambda model: retain(model) + weight * distance(model)] * 3, lr=0.1)
-    method = CrossFitMatching(crossfit=crossfit, epochs=3, lr=0.1, form=form, adapt=0.0)  # pyright: ignore[reportArgumentType]
+    method = Matching(targets=crossfit, epochs=3, lr=0.1, form=form, adapt=0.0)  # pyright: ignore[reportArgumentType]
     assert_same_weights(method(problem.model, problem, seed=0), expected, atol=1e-5)
 
 
 def test_the_weight_of_matching_grows_while_the_forget_set_is_known_too_well(problem: um.Problem) -> None:
     sure = out_of_fold(problem)
-    low = CrossFit(sure.ids, sure.log_probs, sure.margin - 30, sure.phi - 30, 0.0, {})
-    high = CrossFit(sure.ids, sure.log_probs, sure.margin + 30, sure.phi + 30, 0.0, {})
+    low = replace(sure, phi=sure.phi - 30)
+    high = replace(sure, phi=sure.phi + 30)
 
-    def model(crossfit: CrossFit, adapt: float, weight: float | None = None) -> nn.Module:
-        method = CrossFitMatching(crossfit=crossfit, epochs=2, lr=0.1, adapt=adapt, weight=weight)
+    def model(crossfit: Targets, adapt: float, weight: float | None = None) -> nn.Module:
+        method = Matching(targets=crossfit, epochs=2, lr=0.1, adapt=adapt, weight=weight)
         return method(problem.model, problem, seed=0)
 
     # Known worse than its targets: λ stays at its start.

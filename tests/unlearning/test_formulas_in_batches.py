@@ -16,9 +16,9 @@ from torch.nn import functional as F
 import unmem as um
 from tests.unlearning.tiny import RECIPE, assert_same_weights, tiny_model, tiny_problem
 from unmem.data import Examples, stratified_sample
-from unmem.memorization import CrossFit
+from unmem.targets import Targets
 from unmem.training import Batch
-from unmem.unlearning import SCRUB, SSD, BadTeacher, CrossFitMatching, L1Sparse, NegGrad, NegGradPlus, RandomLabel
+from unmem.unlearning import SCRUB, SSD, BadTeacher, L1Sparse, Matching, NegGrad, NegGradPlus, RandomLabel
 from unmem.unlearning.bad_teacher import ignorant
 from unmem.unlearning.matching import Form
 from unmem.unlearning.random_label import wrong_labels
@@ -65,13 +65,13 @@ def kl(teacher: Tensor, student: Tensor) -> Tensor:
     return (p * (p.log() - student.log_softmax(1))).sum(1).mean()
 
 
-def out_of_fold(problem: um.Problem) -> CrossFit:
+def out_of_fold(problem: um.Problem) -> Targets:
     train, random = problem.data.train, np.random.default_rng(0)
     probs = random.dirichlet(np.ones(train.n_classes), len(train))
     own = probs[np.arange(len(train)), train.labels.numpy()]
     phi = np.log(own / (1 - own)).astype(np.float32)
     order = random.permutation(len(train))  # matched by id, not by position
-    return CrossFit(train.ids[order], np.log(probs).astype(np.float32)[order], phi[order], phi[order], 0.0, {})
+    return Targets("made up", train.ids[order], phi[order], np.log(probs).astype(np.float32)[order])
 
 
 def test_the_l1_penalty_falls_over_all_steps_of_all_epochs(problem: um.Problem) -> None:
@@ -127,8 +127,8 @@ def test_matching_takes_its_targets_by_id(form: Form, weight: float | None, prob
             distance = torch.where(gap < 1, gap**2 / 2, gap - 0.5).mean()
         return F.cross_entropy(model(retain.inputs[index]), retain.labels[index]) + factor * distance
 
-    method = CrossFitMatching(
-        crossfit=forecast, epochs=EPOCHS, lr=LR, form=form, weight=weight, adapt=0, forget_share=size / SIZE
+    method = Matching(
+        targets=forecast, epochs=EPOCHS, lr=LR, form=form, weight=weight, adapt=0, forget_share=size / SIZE
     )
     expected = by_hand(problem, len(retain), loss, size=SIZE - size)
     assert_same_weights(method(problem.model, problem, seed=SEED), expected, atol=1e-5)
@@ -154,7 +154,7 @@ def test_the_weight_of_matching_follows_the_mean_excess_of_each_step(shift: floa
         growth = max(0.0, ups[-1])
         return total
 
-    method = CrossFitMatching(crossfit=forecast, epochs=EPOCHS, lr=LR, adapt=adapt, forget_share=3 / 7)
+    method = Matching(targets=forecast, epochs=EPOCHS, lr=LR, adapt=adapt, forget_share=3 / 7)
     found = method(problem.model, problem, seed=SEED)
     assert_same_weights(found, by_hand(problem, len(retain), loss, size=4), atol=1e-5)
     assert max(ups) > 0 if shift == 0 else min(ups) < 0  # λ grows, or would fall below its start

@@ -16,14 +16,15 @@ import unmem as um
 from tests.helpers import point_splits, same_state, state_of
 from tests.unlearning.tiny import tiny_model
 from unmem.errors import DivergedError
-from unmem.memorization import CrossFit, crossfit
+from unmem.memorization import crossfit
+from unmem.targets import FromCrossFit, Targets
 from unmem.unlearning import (
     RUM,
     SCRUB,
     SSD,
-    CrossFitMatching,
     FineTune,
     Influence,
+    Matching,
     NegGrad,
     NegGradPlus,
     Nothing,
@@ -39,8 +40,8 @@ from unmem.unlearning import (
 
 DATA = point_splits(40)
 RECIPE = um.Recipe(model="mlp", epochs=12, lr=0.2, batch_size=16, weight_decay=1e-3)
-FORECAST = crossfit(replace(RECIPE, epochs=3), DATA.train, folds=2)
-SCORES = FORECAST.scores()
+CROSSFIT = crossfit(replace(RECIPE, epochs=3), DATA.train, folds=2)
+FORECAST, SCORES = FromCrossFit(CROSSFIT).targets, CROSSFIT.scores()
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ METHODS: list[Unlearner] = [
     NegGrad(epochs=4),
     RandomLabel(epochs=4),
     SCRUB(epochs=4, max_epochs=3),
-    CrossFitMatching(crossfit=FORECAST, epochs=4),
+    Matching(targets=FORECAST, epochs=4),
     SSD(),
     Influence(samples=8, iterations=4),
     RUM(SCORES, [Nothing(), FineTune(epochs=2), NegGradPlus(epochs=2)]),
@@ -67,7 +68,7 @@ def title(unlearner: Unlearner) -> str:
     return unlearner.name
 
 
-def closeness(model: nn.Module, problem: um.Problem, forecast: CrossFit) -> float:
+def closeness(model: nn.Module, problem: um.Problem, forecast: Targets) -> float:
     """The product of the docstring, example by example."""
 
     def known(of: nn.Module, examples: um.Examples) -> tuple[list[bool], list[float]]:
@@ -135,7 +136,7 @@ def test_the_order_of_the_forecast_and_what_else_it_holds_play_no_part(problem: 
 
 
 def test_a_forecast_that_misses_a_forget_example_is_refused(problem: um.Problem) -> None:
-    with pytest.raises(um.UserError, match="no prediction for 2 of the ids"):
+    with pytest.raises(um.UserError, match="no target for 2 of the ids"):
         tune(Nothing(), problem.model, problem, FORECAST.without(problem.forget.ids[3:5]), seed=0)
 
 
@@ -184,7 +185,7 @@ def strengths(tuned: Tuned) -> list[float]:
     return [trial.setting.strength for trial in tuned.trials]
 
 
-def forecast_of(problem: um.Problem, strength: float) -> CrossFit:
+def forecast_of(problem: um.Problem, strength: float) -> Targets:
     """What the dial at this strength says: the forecast that it is to meet."""
     log_probs = um.predict(Dial(strength)(problem.model, problem, seed=0), DATA.train).log_softmax(1).numpy()
     return replace(FORECAST, log_probs=log_probs)

@@ -14,13 +14,13 @@ import unmem as um
 from tests.helpers import same_state, state_of
 from tests.unlearning.tiny import RECIPE, everything, tiny_problem
 from unmem.errors import UserError
-from unmem.memorization import CrossFit
+from unmem.targets import Targets
 from unmem.training import Step
 from unmem.unlearning import (
     SSD,
-    CrossFitMatching,
     Influence,
     L1Sparse,
+    Matching,
     RandomLabel,
     Trial,
     Tuned,
@@ -33,14 +33,14 @@ PROBLEM = tiny_problem(recipe=replace(RECIPE, epochs=40))
 TRAIN = PROBLEM.data.train
 
 
-def forecast(confidence: float) -> CrossFit:
+def forecast(confidence: float) -> Targets:
     """Gives the label of every example this probability, and the rest to the other classes alike."""
     y = TRAIN.labels.numpy()
     probs = np.full((len(y), TRAIN.n_classes), (1 - confidence) / (TRAIN.n_classes - 1), dtype=np.float32)
     probs[np.arange(len(y)), y] = confidence
     log_probs = np.log(probs)
     phi = np.full(len(y), math.log(confidence / (1 - confidence)), dtype=np.float32)
-    return CrossFit(TRAIN.ids, log_probs, phi, phi, 0.0, {})
+    return Targets("made up", TRAIN.ids, phi, log_probs)
 
 
 LOW, HIGH = forecast(0.2), forecast(0.99)
@@ -50,7 +50,7 @@ UNLEARNERS: dict[str, Unlearner] = {
     "neggrad+": um.NegGradPlus(epochs=4),
     "l1-sparse": L1Sparse(epochs=3),
     "random-label": RandomLabel(epochs=2),
-    "matching": CrossFitMatching(crossfit=LOW, epochs=4),
+    "matching": Matching(targets=LOW, epochs=4),
     "ssd": SSD(a=1.5),
     "influence": Influence(iterations=2),
     "rum": um.RUM(SCORES, [um.FineTune(epochs=1), um.Nothing(), um.NegGradPlus(epochs=2)]),
@@ -59,7 +59,7 @@ UNLEARNERS: dict[str, Unlearner] = {
 by_name = pytest.mark.parametrize("name", UNLEARNERS)
 
 
-def tuned(name: str, crossfit: CrossFit = LOW, *, budget: float = 0.6, seed: int = 3) -> Tuned:
+def tuned(name: str, crossfit: Targets = LOW, *, budget: float = 0.6, seed: int = 3) -> Tuned:
     return tune(UNLEARNERS[name], PROBLEM.model, PROBLEM, crossfit, seed=seed, budget=budget)
 
 
@@ -93,7 +93,7 @@ def test_the_model_is_that_of_the_returned_unlearner_and_of_the_best_trial(name:
 
 @pytest.mark.parametrize("name", ["fine-tune", "neggrad+", "ssd", "rum"])
 @pytest.mark.parametrize("crossfit", [LOW, HIGH], ids=["low", "high"])
-def test_closeness_is_what_it_says(name: str, crossfit: CrossFit) -> None:
+def test_closeness_is_what_it_says(name: str, crossfit: Targets) -> None:
     found = tuned(name, crossfit)
     own, hits = (0.99, 1.0) if crossfit is HIGH else (0.2, 0.0)
     more_accurate = accuracy(found.model, PROBLEM.forget) - hits

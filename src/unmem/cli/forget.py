@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from unmem.cli.methods import Planned
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Original, Session
+    from unmem.cli.sources import Prepared
     from unmem.data import Ids
-    from unmem.evaluation import Evaluation, Shortfall
-    from unmem.memorization import CrossFit, Opposed, Scorer, Scores
+    from unmem.evaluation import Evaluation, Needed, Shortfall
+    from unmem.memorization import Opposed, Scorer, Scores
     from unmem.store import RunFolder
-    from unmem.unlearning import Problem, Tuned, Unlearner
+    from unmem.targets import Source, Targets
+    from unmem.unlearning import Choice, Problem, Tuned, Unlearner
 
 _REQUEST = Group("Request", sort_key=0)
+DEFAULT_STEPS = "nothing,fine-tune,salun"
 UTILITY_FELL = 4
 
 
@@ -33,18 +36,29 @@ class RequestOptions(SelectOptions):
 
     top: str | None = None
     "Instead: SCORE:N, the N most memorized examples by a score, such as confidence:50 or crossfit:50."
-    method: str = "rum"
-    """rum, matching, fine-tune, l1-sparse, neggrad, neggrad+, scrub, random-label, salun, influence, bad-teacher, ssd,
-    retrain or nothing."""
-    steps: str = "nothing,fine-tune,salun"
-    "For rum: one method for each part, from least to most memorized, separated by commas."
-    score: str = "confidence"
-    "For rum: the score that refines the request into parts."
+    method: str = "auto"
+    """auto, matching, rum, fine-tune, l1-sparse, neggrad, neggrad+, scrub, random-label, salun, influence, bad-teacher,
+    ssd, retrain or nothing. auto takes matching, with the best targets that there are, or retrain for a request so
+    large that retraining costs at most twice as much; with --steps or --score it takes rum."""
+    steps: str | None = None
+    """For rum: one method for each part, from least to most memorized, separated by commas. Default:
+    nothing,fine-tune,salun."""
+    score: str | None = None
+    """For rum: the score that refines the request into parts. Default: confidence if the original is trained here, else
+    holdout."""
     scores: Path | None = None
     "A scores.parquet of unmem score; without it, scores are made in this run, as unmem score does."
+    targets: Literal["auto", "teacher", "trace", "crossfit", "ensemble"] = "auto"
+    """For matching and --tune: where to take what a model that never saw an example would predict. teacher trains
+    briefly on the retain set. auto: the members, the cross-fit or the trace if there is one that is good enough for
+    this request, else a teacher."""
+    trace: Path | None = None
+    """A trace.npz of unmem train, recorded while --model was trained. Default: trace.npz in the folder of the model.
+    The predictions of the forgotten examples are deleted from it."""
     crossfit: Path | None = None
-    """A crossfit.npz of unmem prepare, for matching and --tune; without it, a cross-fit is made in this run. The
-    predictions of the forgotten examples are deleted from it."""
+    "A crossfit.npz of unmem prepare. The predictions of the forgotten examples are deleted from it."
+    members: Path | None = None
+    "Folder that unmem score --method feldman (or ensemble) --work filled, as another source of targets."
     tune: Flag = False
     "Search strength, learning rate and epochs towards the out-of-sample forecast, without retraining."
     budget: float = 0.3
@@ -53,7 +67,8 @@ class RequestOptions(SelectOptions):
     """What to do about copies of forget examples among the retained, which keep them known: accept goes on and says so,
     include adds them to the request, stop ends here."""
     plan: Flag = False
-    "Show the steps, their sizes and an estimate of time; run nothing and write nothing."
+    """Show the steps, their sizes and an estimate of time, and the alternatives with their costs; run nothing and write
+    nothing."""
     set: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
     """Fields of methods: FIELD=VALUE, or METHOD.FIELD=VALUE for a step of rum. May be given again. All that train:
     epochs, lr, schedule (cosine, linear, constant), batchnorm (recompute, keep). neggrad+: alpha. l1-sparse: gamma.
@@ -84,30 +99,29 @@ def forget(
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Session, log_of
     from unmem.cli.table import outcome_table
-    from unmem.store import RunFolder
+    from unmem.store import TRACE, RunFolder
 
-    steps = [name.strip() for name in request.steps.split(",") if name.strip()]
-    planned = methods.plan(request.method, steps, request.set)
+    method, steps, score = _method(request, trained_here=model.model is None)
+    planned = methods.plan(method, steps, request.set)
     source = ScoreSource(request.scores, trained_here=model.model is None)
     wanted = Request.read(request)
-    needed = _scores_needed(request, wanted, source)
-    asked = settings(data, model, request) | {"steps": steps}
+    needed = _scores_needed(score, wanted, source)
+    asked = settings(data, model, request) | {"steps": steps or None, "score": score}
     if request.plan:
         _show_plan(Session.open("forget", asked, data), wanted, request, model, planned, needed)
         return 0
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "forget") as log:
         session = Session.open("forget", asked, data, log=log)
-        run = _Run.prepare(session, request, wanted, model, planned, source, needed)
+        run = _Run.prepare(session, request, wanted, model, planned, source, needed, score)
         made = run.forget()
         guard = _guard(session, run.original.model, made.model, request.max_drop)
         evaluation = run.evaluate(made)
         session.save_models(folder, run.original, made.model, run.for_the_card(evaluation))
-        if run.crossfit is not None and request.crossfit is None:
-            kept = run.crossfit.without(run.problem.forget.ids)
-            folder.file("crossfit.npz", kept.save)
+        if run.prepared.trace is not None and run.prepared.trace_file is None:
+            folder.file(TRACE, run.prepared.trace.without(run.problem.forget.ids).save)
         _report(folder, run, evaluation)
-        session.finish(folder, run.described(made) | {"guard": guard} | evaluation.to_dict())
-    console.print(outcome_table(evaluation, {}))
+        session.finish(folder, run.described(made) | {"guard": guard} | run.outcomes(evaluation))
+    console.print(outcome_table(evaluation, run.names))
     for shortfall in evaluation.shortfalls:
         alarm(shortfall.text)
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
@@ -117,9 +131,7 @@ def forget(
             f"more than --max-drop {request.max_drop}"
         )
         return UTILITY_FELL
-    if run.crossfit is not None and request.crossfit is not None:
-        run.crossfit.without(run.problem.forget.ids).save(request.crossfit)
-        warn(f"the predictions of the forgotten examples were deleted from {request.crossfit}")
+    run.prepared.delete(run.problem.forget.ids, request)
     return 0
 
 
@@ -144,7 +156,11 @@ class _Run:
     original: Original
     problem: Problem
     scores: dict[str, Scores]
-    crossfit: CrossFit | None
+    prepared: Prepared
+    refined_by: str | None
+    choice: Choice | None
+    source: Source | None
+    targets: Targets | None
     doubts: tuple[Shortfall | Opposed, ...] = ()
 
     @classmethod
@@ -157,50 +173,85 @@ class _Run:
         planned: Planned,
         source: ScoreSource,
         needed: list[str],
+        score: str | None,
     ) -> _Run:
-        from unmem.cli.console import warn
-        from unmem.cli.request import opposed_scores, read_crossfit, unsound_work
+        from unmem.cli import methods, sources
+        from unmem.cli.console import console, warn
+        from unmem.cli.request import opposed_scores, unsound_work
         from unmem.memorization import Scorer
+        from unmem.targets import TraceRecorder
         from unmem.unlearning import Problem
 
         ids = wanted.ids(session.data)
-        given = None if request.crossfit is None else read_crossfit(request.crossfit, session.data, ids)
+        prepared = sources.Prepared.read(request, model.model, session.data, ids)
+        prepared.check(request.targets, trained_here=model.model is None)
         read = session.read_original(model, seed=session.seed) if model.model is not None else None
         scorer = Scorer(
             session.data,
             recipe=read.recipe if read else session.recipe(model, seed=session.seed),
             model=read.model if read else None,
-            prepared=given,
+            prepared=prepared.crossfit,
             **session.at_work(),
         )
         if request.scores is None:
             scorer.check(*needed)
-        original = read or session.train_original(scorer)
+        recorder = TraceRecorder(session.data.holdout)
+        original = read or session.train_original(scorer, observers=[recorder])
+        if recorder.recorded and prepared.trace is None:
+            prepared = replace(prepared, trace=recorder.trace)
         scores = {name: source.get(name, scorer) for name in needed}
         if ids is None:
             ids = wanted.most_memorized(scores)
         problem = _with_copies(Problem(original.model, session.data, ids, recipe=original.recipe), request.copies)
         for flag in problem.flags():
             warn(flag)
-        crossfit = _crossfit(scorer) if planned.needs_crossfit or request.tune else None
-        compared = [*scores.values(), *([crossfit.scores()] if crossfit and "crossfit" not in scores else [])]
-        doubts = (*unsound_work(scorer, original.model), *opposed_scores(compared))
-        return cls(session, request, planned, scorer, original, problem, scores, crossfit, doubts)
+        choice = targets_from = targets = None
+        if planned.name == methods.AUTO:
+            choice = _chosen(planned, prepared, request, problem)
+            planned = methods.taken(choice)
+            _say(choice, original, session)
+        elif request.method == methods.AUTO:
+            console.print(f"  [cyan]auto[/]  {planned.name}: --steps or --score is given", soft_wrap=True)
+        if planned.needs_targets or request.tune:
+            targets_from = sources.source_for(request.targets, prepared, problem)
+            targets = sources.make(targets_from, problem, session)
+        folds = prepared.crossfit
+        compared = [*scores.values(), *([folds.scores()] if folds and "crossfit" not in scores else [])]
+        return cls(
+            session=session,
+            request=request,
+            planned=planned,
+            scorer=scorer,
+            original=original,
+            problem=problem,
+            scores=scores,
+            prepared=prepared,
+            refined_by=score,
+            choice=choice,
+            source=targets_from,
+            targets=targets,
+            doubts=(*unsound_work(scorer, original.model), *opposed_scores(compared)),
+        )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What a reader sees in place of the name of a method."""
+        return {self.request.method: f"{self.planned.name} (auto)"} if self.request.method == "auto" else {}
 
     def forget(self) -> _Made:
         from unmem.cli.console import stage
         from unmem.unlearning import tune
 
-        unlearner = self.planned.make(self.scores.get(self.request.score), self.crossfit)
+        unlearner = self.planned.make(self.scores.get(self.refined_by or ""), self.targets)
         model, seed, problem = self.original.model, self.session.seed, self.problem
         title = f"Forget {len(problem.forget):,} examples by {self.planned.name}"
-        if self.request.tune and self.crossfit is not None:
+        if self.request.tune and self.targets is not None:
             with stage(f"{title}, tuned") as bar:
                 found = tune(
                     unlearner,
                     model,
                     problem,
-                    self.crossfit,
+                    self.targets,
                     seed=seed,
                     budget=self.request.budget,
                     observers=self.session.logged("forget", bar),
@@ -228,7 +279,25 @@ class _Run:
             seconds={self.request.method: made.seconds},
             reference_seconds=retrain_seconds,
             training_seconds=self.original.seconds,
+            needed={self.request.method: self.needed(made)},
         )
+
+    def needed(self, made: _Made) -> Needed:
+        """What the method needed besides the run that made its model."""
+        from unmem.cli.plan import score_cost, trainings
+        from unmem.evaluation import Needed
+
+        seconds = counted = before = 0.0
+        if self.targets is not None and self.source is not None:
+            counted, before = self.source.cost(self.problem), self.source.spent
+            seconds += self.targets.seconds if counted else 0.0
+        if self.planned.needs_scores and self.refined_by is not None:
+            if self.refined_by in self.scorer.seconds:
+                seconds += self.scorer.seconds[self.refined_by]
+                counted += score_cost(self.refined_by)
+            else:
+                before += score_cost(self.refined_by)
+        return Needed(seconds, counted, before, trainings(made.unlearner, self.problem))
 
     def for_the_card(self, evaluation: Evaluation) -> dict[str, str]:
         """What a model card says of the unlearning: no ids, and nothing of a single example."""
@@ -242,6 +311,7 @@ class _Run:
 
     def described(self, made: _Made) -> dict[str, Any]:
         """The sections of `result.json` that do not depend on the evaluation."""
+        from unmem.cli import sources
         from unmem.unlearning import settings_of
 
         seconds = self.scorer.seconds
@@ -256,12 +326,10 @@ class _Run:
                 if s.name in seconds
             },
         }
-        if self.crossfit is not None:
-            result["crossfit"] = {
-                "made_here": self.request.crossfit is None,
-                "seconds": self.crossfit.seconds,
-                "settings": self.crossfit.settings,
-            }
+        if self.targets is not None:
+            result["targets"] = sources.described(self.targets, self.original)
+        if self.choice is not None:
+            result["auto"] = self.choice.to_dict()
         if made.tuned is not None:
             result["tuning"] = {
                 "budget": self.request.budget,
@@ -269,6 +337,60 @@ class _Run:
                 "trials": [asdict(trial) for trial in made.tuned.trials],
             }
         return result
+
+    def outcomes(self, evaluation: Evaluation) -> dict[str, Any]:
+        """The sections of the evaluation; a method that auto chose says which it took."""
+        found = evaluation.to_dict()
+        if self.request.method == "auto":
+            found["methods"][self.request.method]["took"] = self.planned.name
+        return found
+
+
+def _method(request: RequestOptions, *, trained_here: bool) -> tuple[str, list[str], str | None]:
+    """The method, the steps of RUM, and the score that refines its parts; both are empty for other methods."""
+    rum = request.method == "rum" or (request.method == "auto" and (request.steps or request.score))
+    if not rum:
+        return request.method, [], None
+    steps = [name.strip() for name in (request.steps or DEFAULT_STEPS).split(",") if name.strip()]
+    return "rum", steps, request.score or default_score(trained_here=trained_here or request.scores is not None)
+
+
+def default_score(*, trained_here: bool) -> str:
+    """Learning events need the training of the original."""
+    return "confidence" if trained_here else "holdout"
+
+
+def _chosen(planned: Planned, prepared: Prepared, request: RequestOptions, problem: Problem) -> Choice:
+    """What auto takes: by its rules, or what the targets that the user named are for."""
+    from unmem.unlearning import Matching, best_source, choose
+
+    matching = planned.make(None, None)
+    if not isinstance(matching, Matching):
+        raise TypeError("auto takes matching")
+    choice = choose(problem, prepared.sources, matching)
+    if request.targets == "auto" and not (request.tune and choice.taken.source is None):
+        return choice
+    name = request.targets
+    if name == "auto":
+        name, reason = best_source(problem, prepared.sources)[0].name, "retraining has nothing to tune"
+    else:
+        reason = "--targets names them"
+    named = next(option for option in choice.options if option.source == name)
+    return replace(choice, taken=named, reason=reason)
+
+
+def _say(choice: Choice, original: Original, session: Session) -> None:
+    """One line: what auto took, why, and what it costs."""
+    from unmem.cli.console import console
+    from unmem.cli.plan import duration, training_seconds
+
+    taken = choice.taken
+    seconds = original.seconds or training_seconds(original.recipe, session)
+    about = f"about {taken.cost:.2f} trainings ({duration(taken.cost * seconds)})"
+    cost = f"cost, all told: {about}"
+    if taken.cost_all_told > taken.cost:
+        cost = f"cost: {about}, all told {taken.cost_all_told:.2f}"
+    console.print(f"  [cyan]auto[/]  {choice.words}; {cost}", soft_wrap=True)
 
 
 def _with_copies(problem: Problem, choice: str) -> Problem:
@@ -298,17 +420,6 @@ def _with_copies(problem: Problem, choice: str) -> Problem:
     return Problem(problem.model, problem.data, everything, recipe=problem.recipe)
 
 
-def _crossfit(scorer: Scorer) -> CrossFit:
-    """The cross-fit that was read, or a new one with a bar while it is made."""
-    from unmem.cli.console import stage
-
-    if scorer.prepared is not None:
-        return scorer.prepared
-    with stage(f"Cross-fit: {scorer.folds} models, each without one part of the training set") as bar:
-        scorer.watch, scorer.on_member = [], bar.on_member
-        return scorer.out_of_fold()
-
-
 def _show_plan(
     session: Session,
     wanted: Request,
@@ -317,40 +428,53 @@ def _show_plan(
     planned: Planned,
     needed: list[str],
 ) -> None:
+    from unmem.cli import methods
     from unmem.cli.console import console
-    from unmem.cli.plan import Estimate, plan_table
+    from unmem.cli.plan import Estimate, alternatives, alternatives_table, plan_table, untrained_problem
+    from unmem.cli.sources import Prepared, source_for
 
     ids = wanted.ids(session.data)
     if ids is None:
         ids = session.data.train.ids[: wanted.count]  # of that many, whichever they will be
     seed = session.seed
     file, unsafe = model.model, model.unsafe_load
+    prepared = Prepared.read(request, file, session.data, ids)
+    prepared.check(request.targets, trained_here=file is None)
     read = None if file is None else session.read_model(file, model, seed=seed, unsafe=unsafe)
+    recipe = read.recipe if read else session.recipe(model, seed=seed)
+    if read is None and recipe.epochs:
+        prepared = prepared.with_trace_to_come(session.data.train)
+    problem = untrained_problem(session, ids, recipe)
+    choice = _chosen(methods.plan(methods.AUTO, [], []), prepared, request, problem)
+    if planned.name == methods.AUTO:
+        planned = methods.taken(choice)
+        console.print(f"  [cyan]auto[/]  {choice.words}", soft_wrap=True)
+    uses_targets = planned.needs_targets or request.tune
     estimate = Estimate.make(
         session,
         planned,
-        ids,
-        recipe=read.recipe if read else session.recipe(model, seed=seed),
+        problem,
         trained_here=read is None,
         scores=[] if request.scores else needed,
-        crossfit=(planned.needs_crossfit or request.tune) and request.crossfit is None,
+        targets=source_for(request.targets, prepared, problem) if uses_targets else None,
         budget=request.budget if request.tune else None,
         retrained=request.reference_seeds if request.reference == "retrain" else 0,
     )
     console.print(plan_table(estimate))
+    console.print()
+    other = alternatives(choice, problem, score=default_score(trained_here=read is None))
+    console.print(alternatives_table(other, estimate.training_seconds))
     for line in estimate.notes():
         console.print(f"  {line}", soft_wrap=True)
 
 
-def _scores_needed(request: RequestOptions, wanted: Request, source: ScoreSource) -> list[str]:
-    """Names of the scores that the request and the method use, each checked to be available."""
+def _scores_needed(score: str | None, wanted: Request, source: ScoreSource) -> list[str]:
+    """Names of the scores that the request and RUM use, each checked to be available."""
     needed: list[str] = []
-    if wanted.score is not None:
-        source.check(wanted.score, option="--top")
-        needed.append(wanted.score)
-    if request.method == "rum" and request.score not in needed:
-        source.check(request.score, option="--score")
-        needed.append(request.score)
+    for name, option in ((wanted.score, "--top"), (score, "--score")):
+        if name is not None and name not in needed:
+            source.check(name, option=option)
+            needed.append(name)
     return needed
 
 
@@ -377,6 +501,7 @@ def _report(folder: RunFolder, run: _Run, evaluation: Evaluation) -> None:
         evaluation=evaluation,
         scores=scores,
         flipped=session.data.flipped,
+        labels={} if run.choice is None else {run.request.method: f"took {run.choice.taken.words}"},
         facts=session.facts(run.original.recipe, run.original.source),
     )
     folder.text("report.html", report.html())

@@ -52,7 +52,7 @@ def init(
     write_text(file, _written(chosen, started))
     with_it = "" if file == DEFAULT else f" --config {file}"
     print(f"  Wrote {file}. Next:")
-    work = "train" if started.model is None else "forget --forget ids.txt --method matching"
+    work = "train" if started.model is None else "forget --forget ids.txt"
     print(f"  unmem {work}{with_it} --out runs/first")
 
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from unmem.errors import UserError, nearest
-from unmem.memorization import CrossFit, Scores
+from unmem.memorization import Scores
+from unmem.targets import Targets
 from unmem.unlearning import (
     RUM,
     SCRUB,
     SSD,
     BadTeacher,
-    CrossFitMatching,
+    Choice,
     FineTune,
     Influence,
     L1Sparse,
+    Matching,
     NegGrad,
     NegGradPlus,
     Nothing,
@@ -27,27 +29,31 @@ from unmem.unlearning import (
     SalUn,
     Unlearner,
 )
+from unmem.unlearning.auto import Auto
 
+AUTO = Auto.name
 _KINDS = (
     *(Nothing, Retrain, FineTune, L1Sparse, NegGrad, NegGradPlus, SCRUB, RandomLabel, SalUn, Influence, BadTeacher),
-    *(SSD, CrossFitMatching),
+    *(SSD, Matching),
 )
 METHODS: dict[str, Callable[..., Unlearner]] = {kind.name: kind for kind in _KINDS}
 _RUM_FIELDS: dict[str, Any] = {"order": "", "pending": "", "thresholds": ()}
-_NOT_TEXT = ("crossfit",)
+_NOT_TEXT = ("targets",)
 # Stands in while nothing but the fields of a method is looked at.
-_NOTHING = np.empty(0, dtype=np.float32)
-_NO_PREDICTIONS = CrossFit(np.empty(0, dtype="<U1"), _NOTHING, _NOTHING, _NOTHING, 0.0, {})
+_NO_TARGETS = Targets("none", np.empty(0, dtype="<U1"), np.empty(0, dtype=np.float32))
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A method whose names and fields were checked; the unlearner itself comes once what it needs is there."""
+    """A method whose names and fields were checked; the unlearner itself comes once what it needs is there.
+
+    For "auto" it is that of the matching; `taken` gives that of the choice.
+    """
 
     name: str
     needs_scores: bool
-    needs_crossfit: bool
-    make: Callable[[Scores | None, CrossFit | None], Unlearner]  # without a cross-fit: only to look at
+    needs_targets: bool
+    make: Callable[[Scores | None, Targets | None], Unlearner]  # without targets: only to look at
 
 
 def plan(method: str, steps: Sequence[str], fields_text: Sequence[str]) -> Planned:
@@ -56,15 +62,17 @@ def plan(method: str, steps: Sequence[str], fields_text: Sequence[str]) -> Plann
     steps: for "rum", the method of each part. fields_text: "FIELD=VALUE" for the method, or "STEP.FIELD=VALUE" for a
     step of RUM.
     """
-    if method not in (*METHODS, RUM.name):
-        raise UserError("--method", method, "no such method", nearest(method, [*METHODS, RUM.name]))
+    if method not in (*METHODS, RUM.name, AUTO):
+        raise UserError("--method", method, "no such method", nearest(method, [*METHODS, RUM.name, AUTO]))
+    if method == AUTO:  # the fields are those of the method that it takes, unless it retrains
+        return replace(plan(Matching.name, (), fields_text), name=AUTO)
     values = parse_fields(fields_text, default=method)
     running = {method, *steps} if method == RUM.name else {method}
     for stray in sorted(values.keys() - running):
         raise UserError("--set", stray, "that method does not run here", f"name one of {', '.join(sorted(running))}")
     if method != RUM.name:
         _one(method, values, None)  # refuses bad values
-        return Planned(method, False, method == CrossFitMatching.name, lambda _, fold: _one(method, values, fold))
+        return Planned(method, False, method == Matching.name, lambda _, targets: _one(method, values, targets))
     for step in steps:
         if step not in METHODS:
             raise UserError("--steps", step, "no such method", nearest(step, list(METHODS)))
@@ -72,12 +80,24 @@ def plan(method: str, steps: Sequence[str], fields_text: Sequence[str]) -> Plann
     for step in steps:
         _one(step, values, None)
 
-    def made(scores: Scores | None, fold: CrossFit | None) -> Unlearner:
+    def made(scores: Scores | None, targets: Targets | None) -> Unlearner:
         if scores is None:
             raise ValueError("RUM needs scores")
-        return RUM(scores, [_one(step, values, fold) for step in steps], **given)
+        return RUM(scores, [_one(step, values, targets) for step in steps], **given)
 
-    return Planned(method, True, CrossFitMatching.name in steps, made)
+    return Planned(method, True, Matching.name in steps, made)
+
+
+def taken(choice: Choice) -> Planned:
+    """What auto took, with the fields that were set for it."""
+    if choice.taken.source is None:
+        return Planned(choice.taken.method, False, False, lambda _scores, _targets: choice.unlearner)
+    matching = choice.matching
+    return Planned(choice.taken.method, False, True, lambda _, targets: _with_targets(matching, targets))
+
+
+def _with_targets(matching: Matching, targets: Targets | None) -> Matching:
+    return replace(matching, targets=_NO_TARGETS if targets is None else targets)
 
 
 def parse_fields(texts: Sequence[str], *, default: str) -> dict[str, dict[str, str]]:
@@ -98,11 +118,11 @@ def known_fields(method: str) -> dict[str, Any]:
     return {field.name: field.default for field in fields(kind) if field.name not in _NOT_TEXT}
 
 
-def _one(method: str, values: dict[str, dict[str, str]], crossfit: CrossFit | None) -> Unlearner:
+def _one(method: str, values: dict[str, dict[str, str]], targets: Targets | None) -> Unlearner:
     given = _converted_fields(method, known_fields(method), values)
-    if method != CrossFitMatching.name:
+    if method != Matching.name:
         return METHODS[method](**given)
-    return CrossFitMatching(crossfit=_NO_PREDICTIONS if crossfit is None else crossfit, **given)
+    return Matching(targets=_NO_TARGETS if targets is None else targets, **given)
 
 
 def _converted_fields(method: str, defaults: dict[str, Any], values: dict[str, dict[str, str]]) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from unmem.cli.session import Session
 from unmem.data import Ids
 from unmem.memorization import Scores
 from unmem.recipe import Recipe
+from unmem.targets import Source
 from unmem.training import steps_per_epoch, train
-from unmem.unlearning import RUM, Problem, Unlearner
+from unmem.unlearning import RUM, Choice, FineTune, Nothing, Option, Problem, SalUn, Unlearner
 
 # Members of the scores that need trainings of their own.
 _TRAININGS = {"feldman": 100 * 0.7, "ensemble": 20 * 0.5, "crossfit": 1.0, "holdout": 0.2, "curvature": 0.1}
@@ -43,23 +44,20 @@ class Estimate:
         cls,
         session: Session,
         planned: Planned,
-        ids: Ids,
+        problem: Problem,
         *,
-        recipe: Recipe,
         trained_here: bool,
         scores: list[str],
-        crossfit: bool,
+        targets: Source | None,
         budget: float | None,
         retrained: int,
     ) -> Estimate:
-        """scores: those to be made. crossfit: whether one is to be made. budget: of tuning, if asked for."""
-        train_set = session.data.train
-        untrained = models.build(recipe.model, train_set.input_shape, train_set.n_classes, seed=0).to(train_set.device)
-        problem = Problem(untrained, session.data, ids, recipe=recipe)
+        """scores: those to be made. targets: what makes them, if they are needed. budget: of tuning, if asked for."""
+        train_set, ids = session.data.train, problem.forget.ids
         lines = [Line("train the original", f"{len(train_set):,}", 1.0)] if trained_here else []
         lines += [Line(f"score by {name}", f"{len(train_set):,}", score_cost(name)) for name in scores]
-        if crossfit:
-            lines.append(Line("cross-fit in two folds", f"{len(train_set):,}", 1.0))
+        if targets is not None and targets.cost(problem) > 0:
+            lines.append(Line(f"targets by {targets.name}", f"{len(problem.retain):,}", targets.cost(problem)))
         if budget is not None:
             lines.append(Line(f"tune {planned.name}, at most", f"{len(ids):,}", budget))
         else:
@@ -69,7 +67,7 @@ class Estimate:
         lines += [Line(f"retrain for comparison, {retrained} times", f"{len(problem.retain):,}", float(retrained))] * (
             retrained > 0
         )
-        return cls(tuple(lines), training_seconds(recipe, session))
+        return cls(tuple(lines), training_seconds(problem.recipe, session))
 
     @property
     def cost(self) -> float:
@@ -81,6 +79,29 @@ class Estimate:
             f"all of this about {duration(self.cost * self.training_seconds)}.",
             "Nothing was run and nothing was written.",
         ]
+
+
+def untrained_problem(session: Session, ids: Ids, recipe: Recipe) -> Problem:
+    """The request as it will be, with a network that was not trained: enough to count costs."""
+    train_set = session.data.train
+    model = models.build(recipe.model, train_set.input_shape, train_set.n_classes, seed=0).to(train_set.device)
+    return Problem(model, session.data, ids, recipe=recipe)
+
+
+def trainings(unlearner: Unlearner, problem: Problem) -> float:
+    """What a run costs in trainings of the original; `Unlearner.cost` counts in trainings on the retain set."""
+    kept = len(problem.retain)
+    return unlearner.cost(problem) * kept / (kept + len(problem.forget))
+
+
+def alternatives(choice: Choice, problem: Problem, *, score: str) -> list[Option]:
+    """What auto chooses from, and RUM, with their costs."""
+    if len(problem.forget) < 3:  # too few to cut in parts
+        return list(choice.options)
+    names = problem.data.train.ids
+    rum = RUM(Scores(score, names, np.arange(len(names), dtype=np.float64)), [Nothing(), FineTune(), SalUn()])
+    cost = trainings(rum, problem) + score_cost(score)
+    return [*choice.options, Option(RUM.name, None, cost, cost)]
 
 
 def _steps(unlearner: Unlearner, problem: Problem) -> list[Line]:
@@ -133,6 +154,18 @@ def plan_table(estimate: Estimate) -> Table:
         table.add_row(line.what, line.examples, f"{line.cost:.2f}", duration(line.cost * estimate.training_seconds))
     total = estimate.cost
     table.add_row("[bold]together[/]", "", f"[bold]{total:.2f}[/]", duration(total * estimate.training_seconds))
+    return table
+
+
+def alternatives_table(options: list[Option], seconds: float) -> Table:
+    """The alternatives side by side. seconds: of one training."""
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    table.add_column("alternatives")
+    for title in ("cost", "cost, all told", "about"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for option in options:
+        spent = duration(option.cost * seconds)
+        table.add_row(option.words, f"{option.cost:.2f}", f"{option.cost_all_told:.2f}", spent)
     return table
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unmem.cli.methods import Planned
-    from unmem.cli.session import Original, Session
-    from unmem.evaluation import Scenario
+    from unmem.cli.session import Session
+    from unmem.evaluation import Needed, Scenario
     from unmem.memorization import Scorer
     from unmem.unlearning import Problem
 
@@ -55,6 +55,7 @@ def scenario(
     """
     from unmem.cli.console import alarm, console, sentences, warn
     from unmem.cli.session import Session, log_of
+    from unmem.evaluation import evaluate
     from unmem.memorization import Scorer
     from unmem.report import Report
     from unmem.store import RunFolder
@@ -70,9 +71,17 @@ def scenario(
         scorer = Scorer(made.data, recipe=session.recipe(recipe, seed=session.seed), **session.at_work())
         original = session.train_original(scorer)
         problem = Problem(original.model, made.data, made.forget, recipe=original.recipe)
-        models, seconds = _forgotten(planned, scorer, problem, session)
+        models, seconds, needed = _forgotten(planned, scorer, problem, session)
         retrained, reference_seconds = session.retrain(problem, options.reference_seeds, seed=session.seed)
-        evaluation = _evaluated(models, problem, retrained, seconds, reference_seconds, original)
+        evaluation = evaluate(
+            models,
+            problem,
+            reference=retrained,
+            seconds=seconds,
+            reference_seconds=reference_seconds,
+            training_seconds=original.seconds,
+            needed=needed,
+        )
         measures = _measured(made, original.model, models, retrained)
         session.save_models(folder, original, next(iter(models.values())))
         report = Report(
@@ -122,47 +131,31 @@ def _made(name: str, session: Session, options: ScenarioOptions) -> Scenario:
 
 def _forgotten(
     planned: dict[str, Planned], scorer: Scorer, problem: Problem, session: Session
-) -> tuple[dict[str, nn.Module], dict[str, float]]:
-    """By method, its model and the seconds it took, without the cross-fit and the scores that several may share."""
+) -> tuple[dict[str, nn.Module], dict[str, float], dict[str, Needed]]:
+    """By method: its model, the seconds it took, and the targets and scores that it needed, which may be shared."""
+    from unmem.cli import sources
     from unmem.cli.console import stage
     from unmem.cli.request import scored
+    from unmem.evaluation import Needed
+    from unmem.targets import ShortTeacher
 
-    crossfit = scores = None
-    if any(one.needs_crossfit for one in planned.values()):
-        with stage(f"Cross-fit: {scorer.folds} models, each without one part of the training set") as bar:
-            scorer.watch, scorer.on_member = [], bar.on_member
-            crossfit = scorer.out_of_fold()
+    targets = scores = None
+    if any(one.needs_targets for one in planned.values()):
+        targets = sources.make(ShortTeacher(), problem, session)
     if any(one.needs_scores for one in planned.values()):
         scores = scored(scorer, "holdout")
     models: dict[str, nn.Module] = {}
     seconds: dict[str, float] = {}
+    needed: dict[str, Needed] = {}
     for name, one in planned.items():
+        spent = targets.seconds if targets is not None and one.needs_targets else 0.0
+        needed[name] = Needed(seconds=spent + (scorer.seconds["holdout"] if one.needs_scores else 0.0))
         with stage(f"Forget by {name}") as bar:
-            models[name] = one.make(scores, crossfit)(
+            models[name] = one.make(scores, targets)(
                 problem.model, problem, seed=session.seed, observers=session.logged(name, bar)
             )
         seconds[name] = bar.seconds
-    return models, seconds
-
-
-def _evaluated(
-    models: dict[str, nn.Module],
-    problem: Problem,
-    retrained: list[nn.Module],
-    seconds: dict[str, float],
-    reference_seconds: list[float],
-    original: Original,
-) -> Any:
-    from unmem.evaluation import evaluate
-
-    return evaluate(
-        models,
-        problem,
-        reference=retrained,
-        seconds=seconds,
-        reference_seconds=reference_seconds,
-        training_seconds=original.seconds,
-    )
+    return models, seconds, needed
 
 
 def _measured(
@@ -185,11 +178,13 @@ def _table(measures: dict[str, dict[str, float]], outcomes: Any) -> Any:
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
     columns = list(next(iter(measures.values())))
-    for title in (*columns, "ToW", "ToW-MIA", "cost"):
+    for title in (*columns, "ToW", "ToW-MIA", "cost", "cost,\nall told"):
         table.add_column(title, justify="right")
     for name, row in measures.items():
         outcome = outcomes.get(name)
-        closeness = ("", "", "") if outcome is None else (outcome.tow, outcome.tow_mia, outcome.cost)
-        shown = [value if isinstance(value, str) or value is None else f"{value:.3f}" for value in closeness]
-        table.add_row(name, *[f"{row[key]:.1%}" for key in columns], *[text or "" for text in shown])
+        numbers = [None] * 4
+        if outcome is not None:
+            numbers = [outcome.tow, outcome.tow_mia, outcome.cost, outcome.cost_all_told]
+        shown = ["" if value is None else f"{value:.3f}" for value in numbers]
+        table.add_row(name, *[f"{row[key]:.1%}" for key in columns], *shown)
     return table

@@ -51,14 +51,16 @@ def score(
 ) -> None:
     """Score how memorized each training example is; larger = more memorized.
 
-    Writes scores.parquet (id, label, a column per score), original.safetensors and report.html to the run folder.
+    Writes scores.parquet (id, label, a column per score), original.safetensors, report.html and, if the original is
+    trained here, trace.npz to the run folder.
     """
     from unmem.cli.console import console, resumable, sentences
     from unmem.cli.request import opposed_scores, scored, unsound_work
     from unmem.cli.session import Session, log_of
     from unmem.memorization import Scorer
     from unmem.report import Report
-    from unmem.store import MEMBERS, RunFolder
+    from unmem.store import MEMBERS, TRACE, RunFolder
+    from unmem.targets import TraceRecorder
 
     names = _names(scores, trained_here=model.model is None)
     _check_before_data(names, scores, trained_here=model.model is None)
@@ -82,7 +84,8 @@ def score(
             **session.at_work(),
         )
         scorer.check(*names)
-        original = read or session.train_original(scorer)
+        recorder = TraceRecorder(session.data.holdout)
+        original = read or session.train_original(scorer, observers=[recorder])
         with resumable(work):
             found = [scored(scorer, name) for name in names]
         doubts = [*unsound_work(scorer, original.model), *opposed_scores(found)]
@@ -99,6 +102,8 @@ def score(
             facts=session.facts(original.recipe, original.source),
         )
         session.save_models(folder, original)
+        if recorder.recorded:
+            folder.file(TRACE, recorder.trace.save)
         session.save_scores(folder, found)
         folder.text("report.html", report.html())
         result = {"original": session.describe(original), "scores": described}

@@ -95,11 +95,11 @@ class Session:
             recipe, lambda bar: train(recipe, self.data.train, observers=[*observers, *self.logged("original", bar)])
         )
 
-    def train_original(self, scorer: Scorer) -> Original:
-        """The original trained by a scorer, under the observers that its scores need."""
+    def train_original(self, scorer: Scorer, *, observers: Sequence[Observer] = ()) -> Original:
+        """The original trained by a scorer, under the observers that its scores need, and `observers`."""
 
         def trained(bar: Stage) -> nn.Module:
-            scorer.watch = self.logged("original", bar)
+            scorer.watch = [*observers, *self.logged("original", bar)]
             return scorer.original()
 
         original = self._timed(scorer.recipe, trained)

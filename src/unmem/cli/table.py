@@ -15,7 +15,7 @@ def outcome_table(evaluation: Evaluation, names: Mapping[str, str]) -> Table:
     """Methods between the two controls; `names` maps a method's key to what a reader should see."""
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
-    for title in ("forget", "retain", "test", "ToW", "ToW-MIA", "seconds", "cost"):
+    for title in ("forget", "retain", "test", "ToW", "ToW-MIA", "cost", "cost,\nall told"):
         table.add_column(title, justify="right", no_wrap=True)
     if evaluation.reference is not None:
         table.add_row(*_row(reference_name(evaluation), evaluation.reference))
@@ -43,13 +43,12 @@ def evidence_table(audit: Audit) -> Table:
 
 def _row(name: str, outcome: Outcome, *, accuracies: bool = True) -> list[str]:
     shares = [f"{outcome.accuracy[key]:.1%}" if accuracies else "" for key in ("forget", "retain", "test")]
-    return [name, *shares, _number(outcome.tow), _number(outcome.tow_mia), *_spent(outcome)]
+    return [name, *shares, _number(outcome.tow), _number(outcome.tow_mia), *_costs(outcome)]
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _spent(outcome: Outcome) -> tuple[str, str]:
-    seconds = "" if outcome.seconds is None else f"{outcome.seconds:.1f}"
-    return seconds, "" if outcome.cost is None else f"{outcome.cost:.2f}"
+def _costs(outcome: Outcome) -> list[str]:
+    return ["" if cost is None else f"{cost:.2f}" for cost in (outcome.cost, outcome.cost_all_told)]

@@ -8,17 +8,22 @@ from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, setting
 def train(*, output: OutputOptions, data: DataOptions = DataOptions(), recipe: RecipeOptions = RecipeOptions()) -> None:
     """Train a model, and keep it with what made it.
 
-    Writes original.safetensors, result.json and config.yaml to the run folder.
+    Writes original.safetensors, trace.npz, result.json and config.yaml to the run folder. The trace holds early
+    predictions of each training example; unmem forget uses them as targets.
     """
     from unmem.cli.console import console
     from unmem.cli.session import Session, log_of
-    from unmem.store import RunFolder
+    from unmem.store import TRACE, RunFolder
+    from unmem.targets import TraceRecorder
 
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "train") as log:
         session = Session.open("train", settings(data, recipe), data, log=log)
-        original = session.original(recipe, seed=data.seed)
+        recorder = TraceRecorder(session.data.holdout)
+        original = session.original(recipe, seed=data.seed, observers=[recorder])
         described = session.describe(original)
         session.save_models(folder, original)
+        if recorder.recorded:
+            folder.file(TRACE, recorder.trace.save)
         session.finish(folder, {"original": described})
     reached = "   ".join(f"{name} {value:.1%}" for name, value in described["accuracy"].items())
     console.print(f"  accuracy  {reached}")

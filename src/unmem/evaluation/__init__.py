@@ -8,7 +8,7 @@ from unmem.evaluation.klom import klom
 from unmem.evaluation.lira import lira
 from unmem.evaluation.membership import accuracy, called_unseen, correct, label_confidence
 from unmem.evaluation.mismatch import Mismatch, chance, find_mismatch
-from unmem.evaluation.outcome import Evaluation, Evaluator, Outcome, Part, evaluate
+from unmem.evaluation.outcome import Evaluation, Evaluator, Needed, Outcome, Part, evaluate
 from unmem.evaluation.relearning import Relearning, relearn
 from unmem.evaluation.rmia import rmia
 from unmem.evaluation.scenarios import Scenario, mislabelled, poisoned, privacy
@@ -38,6 +38,7 @@ __all__ = [
     "Judge",
     "Mismatch",
     "Missing",
+    "Needed",
     "Outcome",
     "Part",
     "Relearning",

@@ -65,6 +65,7 @@ def _outcome(outcome: Outcome) -> Numbers:
         "tow_mia": outcome.tow_mia,
         "seconds": outcome.seconds,
         "cost": outcome.cost,
+        "cost_all_told": outcome.cost_all_told,
     }
     for name, part in outcome.parts.items():
         values |= {f"{name}_n": part.n, f"{name}_forget": part.accuracy, f"{name}_mia": part.mia}

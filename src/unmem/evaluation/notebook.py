@@ -90,7 +90,8 @@ def _numbers(found: list[Row], notes: Notes) -> str:
     shown = [
         k
         for k, title in enumerate(titles)
-        if title not in ("seconds", "cost") or any(row.cells[k].text not in ("", "–") for row in found)
+        if title not in ("seconds", "cost", "cost, all told")
+        or any(row.cells[k].text not in ("", "–") for row in found)
     ]
     body = [(row.kind, row.name, [f"{row.cells[k].text}{_raised(row.cells[k].mark)}" for k in shown]) for row in found]
     used = {row.cells[k].mark for row in found for k in shown}

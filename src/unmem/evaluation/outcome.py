@@ -38,12 +38,31 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Needed:
+    """What a method needed besides the run that made its model: targets, scores, tuning.
+
+    Attributes:
+        seconds: What it took in this run.
+        trainings: The same in trainings of the original, counted from passes over examples. Used where the time of a
+            training is not known.
+        before: What was made for it in earlier runs, in trainings of the original.
+        unlearning: The run that made the model, in trainings, counted likewise.
+    """
+
+    seconds: float = 0.0
+    trainings: float = 0.0
+    before: float = 0.0
+    unlearning: float | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What one model shows on one problem. All shares are in [0, 1].
 
     accuracy: on the forget, retain and test sets. mia: share of the forget set that the attack calls unseen.
     tow, tow_mia: closeness to the retrained reference, 1 = the same; None without a reference (`reason` says so).
     parts: the same by memorization part. seconds, cost: of making the model; cost in trainings of the original.
+    cost_all_told: cost with everything that the method needed and that was made for it, in this run or before.
     """
 
     accuracy: dict[str, float]
@@ -54,6 +73,7 @@ class Outcome:
     reason: str | None = None
     seconds: float | None = None
     cost: float | None = None
+    cost_all_told: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in `result.json`; `reason` only where a number is missing."""
@@ -140,6 +160,7 @@ def evaluate(
     seconds: Mapping[str, float] | None = None,
     reference_seconds: Sequence[float] = (),
     training_seconds: float | None = None,
+    needed: Mapping[str, Needed] | None = None,
     original: bool = True,
 ) -> Evaluation:
     """Measure the models, and the original as control, against the mean of the retrained `reference` models.
@@ -147,6 +168,7 @@ def evaluate(
     parts: ids of forget examples by memorization part ("low", "medium", "high").
     seconds, reference_seconds, training_seconds: what the models, the retrained ones and the original took to make.
         The cost is in trainings, a training being the median of the last two (one alone is a noisy measure).
+    needed: by method, what it needed besides; a method that is not named needed nothing.
     original: whether `problem.model` is the original, and so shows what doing nothing does.
     Membership is attacked with the holdout as unseen examples, so that the test set serves the accuracies alone.
     """
@@ -158,8 +180,11 @@ def evaluate(
         training_seconds=training_seconds,
     )
     return Evaluation(
-        methods={name: evaluator.outcome(model, (seconds or {}).get(name)) for name, model in models.items()},
-        do_nothing=evaluator.outcome(problem.model, 0.0) if original else None,
+        methods={
+            name: evaluator.outcome(model, (seconds or {}).get(name), (needed or {}).get(name, Needed()))
+            for name, model in models.items()
+        },
+        do_nothing=evaluator.outcome(problem.model, 0.0, Needed(unlearning=0.0)) if original else None,
         retrain_vs_retrain=evaluator.retrain_vs_retrain,
         reference=evaluator.reference,
         n_reference=len(reference),
@@ -189,14 +214,18 @@ class Evaluator:
         self.retrain_vs_retrain = _against_each_other(retrained) if len(retrained) > 1 else None
         self.reference = self._timed(self._target, _mean_of(reference_seconds)) if self._target else None
 
-    def outcome(self, model: nn.Module, seconds: float | None = None) -> Outcome:
+    def outcome(self, model: nn.Module, seconds: float | None = None, needed: Needed = Needed()) -> Outcome:
         """What the model shows, and how close that is to the reference; `seconds` is what it took to make."""
-        return self._timed(_compare(_measure(model, self._problem, self._parts), self._target), seconds)
+        return self._timed(_compare(_measure(model, self._problem, self._parts), self._target), seconds, needed)
 
-    def _timed(self, outcome: Outcome, spent: float | None) -> Outcome:
+    def _timed(self, outcome: Outcome, spent: float | None, needed: Needed = Needed()) -> Outcome:
         if spent is None or not self._trainings:
-            return replace(outcome, seconds=spent)
-        return replace(outcome, seconds=spent, cost=spent / float(np.median(self._trainings)))
+            cost, other = needed.unlearning, needed.trainings
+        else:
+            training = float(np.median(self._trainings))
+            cost, other = spent / training, needed.seconds / training
+        told = None if cost is None else cost + other + needed.before
+        return replace(outcome, seconds=spent, cost=cost, cost_all_told=told)
 
 
 def _measure(model: nn.Module, problem: Problem, parts: dict[str, Ids]) -> Outcome:

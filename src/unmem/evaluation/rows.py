@@ -16,7 +16,8 @@ COLUMNS = {
     "ToW": "Closeness to retraining by the three accuracies: the product of 1 − |difference|. 1 = same as retraining.",
     "ToW-MIA": "The same, with the attack in place of the accuracy on the forget set.",
     "seconds": "Time to make the model.",
-    "cost": "That time in trainings of the original model; 1 = as long as training it.",
+    "cost": "Time to make the model, in trainings of the original; 1 = as long as training it.",
+    "cost, all told": "Cost with the targets, scores and tuning that the method needed, whenever they were made.",
 }
 NO_OWN_TOW = "the reference itself: the others are compared with it"
 NO_SECONDS = "time was not recorded"
@@ -102,18 +103,18 @@ def _cells(outcome: Outcome | None, notes: Notes, *, tow: str = NO_REFERENCE, on
     """tow: why ToW is missing, unless the outcome knows. only_tow: leave out what would repeat the reference."""
     if outcome is None:
         numbers = [None] * len(COLUMNS)
-        reasons = [NO_REFERENCE] * 4 + [tow] * 2 + [NO_REFERENCE] * 2
+        reasons = [NO_REFERENCE] * 4 + [tow] * 2 + [NO_REFERENCE] * 3
     else:
         numbers = [
             *(_percent(outcome.accuracy[key]) for key in ("forget", "retain", "test")),
             _percent(outcome.mia),
             *(None if value is None else f"{value:.3f}" for value in (outcome.tow, outcome.tow_mia)),
             None if outcome.seconds is None else _seconds(outcome.seconds),
-            None if outcome.cost is None else f"{outcome.cost:.2f}",
+            *(None if value is None else f"{value:.2f}" for value in (outcome.cost, outcome.cost_all_told)),
         ]
         no_tow = outcome.reason or tow
         no_cost = NO_SECONDS if outcome.seconds is None else NO_COST
-        reasons = [""] * 4 + [no_tow] * 2 + [NO_SECONDS, no_cost]
+        reasons = [""] * 4 + [no_tow] * 2 + [NO_SECONDS] + [no_cost] * 2
     return [
         Cell(label, "") if only_tow and not label.startswith("ToW") else _cell(label, number, reason, notes)
         for label, number, reason in zip(COLUMNS, numbers, reasons, strict=True)

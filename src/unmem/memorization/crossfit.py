@@ -7,9 +7,6 @@ never saw example i. After cleanlab's out-of-sample predictions (Northcutt et al
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,15 +24,10 @@ from unmem.errors import UserError
 from unmem.executors import Where
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
-from unmem.store import atomic_path
+from unmem.store import load_arrays, save_arrays
 from unmem.training import predict
 
 _SHAPES = {"log_probs": 2, "margin": 1, "phi": 1}  # dimensions, the first of them examples
-# What reading an `.npz` raises that is another file, cut short, or with bits that have changed.
-_UNREADABLE = (
-    *(KeyError, TypeError, AttributeError, ValueError, EOFError, OSError, RuntimeError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,26 +68,17 @@ class CrossFit:
 
     def save(self, path: str | Path) -> None:
         """One `.npz` file, whole or not there."""
-        with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                ids=self.ids,
-                log_probs=self.log_probs,
-                margin=self.margin,
-                phi=self.phi,
-                facts=json.dumps({"seconds": self.seconds, "settings": self.settings}),
-            )
+        arrays = {"ids": self.ids} | {name: getattr(self, name) for name in _SHAPES}
+        save_arrays(path, arrays, {"seconds": self.seconds, "settings": self.settings})
 
     @classmethod
     def load(cls, path: str | Path) -> CrossFit:
         """Predictions that `save` wrote."""
+        made = {"option": "--crossfit", "kind": "a cross-fit"}
+        arrays, facts = load_arrays(path, ("ids", *_SHAPES), **made, fix="make one with unmem prepare")
         try:
-            with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                facts = json.loads(str(file["facts"]))
-                found = cls(**{name: file[name] for name in ("ids", *_SHAPES)}, **facts)
-        except FileNotFoundError as error:
-            raise UserError("--crossfit", str(path), "no such file", "make it with unmem prepare") from error
-        except _UNREADABLE as error:
+            found = cls(**arrays, **facts)
+        except TypeError as error:
             raise UserError("--crossfit", str(path), "not a cross-fit", "make one with unmem prepare") from error
         shapes = {name: getattr(found, name).shape for name in _SHAPES}
         if any(len(shape) != _SHAPES[name] or shape[0] != len(found.ids) for name, shape in shapes.items()):

@@ -1,12 +1,13 @@
 """Making a model forget: the problem, and one unlearner a file."""
 
+from unmem.unlearning.auto import Auto, Choice, Option, best_source, choose
 from unmem.unlearning.bad_teacher import BadTeacher
 from unmem.unlearning.continual import Served, serve
 from unmem.unlearning.duplicates import Copies, Copy, find_copies
 from unmem.unlearning.finetune import FineTune
 from unmem.unlearning.influence import Influence
 from unmem.unlearning.l1_sparse import L1Sparse
-from unmem.unlearning.matching import CrossFitMatching
+from unmem.unlearning.matching import Matching
 from unmem.unlearning.neggrad import NegGrad
 from unmem.unlearning.neggrad_plus import NegGradPlus
 from unmem.unlearning.nothing import Nothing
@@ -24,17 +25,20 @@ __all__ = [
     "RUM",
     "SCRUB",
     "SSD",
+    "Auto",
     "BadTeacher",
+    "Choice",
     "Copies",
     "Copy",
-    "CrossFitMatching",
     "FineTune",
     "GradientUnlearner",
     "Influence",
     "L1Sparse",
+    "Matching",
     "NegGrad",
     "NegGradPlus",
     "Nothing",
+    "Option",
     "Problem",
     "RandomLabel",
     "Retrain",
@@ -44,6 +48,8 @@ __all__ = [
     "Trial",
     "Tuned",
     "Unlearner",
+    "best_source",
+    "choose",
     "find_copies",
     "recompute_batchnorm",
     "retrain_all",

@@ -1,13 +1,14 @@
-"""Cross-fit matching: pull each forgotten example to what a model that never saw it says of it.
+"""Matching: move each forgotten example to its target, what a model that was not trained on it would predict.
 
-    minimise  CE(R) + λ · D(q_i, u(x_i)) over i in S,   q_i the out-of-fold prediction
+    minimise  CE(R) + λ · D(target_i, u(x_i)) over i in S
 
-D is smooth-L1 between the log-odds of the true label, phi = log p_y − log(1 − p_y), or KL(q_i ‖ u(x_i)). Ascent has no
-end and random labels a wrong one; here the goal of every example is known, so the loss has its minimum where a model
-without the example would be. The cross-fit is made once and serves every later request.
+D is smooth-L1 between the log-odds of the label, phi = log p_y − log(1 − p_y), or KL(q_i ‖ u(x_i)). Gradient ascent has
+no minimum and random labels have a wrong one; here the loss has its minimum where a model without the example would be.
+Targets are from any source (`unmem.targets`): a short teacher by default, which needs nothing prepared.
 
-λ follows the forecast: it starts where every example, retained or forgotten, weighs the same, and grows while the
-forget set is still known better than its targets say (dual ascent on "no better known than forecast, on average").
+λ follows the targets: it starts where every example, retained or forgotten, has the same weight, and grows while the
+forget set is still known better than its targets say (dual ascent on "no better known than the targets, on average").
+Nearest prior art: Georgiev et al. 2024, Datamodel Matching (arXiv 2410.23232).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unmem.errors import UserError, not_negative, one_of
-from unmem.memorization import CrossFit
 from unmem.recipe import Recipe
+from unmem.targets import ShortTeacher, Source, Targets
 from unmem.training import Batch, Observer, steps_per_epoch
 from unmem.unlearning.batches import cycle
 from unmem.unlearning.losses import divergence, label_log_odds
@@ -30,11 +31,12 @@ from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import GradientUnlearner
 
 Form = Literal["log-odds", "kl"]
+_TEACHER = ShortTeacher()
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossFitMatching(GradientUnlearner):
-    """crossfit: out-of-fold predictions of at least the forget set. form: the distance, see above.
+class Matching(GradientUnlearner):
+    """targets: those of at least the forget set, or a source that makes them first. form: the distance, see above.
     weight: λ at the start; None is |S| / |R|, with which every example, retained or forgotten, weighs the same.
     adapt: how fast λ grows: by the factor exp(adapt) over a run in which all of the forget set stays known better than
         its targets by a log-odds of 1 or more. It never falls below its start. 0 leaves it there.
@@ -48,7 +50,7 @@ class CrossFitMatching(GradientUnlearner):
     name: ClassVar[str] = "matching"
     lr_share: ClassVar[float] = 0.5
     epochs_share: ClassVar[float] = 0.1
-    crossfit: CrossFit
+    targets: Targets | Source = _TEACHER
     epochs: int | None = None
     form: Form = "log-odds"
     weight: float | None = None
@@ -67,9 +69,10 @@ class CrossFitMatching(GradientUnlearner):
     def __call__(
         self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
     ) -> nn.Module:
+        made = self.targets_for(problem, seed=seed)
         forget_batches = cycle(problem.forget, self.forget_batch(problem), problem.recipe, seed=seed)
-        distance = self._distance(problem)
-        targets = torch.from_numpy(self.crossfit.take(problem.forget.ids).phi).to(problem.forget.device)
+        distance = self._distance(made, problem)
+        targets = torch.from_numpy(made.phi).to(problem.forget.device)
         steps = max(1, self.epochs_for(problem) * steps_per_epoch(self.recipe(problem), problem.retain))
         weight = self.weight_for(problem)
         growth = torch.zeros((), device=problem.forget.device)  # log of λ over its start
@@ -86,6 +89,17 @@ class CrossFitMatching(GradientUnlearner):
             return loss, retained
 
         return self.run(model, problem, seed=seed, objective=objective, observers=observers)
+
+    def targets_for(self, problem: Problem, *, seed: int) -> Targets:
+        """The targets of the forget set, in its order; made now if a source is to make them."""
+        if isinstance(self.targets, Targets):
+            return self.targets.take(problem.forget.ids)
+        return self.targets(problem, seed=seed)
+
+    def cost(self, problem: Problem) -> float:
+        """With that of making the targets, unless they were made before."""
+        before = 0.0 if isinstance(self.targets, Targets) else self.targets.cost(problem)
+        return before + super().cost(problem)
 
     def weight_for(self, problem: Problem) -> float:
         return len(problem.forget) / len(problem.retain) if self.weight is None else self.weight
@@ -105,11 +119,12 @@ class CrossFitMatching(GradientUnlearner):
     def stronger(self, problem: Problem, factor: float) -> Self:
         return replace(self, weight=factor * self.weight_for(problem))
 
-    def _distance(self, problem: Problem) -> Callable[[Tensor, Batch], Tensor]:
+    def _distance(self, targets: Targets, problem: Problem) -> Callable[[Tensor, Batch], Tensor]:
         """(logits of a forget batch, the batch) -> mean distance to its targets."""
-        targets = self.crossfit.take(problem.forget.ids)
         device = problem.forget.device
         if self.form == "kl":
+            if targets.log_probs is None:
+                raise UserError("form", self.form, f"targets by {targets.source} have no probabilities", "use log-odds")
             log_probs = torch.from_numpy(targets.log_probs).to(device)
             return lambda logits, batch: divergence(log_probs[batch.index], logits)
         goals = torch.from_numpy(targets.phi).to(device)
@@ -121,6 +136,7 @@ class CrossFitMatching(GradientUnlearner):
         return distance
 
     def settings(self) -> dict[str, Any]:
-        """The fields as plain values, with those of the cross-fit in place of its predictions."""
+        """The fields as plain values, with the settings of the targets in place of their numbers."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return values | {"crossfit": self.crossfit.settings}
+        made = self.targets.settings if isinstance(self.targets, Targets) else self.targets.describe()
+        return values | {"targets": made}

@@ -1,8 +1,8 @@
 """Settings for an unlearner, found without retraining and without the test set.
 
-The goal is the out-of-sample forecast: models that never saw the forget set (the cross-fit) say how many of its
-examples a retrained model would get right, and how sure it would be. On the retain set and the holdout the model should
-be as accurate as it was.
+The goal is the out-of-sample forecast: targets from models that never saw the forget set (`unmem.targets`) say how many
+of its examples a retrained model would get right, and how sure it would be. On the retain set and the holdout the model
+should be as accurate as it was.
 
     closeness = (1 − |Δaccuracy on S|) (1 − |Δmean confidence on S|) (1 − |Δaccuracy on R|) (1 − |Δaccuracy, holdout|)
 """
@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from unmem.data import Examples
 from unmem.errors import DivergedError, UserError
-from unmem.memorization import CrossFit
+from unmem.targets import Targets
 from unmem.training import Observer, predict
 from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import Setting, Unlearner, settings_of
@@ -59,7 +58,7 @@ def tune(
     unlearner: Unlearner,
     model: nn.Module,
     problem: Problem,
-    crossfit: CrossFit,
+    targets: Targets,
     *,
     seed: int,
     budget: float = 0.3,
@@ -72,7 +71,7 @@ def tune(
     Raises `UserError` if not even the shortest trial fits, `DivergedError` if none of the trials had an end.
     """
     began = time.perf_counter()
-    search = _Search(unlearner, model, problem, _Goal.of(model, problem, crossfit), seed, budget, observers)
+    search = _Search(unlearner, model, problem, _Goal.of(model, problem, targets), seed, budget, observers)
     if not search.affords(Setting(epochs=1)):
         least = search.cost(Setting(epochs=1))
         raise UserError(
@@ -98,13 +97,11 @@ class _Goal:
     holdout_accuracy: float
 
     @classmethod
-    def of(cls, model: nn.Module, problem: Problem, crossfit: CrossFit) -> _Goal:
-        targets = crossfit.take(problem.forget.ids)
+    def of(cls, model: nn.Module, problem: Problem, targets: Targets) -> _Goal:
+        taken = targets.take(problem.forget.ids)
         labels = problem.forget.labels.cpu().numpy()
-        own = targets.log_probs[np.arange(len(labels)), labels]
-        hits = targets.log_probs.argmax(1) == labels
         kept = (_knows(model, examples)[0] for examples in (problem.retain, problem.holdout))
-        return cls(float(hits.mean()), float(np.exp(own).mean()), *kept)
+        return cls(float(taken.hits(labels).mean()), float(taken.confidence(labels).mean()), *kept)
 
     def reached(self, model: nn.Module, problem: Problem) -> tuple[float, float]:
         """Closeness, and how much better than forecast the forget set is known."""

@@ -1,0 +1,222 @@
+"""Trace: what the original itself predicted in the early epochs of its own training.
+
+    φ_i = map(log-odds of the mean over the window of log p_e(y_i | x_i)),   p_e as the training forward pass saw it
+
+Early on the original has seen an example a few times and has not memorized it yet, so its mean prediction is near that
+of a model that never saw it. The forward pass of training comes before the step, so recording it costs next to nothing;
+the holdout, which calibrates, is predicted at the ends of the same epochs. A learning event in the sense of Jiang et
+al. 2021, as used by Zhao & Triantafillou (arXiv 2410.16516).
+Memory: one float32 sum per example and class while recording, float16 in the file: 2·N·C bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unmem.data import Examples, Ids, as_ids, find_ids
+from unmem.errors import UserError
+from unmem.recipe import Recipe
+from unmem.store import load_arrays, save_arrays
+from unmem.targets.calibration import MOST, calibrated, calibrating
+from unmem.targets.types import Request, Targets
+from unmem.targets.window import END, START, window
+from unmem.training import Observer, Step, predict
+
+Float16 = NDArray[np.float16]
+
+_OPTION = "--trace"
+_KIND = "a trace"
+_FIX = "record one with unmem train"
+_ARRAYS = ("ids", "log_probs", "unseen_ids", "unseen")
+# Holdout examples predicted in each epoch of the window, as a share of the training set: keeps recording under 1%.
+UNSEEN_SHARE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Mean early predictions of one training, and a source of targets.
+
+    Attributes:
+        ids: [N] training examples.
+        log_probs: [N, C] float16, mean log-probabilities over the window.
+        unseen_ids: [M] holdout examples.
+        unseen: [M, C] float16, mean log-probabilities of these.
+        seconds: What recording took.
+        settings: What determined it; `data` is the fingerprint of the training set.
+    """
+
+    name: ClassVar[str] = "trace"
+    ids: Ids
+    log_probs: Float16
+    unseen_ids: Ids
+    unseen: Float16
+    seconds: float = 0.0
+    settings: dict[str, Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def spent(self) -> float:
+        return 0.0
+
+    def __call__(self, problem: Request, *, seed: int = 0, observers: Sequence[Observer] = ()) -> Targets:
+        """Targets of `problem.forget`, calibrated for `problem.model`. Nothing is random, so the seed has no effect."""
+        began = time.perf_counter()
+        rows = self.check(problem.forget.ids)
+        asked = torch.from_numpy(self.log_probs[rows]).float().to(problem.forget.device)
+        unseen = problem.holdout.take(self.unseen_ids, field="trace")
+        checked = torch.from_numpy(self.unseen).float().to(problem.forget.device)
+        found = calibrated(self.name, problem, asked, unseen, checked, self.describe())
+        return replace(found, seconds=time.perf_counter() - began)
+
+    def cost(self, problem: Request) -> float:
+        return 0.0
+
+    def describe(self) -> dict[str, Any]:
+        return {"source": self.name, **(self.settings or {})}
+
+    def without(self, ids: Iterable[object]) -> Trace:
+        """All rows except those of these examples: what may be kept once they are forgotten."""
+        kept = np.flatnonzero(~np.isin(self.ids, as_ids(ids)))
+        return replace(self, ids=self.ids[kept], log_probs=self.log_probs[kept])
+
+    def save(self, path: str | Path) -> None:
+        """Write one `.npz` file, atomically."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        save_arrays(path, arrays, {"seconds": self.seconds, "settings": self.settings})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trace:
+        """Read a trace that `save` wrote.
+
+        Raises:
+            UserError: The file is missing, damaged, or something else.
+        """
+        arrays, facts = load_arrays(path, _ARRAYS, option=_OPTION, kind=_KIND, fix=_FIX)
+        try:
+            found = cls(**arrays, **facts)
+        except TypeError as error:
+            raise UserError(_OPTION, str(path), f"not {_KIND}", _FIX) from error
+        pairs = ((found.ids, found.log_probs), (found.unseen_ids, found.unseen))
+        if any(rows.ndim != 2 or len(rows) != len(ids) for ids, rows in pairs):
+            raise UserError(_OPTION, str(path), "its arrays do not fit together", _FIX)
+        return found
+
+    @classmethod
+    def from_checkpoints(cls, checkpoints: Iterable[nn.Module], examples: Examples, holdout: Examples) -> Trace:
+        """The same from models saved early in one training.
+
+        Args:
+            checkpoints: Models of the window, 5% to 15% of the epochs, in any order. All of them are averaged.
+            examples: The training set.
+            holdout: Examples that the models were not trained on.
+        """
+        recorder = TraceRecorder(holdout)
+        began = time.perf_counter()
+        recorder.begin(examples, {"pass": "checkpoints"})
+        for model in checkpoints:
+            recorder.add(predict(model, examples), model)
+        return replace(recorder.trace, seconds=time.perf_counter() - began)
+
+    def check(self, ids: Ids) -> NDArray[np.int64]:
+        """The rows of these examples.
+
+        Raises:
+            UserError: Some of them have none.
+        """
+        found, missing = find_ids(ids, self.ids)
+        if missing.any():
+            raise UserError(
+                "trace",
+                None,
+                f"there is no row for {int(missing.sum()):,} of the ids, such as {str(ids[missing][0])!r}",
+                "use the trace of the training set that they are from; rows of forgotten examples are deleted",
+            )
+        return found
+
+
+class TraceRecorder(Observer):
+    """Watches the training of the original and records its `trace`.
+
+    Args:
+        holdout: Examples that the original is not trained on. A stratified sample of them is predicted.
+        start, end: The window, as shares of the epochs.
+
+    Attributes:
+        seconds: What recording took so far.
+    """
+
+    def __init__(self, holdout: Examples, *, start: float = START, end: float = END) -> None:
+        self._holdout, self._start, self._end = holdout, start, end
+        self._count = 0
+        self.seconds = 0.0
+
+    def on_start(self, examples: Examples, recipe: Recipe) -> None:
+        self.begin(examples, {"recipe": asdict(recipe), "pass": "training"})
+        self._epochs = window(recipe.epochs, start=self._start, end=self._end)
+
+    def on_step(self, step: Step) -> None:
+        if step.epoch + 1 in self._epochs:
+            began = time.perf_counter()
+            self._sums[step.batch.index] += step.logits.float().log_softmax(1)
+            self.seconds += time.perf_counter() - began
+
+    def on_epoch(self, epoch: int, model: nn.Module) -> None:
+        if epoch + 1 in self._epochs:
+            self.add(None, model)
+
+    def begin(self, examples: Examples, settings: dict[str, Any]) -> None:
+        """Forget what was recorded and start again."""
+        most = min(MOST, max(1, round(UNSEEN_SHARE * len(examples))))
+        self._unseen = calibrating(self._holdout, most)
+        self._ids = examples.ids
+        self._settings = settings | {"data": examples.fingerprint}
+        self._sums = torch.zeros(len(examples), examples.n_classes, device=examples.device)
+        self._unseen_sums = torch.zeros(len(self._unseen), examples.n_classes, device=examples.device)
+        self._count, self.seconds = 0, 0.0
+
+    def add(self, logits: Tensor | None, model: nn.Module) -> None:
+        """One more epoch. logits: [N, C] of the training examples, if they were not seen in its steps."""
+        began = time.perf_counter()
+        if logits is not None:
+            self._sums += logits.log_softmax(1)
+        self._unseen_sums += predict(model, self._unseen).log_softmax(1)
+        self._count += 1
+        self.seconds += time.perf_counter() - began
+
+    @property
+    def recorded(self) -> bool:
+        """Whether an epoch of the window was watched; without epochs there is none."""
+        return self._count > 0
+
+    @property
+    def trace(self) -> Trace:
+        """What was recorded.
+
+        Raises:
+            UserError: No epoch of the window was watched.
+        """
+        if self._count == 0:
+            raise UserError("trace", None, "no epoch was recorded", "pass the recorder to train(observers=[...])")
+        return Trace(
+            self._ids,
+            _mean(self._sums, self._count),
+            self._unseen.ids,
+            _mean(self._unseen_sums, self._count),
+            self.seconds,
+            self._settings | {"epochs": self._count},
+        )
+
+
+def _mean(sums: Tensor, count: int) -> Float16:
+    return (sums / count).log_softmax(1).half().cpu().numpy()
