@@ -16,6 +16,7 @@ from unmem.ensembles import complementary_masks, fold_masks
 from unmem.evaluation import (
     Comparison,
     Shortfall,
+    accuracy,
     evaluate,
     fold_shortfalls,
     member_shortfalls,
@@ -104,7 +105,9 @@ def test_the_worst_of_several_is_shown_and_the_others_counted(broken: tuple[um.P
     (found,) = retrained_shortfalls(problem, [honest, *retrained, never])
     assert (found.count, found.short) == (4, 3)
     assert "3 of 4 retrained models do not reach" in found.text
-    assert found.worst[0].trained < 0.3
+    reached = [accuracy(model, problem.retain) for model in (*retrained, never)]
+    assert found.worst[0].trained == pytest.approx(min(reached))
+    assert min(reached) < max(reached) - 0.05
     (single,) = retrained_shortfalls(problem, [never])
     assert "the retrained model does not reach the original" in single.text
 
@@ -136,7 +139,7 @@ def test_honest_retrained_models_are_no_finding(request_: str, original: nn.Modu
         "most of a class": data.train.ids[labels == 3][:45],
     }[request_]
     problem = problem_of(original, data, chosen)
-    assert retrained_shortfalls(problem, [um.train(GOOD, problem.retain, seed=seed) for seed in (1, 2, 3)]) == ()
+    assert retrained_shortfalls(problem, [um.train(GOOD, problem.retain, seed=seed) for seed in (1, 2)]) == ()
 
 
 def test_the_loss_of_a_forgotten_class_is_allowed_and_no_more() -> None:
@@ -149,6 +152,18 @@ def test_the_loss_of_a_forgotten_class_is_allowed_and_no_more() -> None:
     other = um.Problem(perfect, data, data.train.ids[data.train.labels.numpy() == 1])
     (found,) = retrained_shortfalls(other, [without])
     assert found.worst[0].trained == pytest.approx(0.5)  # of the retained classes 0 and 2, it knows one
+
+
+def test_a_forgotten_class_explains_the_loss_of_its_own_share_of_the_unseen_examples() -> None:
+    """Of three classes one is forgotten; a model that knows two of them no more has lost too much."""
+    data = um.Splits("signs", *(signs(seed, prefix) for seed, prefix in enumerate(("", "h", "t"))))
+    perfect = logits_model([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    problem = um.Problem(perfect, data, data.train.ids[data.train.labels.numpy() == 2])
+    (found,) = retrained_shortfalls(problem, [ByHeart(problem.retain)])
+    retain, unseen = found.worst
+    assert not retain.short
+    assert unseen.short
+    assert (unseen.trained, unseen.lost) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
 
 
 def signs(seed: int, prefix: str) -> Examples:
