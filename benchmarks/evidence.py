@@ -23,6 +23,7 @@ from unmem.ensembles import Ensemble
 from unmem.evaluation import audit
 from unmem.memorization import crossfit, feldman
 from unmem.store import write_text
+from unmem.targets import FromCrossFit
 
 RESULTS = ROOT / "benchmarks" / "results" / "evidence.json"
 SETS = ("mixed", "mislabelled")
@@ -52,8 +53,8 @@ def of_set(name: str, plan: Plan, members: Ensemble) -> dict[str, Any]:
     fold = crossfit(recipe, data.train, folds=2, seed=1, unseen=data.holdout, folder=RUNS / "crossfits")
     confidence = events.scores("confidence")
     methods: dict[str, um.Unlearner] = {
-        "matching": um.CrossFitMatching(crossfit=fold),
-        "matching, KL": um.CrossFitMatching(crossfit=fold, form="kl"),
+        "matching": um.Matching(targets=FromCrossFit(fold)),
+        "matching, KL": um.Matching(targets=FromCrossFit(fold), form="kl"),
         "l1-sparse": um.L1Sparse(),
         "fine-tune": um.FineTune(),
         "neggrad+": um.NegGradPlus(),

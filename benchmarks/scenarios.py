@@ -19,6 +19,7 @@ import unmem as um
 from unmem.evaluation import Scenario, mislabelled, poisoned, privacy
 from unmem.memorization import crossfit
 from unmem.store import write_text
+from unmem.targets import FromCrossFit
 
 RESULTS = ROOT / "benchmarks" / "results" / "scenarios.json"
 SEEDS = (0, 1, 2)
@@ -58,7 +59,7 @@ def of_seed(name: str, seed: int) -> dict[str, dict[str, float]]:
     fold = crossfit(recipe, made.data.train, seed=seed + 1)
     confidence = events.scores("confidence")
     methods: dict[str, um.Unlearner] = {
-        "matching": um.CrossFitMatching(crossfit=fold),
+        "matching": um.Matching(targets=FromCrossFit(fold)),
         "l1-sparse": um.L1Sparse(),
         "fine-tune": um.FineTune(),
         "neggrad+": um.NegGradPlus(),

@@ -43,15 +43,16 @@ from unmem.ensembles import Ensemble, log_odds
 from unmem.evaluation import Evaluator
 from unmem.memorization import Scorer, Scores, crossfit, feldman
 from unmem.store import write_text
+from unmem.targets import FromCrossFit
 from unmem.unlearning import (
     RUM,
     SCRUB,
     SSD,
     BadTeacher,
-    CrossFitMatching,
     FineTune,
     Influence,
     L1Sparse,
+    Matching,
     NegGrad,
     NegGradPlus,
     Nothing,
@@ -235,12 +236,12 @@ def methods(setting: Setting) -> dict[str, Method]:
     made: dict[str, Unlearner] = {"nothing": Nothing()}
     two, five = setting.crossfits[2], setting.crossfits[5]
     made |= {
-        "matching": CrossFitMatching(crossfit=two),
-        "matching, K=5": CrossFitMatching(crossfit=five),
-        "matching, KL": CrossFitMatching(crossfit=two, form="kl"),
-        "matching, fixed weight": CrossFitMatching(crossfit=two, adapt=0.0),
+        "matching": Matching(targets=FromCrossFit(two)),
+        "matching, K=5": Matching(targets=FromCrossFit(five)),
+        "matching, KL": Matching(targets=FromCrossFit(two), form="kl"),
+        "matching, fixed weight": Matching(targets=FromCrossFit(two), adapt=0.0),
         "matching, high part only": RUM(
-            setting.scores["crossfit"], [Nothing(), Nothing(), CrossFitMatching(crossfit=two)]
+            setting.scores["crossfit"], [Nothing(), Nothing(), Matching(targets=FromCrossFit(two))]
         ),
     }
     made |= {kind().name: kind() for kind in VANILLA}

@@ -14,6 +14,7 @@ from unmem.cli.methods import METHODS, plan
 from unmem.memorization import EVENTS, Scorer, crossfit
 from unmem.memorization.by_name import FROM_MODEL
 from unmem.memorization.curvature import input_gradient
+from unmem.targets import FromCrossFit
 from unmem.unlearning import RUM, FineTune, Nothing
 from unmem.unlearning.ssd import fisher_diagonal
 
@@ -49,7 +50,7 @@ def test_it_learns_its_sentences(model: nn.Module) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_unlearns_it(name: str, problem: um.Problem, fold: um.CrossFit) -> None:
     fields = {"influence": ["samples=10", "iterations=3"], "ssd": ["a=1.1"]}.get(name, [])
-    unlearner = plan(name, [], fields).make(None, fold)
+    unlearner = plan(name, [], fields).make(None, FromCrossFit(fold).targets)
     before = state_of(problem.model)
     new = unlearner(problem.model, problem, seed=0)
     assert same_state(before, state_of(problem.model))

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 import unmem as um
 from unmem.data import Scaling
 from unmem.memorization import CrossFit
+from unmem.targets import FromCrossFit
 from unmem.training import Batch, Step
-from unmem.unlearning import SCRUB, BadTeacher, CrossFitMatching, Unlearner
+from unmem.unlearning import SCRUB, BadTeacher, Matching, Unlearner
 from unmem.unlearning.bad_teacher import ignorant
 from unmem.unlearning.batches import answers, cycle
 
@@ -137,7 +138,9 @@ def crossfit(problem: um.Problem) -> CrossFit:
 
 @pytest.mark.parametrize("name", ["neggrad+", "matching"])
 def test_both_halves_of_a_batch_are_augmented(name: str, problem: um.Problem) -> None:
-    method = um.NegGradPlus(epochs=3) if name == "neggrad+" else CrossFitMatching(crossfit=crossfit(problem), epochs=3)
+    method = (
+        um.NegGradPlus(epochs=3) if name == "neggrad+" else Matching(targets=FromCrossFit(crossfit(problem)), epochs=3)
+    )
     SEEN.clear()
     log = Losses()
     method(problem.model, problem, seed=0, observers=[log])

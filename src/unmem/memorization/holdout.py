@@ -39,6 +39,7 @@ from unmem.training import Observer, Step, fit, predict, steps_per_epoch
 
 PIECE = 65_536
 LOWER = 0.25  # factor on the rate after a copy was discarded
+DESTROYED = 0.1  # agreement up to which nothing is left of the model
 WATCHED = 200  # training examples on which the agreement is measured: a standard error of 0.05 or less at kappa ½
 
 
@@ -147,6 +148,8 @@ def _fine_tuned(
         if changed is not None and learned and not watched.measure(changed):
             return _Tried(changed, lr, stopping.epochs, watched.value, discarded)
         if left < 1:
+            if changed is not None and watched.value > DESTROYED:  # far from the model, and yet better than chance
+                return _Tried(changed, lr, stopping.epochs, watched.value, discarded)
             raise UserError(
                 "score",
                 "holdout",
