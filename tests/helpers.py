@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unmem.data import Examples, Splits
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@contextmanager
+def benchmarks() -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a benchmark by name, as it is when it is run from its own folder."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+        for name in set(sys.modules) - before:
+            if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(BENCHMARKS)):
+                del sys.modules[name]
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

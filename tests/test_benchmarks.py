@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import t as student
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+from tests.helpers import benchmarks
 
 
 @pytest.fixture
 def of() -> Iterator[Any]:
-    """Imports a benchmark by name, as it is when it is run from its own folder."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module
-    sys.path.remove(str(FOLDER))
-    for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(FOLDER)):
-            del sys.modules[name]
+    with benchmarks() as load:
+        yield load
 
 
 def test_an_interval_keeps_its_runs(of: Any) -> None:
