@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -229,54 +230,76 @@ def of_set(world: World, ids: Ids, judges: Ensemble) -> dict[str, Any]:
     data, recipe = world.data(), world.recipe
     originals = [um.train(recipe, data.train, seed=seed) for seed in range(world.originals)]
     problems = [um.Problem(one, data, ids, recipe=recipe) for one in originals]
-    problem = problems[0]
-    retrained = [um.train(recipe, problem.retain, seed=500 + k) for k in range(world.honest + 2)]
-    fold = crossfit(recipe, data.train, seed=100, unseen=data.holdout)
-    matching = um.Matching(targets=FromCrossFit(fold), form="kl")
-
-    def audited(models: dict[str, nn.Module], reference: Sequence[nn.Module] = (), k: int = 0) -> Audit:
-        return audit(models, problems[k], members=judges, reference=reference, relearning=False)
-
-    alone = audited({str(k): model for k, model in enumerate(retrained[2:])})
-    beside = audited({str(k): model for k, model in enumerate(retrained[2:])}, retrained[:2])
-    made: dict[str, Callable[[um.Problem], nn.Module]] = {
-        "do nothing": lambda problem: problem.model,
-        "fine-tune": lambda problem: um.FineTune()(problem.model, problem, seed=0),
-        "KL matching": lambda problem: matching(problem.model, problem, seed=0),
-        "strong ascent": lambda problem: um.NegGradPlus(alpha=0.5, epochs=3, lr=0.05)(problem.model, problem, seed=0),
-        **{f"logits × {factor}": scaled(factor) for factor in SCALES},
-    }
-
-    def tried(make: Callable[[um.Problem], nn.Module]) -> Iterator[Audit]:
-        for k, one in enumerate(problems):
-            with suppress(DivergedError):  # ascent may have no end: then there is no model to judge
-                yield audited({"it": make(one)}, k=k)
-
-    power = {way: findings(tried(make)) for way, make in made.items()}
-    for smoothing in SMOOTHINGS:
-        smoothed = replace(recipe, label_smoothing=smoothing)
-        models = [um.train(smoothed, data.train, seed=seed) for seed in range(world.originals)]
-        power[f"label smoothing {smoothing}"] = findings(
-            audit(
-                {"it": model},
-                um.Problem(model, data, ids, recipe=smoothed),
-                members=judges,
-                relearning=False,
-            )
-            for model in models
-        )
+    retrained = [um.train(recipe, problems[0].retain, seed=500 + k) for k in range(world.honest + 2)]
+    honest = {str(k): model for k, model in enumerate(retrained[2:])}
+    alone, beside = (
+        audit(honest, problems[0], members=judges, reference=reference, relearning=False)
+        for reference in ([], retrained[:2])
+    )
     return {
         "n": len(ids),
-        "honest": {"alone": findings([alone]), "beside two retrained models": findings([beside])},
+        "honest": {"alone": findings(alone), "beside two retrained models": findings(beside)},
         "shares": {
             side: float(np.mean([getattr(one.test, side).share for one in alone.evidence.values() if one.test]))
             for side in ("under", "over")
         },
-        "power": power,
+        "power": power(world, problems, judges),
     }
 
 
-def scaled(factor: float) -> Callable[[um.Problem], nn.Module]:
+def findings(found: Audit) -> dict[str, int]:
+    """How often each finding was made."""
+    return dict(Counter(verdict.finding for verdict in found.verdicts.values()))
+
+
+def power(world: World, problems: Sequence[um.Problem], judges: Ensemble) -> dict[str, dict[str, int]]:
+    """Findings on models that forgot nothing, little, or too much."""
+    ways = dishonest(world)
+    found = {way: Counter[str]() for way in dict.fromkeys((*ways, *FORGOT_NOTHING))}
+
+    def judge(models: dict[str, nn.Module], problem: um.Problem) -> None:
+        verdicts = audit(models, problem, members=judges, relearning=False).verdicts
+        for way, verdict in verdicts.items():
+            found[way][verdict.finding] += 1
+
+    for problem in problems:
+        judge(dict(made(ways, problem)), problem)
+    for smoothing, seed in product(SMOOTHINGS, range(world.originals)):
+        recipe = replace(world.recipe, label_smoothing=smoothing)
+        model = um.train(recipe, problems[0].data.train, seed=seed)
+        problem = um.Problem(model, problems[0].data, problems[0].forget.ids, recipe=recipe)
+        judge({f"label smoothing {smoothing}": model}, problem)
+    return {way: dict(counts) for way, counts in found.items()}
+
+
+Make = Callable[[um.Problem], nn.Module]
+
+
+def dishonest(world: World) -> dict[str, Make]:
+    data = world.data()
+    fold = crossfit(world.recipe, data.train, seed=100, unseen=data.holdout)
+    methods: dict[str, um.Unlearner] = {
+        "do nothing": um.Nothing(),
+        "fine-tune": um.FineTune(),
+        "KL matching": um.Matching(targets=FromCrossFit(fold), form="kl"),
+        "strong ascent": um.NegGradPlus(alpha=0.5, epochs=3, lr=0.05),
+    }
+    return {name: runner(method) for name, method in methods.items()} | {
+        f"logits × {factor}": scaled(factor) for factor in SCALES
+    }
+
+
+def made(ways: dict[str, Make], problem: um.Problem) -> Iterator[tuple[str, nn.Module]]:
+    for way, make in ways.items():
+        with suppress(DivergedError):  # ascent may have no end: then there is no model to judge
+            yield way, make(problem)
+
+
+def runner(method: um.Unlearner) -> Make:
+    return lambda problem: method(problem.model, problem, seed=0)
+
+
+def scaled(factor: float) -> Make:
     return lambda problem: Scaled(problem.model, factor)
 
 
@@ -290,15 +313,6 @@ class Scaled(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(inputs)
         return self.factor * logits
-
-
-def findings(audits: Any) -> dict[str, int]:
-    """How often each finding was made."""
-    counts: dict[str, int] = {}
-    for one in audits:
-        for verdict in one.verdicts.values():
-            counts[verdict.finding] = counts.get(verdict.finding, 0) + 1
-    return counts
 
 
 # Tables
