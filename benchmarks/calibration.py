@@ -233,8 +233,7 @@ def of_set(world: World, ids: Ids, judges: Ensemble) -> dict[str, Any]:
     retrained = [um.train(recipe, problems[0].retain, seed=500 + k) for k in range(world.honest + 2)]
     honest = {str(k): model for k, model in enumerate(retrained[2:])}
     alone, beside = (
-        audit(honest, problems[0], members=judges, reference=reference, relearning=False)
-        for reference in ([], retrained[:2])
+        audit(honest, problems[0], members=judges, reference=reference) for reference in ([], retrained[:2])
     )
     return {
         "n": len(ids),

@@ -87,6 +87,25 @@ def test_all_that_is_at_hand_is_used_and_nothing_about_persons_is_written(
     assert result(tmp_path / "again")["reference"]["accuracy"] == found["reference"]["accuracy"]
 
 
+def test_two_retrained_models_cannot_clear_the_original(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """40 of 640 examples and no members: with one degree of freedom not even doing nothing can be seen."""
+    data = ["--limit", "640", *RECIPE]
+    assert run("train", *data, "--out", tmp_path / "train") == 0
+    (tmp_path / "ids.txt").write_text("\n".join(um.load("digits", limit=640).train.ids[:40]))
+    original = tmp_path / "train" / "original.safetensors"
+    given = ["--model", original, "--original", original, "--forget", tmp_path / "ids.txt", "--reference", "retrain"]
+    capsys.readouterr()
+    assert run("audit", *data, *given, "--out", tmp_path / "audit") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Inconclusive (too little power)" in shown
+    assert "retrain 4 or 5 models, or judge with members" in shown
+    assert "None found" not in shown
+    found = result(tmp_path / "audit")
+    assert found["verdict"] == "inconclusive"
+    signal = found["signals"]["forget accuracy against retrained models"]
+    assert signal["smallest_detectable"] > signal["do_nothing"] - signal["expected"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

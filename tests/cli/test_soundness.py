@@ -91,6 +91,8 @@ def test_an_audit_says_so_of_models_made_here_and_of_models_in_a_folder(
     assert run("audit", *DATA, *SLOW, *given, "--reference", "retrain", "--out", first) == 0
     assert "the retrained models do not reach the original" in capsys.readouterr().out
     assert len(result(first)["reference"]["shortfalls"]) == 1
+    assert result(first)["verdict"] == "inconclusive"
+    assert "the retrained models do not reach the original" in result(first)["verdicts"]["unlearned"]["text"]
     assert "Warning." in (first / "report.html").read_text()
     assert run("audit", *DATA, *ADAMW, *given, "--reference", first, "--out", tmp_path / "second") == 0
     shown = capsys.readouterr().out

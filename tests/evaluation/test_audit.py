@@ -67,6 +67,56 @@ def test_a_model_that_forgot_nothing_is_found_and_an_honest_one_is_not(full: um.
     assert nothing.distance > 2 * honest.distance
 
 
+class Scaled(torch.nn.Module):
+    """A model at another temperature."""
+
+    def __init__(self, model: torch.nn.Module, factor: float) -> None:
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(inputs)
+        return self.factor * logits
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.5, 3.0])
+def test_a_model_that_forgot_nothing_is_found_at_any_temperature(
+    factor: float, problem: um.Problem, members: um.Ensemble
+) -> None:
+    found = audit({"scaled": Scaled(problem.model, factor)}, problem, members=members, relearning=False)
+    assert found.verdicts["scaled"].finding == "residual influence found"
+
+
+@pytest.mark.parametrize("smoothing", [0.05, 0.2])
+def test_a_model_that_forgot_nothing_is_never_called_clean_for_its_label_smoothing(
+    smoothing: float, problem: um.Problem, members: um.Ensemble
+) -> None:
+    recipe = replace(RECIPE, label_smoothing=smoothing)
+    smoothed = um.train(recipe, DATA.train)
+    asked = um.Problem(smoothed, DATA, problem.forget.ids, recipe=recipe)
+    found = audit({"smoothed": smoothed}, asked, members=members, relearning=False)
+    assert found.verdicts["smoothed"].finding in ("residual influence found", "inconclusive")
+
+
+@pytest.mark.parametrize("name", ["wrong labels", "class"])
+def test_honest_models_are_not_convicted_of_wrong_labels_or_a_class(
+    name: str, problem: um.Problem, members: um.Ensemble
+) -> None:
+    """Alone, and beside retrained models; relearning is judged too."""
+    ids = DATA.flipped if name == "wrong labels" else DATA.train.ids[DATA.train.labels.numpy() == 3]
+    asked = um.Problem(problem.model, DATA, ids, recipe=RECIPE)
+    models = [um.train(RECIPE, asked.retain, seed=seed) for seed in range(5, 10)]
+    honest = {str(k): model for k, model in enumerate(models[2:])}
+    alone = audit(honest, asked, members=members)
+    beside = audit(honest, asked, members=members, reference=models[:2])
+    for found in (*alone.verdicts.values(), *beside.verdicts.values()):
+        assert found.finding in ("none found", "inconclusive")
+    if name == "class":
+        assert all("holds most of class 3" in one.text for one in alone.verdicts.values())
+    else:
+        assert {one.finding for one in beside.verdicts.values()} == {"none found"}
+
+
 def test_the_controls_are_the_same_measures_of_the_original_and_of_retrained_models(full: um.Audit) -> None:
     assert full.do_nothing == full.evidence["nothing done"]
     assert len(full.retrained) == 2
@@ -174,6 +224,24 @@ def test_members_of_other_examples_are_refused(problem: um.Problem) -> None:
     )
     with pytest.raises(UserError, match="left out by fewer than 3 of them"):
         audit({"given": problem.model}, problem, members=few)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["all were trained on it", "none was"])
+def test_members_that_are_all_on_one_side_of_the_forget_set(kept: bool, problem: um.Problem) -> None:
+    masks = leave_out_masks(len(DATA.train), 8, keep=0.5, seed=0)
+    masks[:, DATA.train.positions(problem.forget.ids)] = kept
+    members = train_members(replace(RECIPE, epochs=20), DATA.train, masks, unseen=DATA.holdout)
+    if kept:
+        with pytest.raises(UserError, match="left out by fewer than 3 of them"):
+            audit({"given": problem.model}, problem, members=members, relearning=False)
+        return
+    found = audit({"given": problem.model}, problem, members=members, original=False, relearning=False)
+    test = found.evidence["given"].test
+    assert test is not None
+    assert test.nothing is None
+    assert test.blind
+    assert "lira-online" not in found.evidence["given"].attacks
+    assert found.verdicts["given"].finding != "none found"
 
 
 def test_klom_of_a_method_stands_beside_that_of_as_many_retrained_models(problem: um.Problem) -> None:

@@ -70,8 +70,19 @@ def test_a_rise_like_that_of_retrained_models_is_none_and_agreement_by_chance_is
 
 def test_the_p_value_of_a_rise_has_its_limits() -> None:
     assert relearning(rises([0.5]), [rises([0.0])]).p == 1.0  # one example says nothing of its spread
-    assert relearning(rises([0.1, 0.1]), [rises([0.0, 0.0])]).p == 0.0
+    assert relearning(rises([0.6, 0.6]), [rises([0.0, 0.0])]).p == 0.0
     assert relearning(rises([0.0, 0.0]), [rises([0.0, 0.0])]).p == 1.0
-    found = relearning(rises([0.2, 0.3, 0.25], [0.2, 0.3, 0.25]))
-    assert found.expected == pytest.approx(0.25)
-    assert found.p == pytest.approx(0.5)
+    found = relearning(rises([0.7, 0.8, 0.75, 0.75], [0.4, 0.5, 0.6]))
+    assert found.expected == pytest.approx(0.5)
+    assert found.p == pytest.approx(0.5)  # a rise of 0.25 more: one of four examples
+
+
+def test_less_than_one_example_is_nothing_that_came_back() -> None:
+    """Of wrong labels honest models are sure before and after: rises that differ by nothing, and hardly scatter."""
+    random = np.random.default_rng(0)
+    retrained = [rises(random.normal(0, 1e-4, 60).tolist()) for _ in range(2)]
+    for more, least, most in ((0.001, 0.9, 1.0), (0.9 / 60, 0.9, 1.0), (1.5 / 60, 0.0, 1e-6)):
+        ours = rises(random.normal(more, 1e-4, 60).tolist(), random.normal(0, 1e-4, 100).tolist())
+        for one in (relearning(ours, retrained), relearning(ours)):
+            assert one.p is not None
+            assert least <= one.p <= most

@@ -6,12 +6,14 @@ retain set.
 
 The mean rise is held against that of m retrained models, which may rise too, by learning more of what both sets share:
 
-    t = (rise − mean rise of the retrained models) / √(w (1 + 1/m)),    w = (ν₀ 2v/n + (m − 1) s²) / (ν₀ + m − 1)
+    t = (rise − mean rise of the retrained models − 1/n) / √(w (1 + 1/m)),    w = (ν₀ 2v/n + (m − 1) s²) / (ν₀ + m − 1)
 
 with v the variance of a retrained model's rises over the n forget examples, and s² that of the mean rise over retrained
 models, which two or three of them hardly tell: so it is drawn to 2v/n with the weight ν₀, as variances are in the
 single-model test. p is one-sided, with ν₀ + m − 1 degrees of freedom. Without retrained models unseen examples stand
-in.
+in. 1/n is what one example adds that comes back in full; less than that is nothing that came back. It matters where
+honest models are sure of every example, as of wrong labels: all rises are then next to 0, and so is v, which says
+nothing of how far models differ.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class Relearning:
     Attributes:
         before, after: of this model.
         expected: the rise of retrained models, or of unseen examples where there are none.
-        p: chance of a rise as large by a model that never saw the forget set.
+        p: chance of a rise as large by a model that never saw the forget set and gains up to one example of it.
     """
 
     before: float
@@ -96,7 +98,7 @@ def relearning(ours: Rises, retrained: Sequence[Rises] = ()) -> Relearning:
     else:
         expected = float(ours.unseen.mean()) if len(ours.unseen) else 0.0
         squared, freedom = _error(ours.forget) + _error(ours.unseen), min(n, len(ours.unseen)) - 1
-    return Relearning(before, before + rise, expected, _chance(rise - expected, squared, freedom))
+    return Relearning(before, before + rise, expected, _chance(rise - expected - 1 / n, squared, freedom))
 
 
 def _error(values: Real) -> float:
