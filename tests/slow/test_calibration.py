@@ -10,9 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
+import unmem as um
 from tests.helpers import benchmarks
+from unmem.ensembles import leave_out_masks, train_members
+from unmem.evaluation import forecast
+from unmem.evaluation.membership import accuracy
+from unmem.memorization import feldman
 
 pytestmark = pytest.mark.slow
 MOST = 1.5 * 0.05
@@ -75,3 +81,21 @@ def test_models_that_did_not_forget_or_overdid_it_are_found(
     counts = digits["sets"][name]["power"][way]
     assert sum(counts.values()) > 0
     assert calibration.alarms(counts) >= 0.95 * sum(counts.values())
+
+
+def test_forecasts_cover_honest_models_of_a_hard_set(calibration: Any) -> None:
+    """The digits that are ranked 60 to 160 by memorization: the accuracies of a whole set move together."""
+    recipe, data = um.Recipe(model="mlp", epochs=20), um.load("digits")
+    masks = leave_out_masks(len(data.train), 80, keep=0.7, seed=0)
+    members = train_members(recipe, data.train, masks, seed=1000, unseen=data.holdout)
+    picks, judges = members.members(range(40)), members.members(range(40, 80))
+    memorized = feldman(picks, measure="confidence")
+    chosen = memorized.ids[np.argsort(-memorized.values)[60:160]]
+    problem = um.Problem(um.train(recipe, data.train), data, chosen, recipe=recipe)
+    right = [accuracy(um.train(recipe, problem.retain, seed=500 + k), problem.forget) for k in range(25)]
+    fold = um.crossfit(recipe, data.train, seed=3, unseen=data.holdout)
+    for source in (judges, fold):
+        found = forecast(source, problem.forget, unseen_accuracy=accuracy(problem.model, data.holdout))
+        covered = sum(found.low <= one <= found.high for one in right)
+        print(f"{found.source}: {found.low:.1%} to {found.high:.1%} covers {covered} of {len(right)}")
+        assert calibration.rate(covered, len(right))["high"] >= 0.95
