@@ -3,8 +3,9 @@
     φ_i = map(log-odds of p_θ(y_i | x_i)),   i in S
 
 It starts where the original started, from random weights or the recipe's base, and follows the original's recipe,
-except that the learning rate falls to 0 over the second half of its own run. The map (`calibration.py`) makes up for the rest.
-It has seen no forget example: nothing that these teach each other, such as copies, a trigger or one wrong rule, is in it.
+except that the learning rate falls to 0 over the second half of its own run. The map (`calibration.py`) makes up for
+the rest. It has seen no forget example: nothing that these teach each other, such as copies, a trigger or one wrong
+rule, is in it.
 One teacher serves every request of a batch: make targets for the union, and `Targets.take` those of each request.
 """
 
