@@ -22,7 +22,7 @@ def recompute_batchnorm(model: nn.Module, examples: Examples, *, batch_size: int
         for layer in model.modules()
         if is_batchnorm(layer) and layer.track_running_stats and not is_frozen_batchnorm(layer)
     ]
-    if not layers:
+    if not layers or len(examples) < 2:  # one example has no variance
         return
     momenta = [layer.momentum for layer in layers]
     with evaluating(model):

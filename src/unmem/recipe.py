@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from unmem.errors import UserError, not_negative, one_of, whole_number
 
 Optimizer = Literal["sgd", "adamw"]
-Schedule = Literal["cosine", "linear", "constant"]
+Schedule = Literal["cosine", "linear", "cooldown", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 Augment = Literal["none", "crop", "crop-flip"]
 Compile = Literal["auto", "on", "off"]
@@ -22,9 +22,10 @@ class Recipe:
 
     SGD with momentum and weight decay, as in the papers (arXiv 2410.16516, 2406.01257), or AdamW, with `momentum` as
     its beta1 and 0.999 as its beta2. `lr` is the peak learning rate; `schedule` takes it to 0 over the run (cosine,
-    linear) or leaves it (constant). `augment` shows each image shifted at random, by up to an eighth of its side, and
-    flipped (`crop`, `crop-flip`), anew in every epoch. `precision` is that of the forward and backward pass: `auto`
-    is bf16 where the hardware computes it, on a CPU for images only, and fp32 elsewhere; weights are always fp32.
+    linear), over the second half of it (cooldown, linear), or leaves it (constant). `augment` shows each image shifted
+    at random, by up to an eighth of its side, and flipped (`crop`, `crop-flip`), anew in every epoch. `precision` is
+    that of the forward and backward pass: `auto` is bf16 where the hardware computes it, on a CPU for images only, and
+    fp32 elsewhere; weights are always fp32.
     `label_smoothing` is ε in (1 − ε) · CE(y) + ε · mean of CE(k) over all classes k, the true one included (Szegedy et
     al. 2016, arXiv 1512.00567). Every loss that trains by the recipe has it; scores and accuracies do not.
     `compile` runs the network through `torch.compile`: `auto` does not, since it was slower wherever it was measured
@@ -79,6 +80,8 @@ class Recipe:
             return self.lr * 0.5 * (1 + math.cos(math.pi * progress))
         if self.schedule == "linear":
             return self.lr * (1 - progress)
+        if self.schedule == "cooldown":
+            return self.lr * min(1.0, 2 * (1 - progress))
         return self.lr
 
 

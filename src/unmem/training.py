@@ -133,7 +133,7 @@ def fit_epochs(
             observer.on_start(epochs[0][-1].examples, recipe)
     device = parameters[0].device
     last_good = _LastGood(model)
-    with _seeded(seed, device) as order:
+    with _seeded(seed, device) as order, single_values(model):
         for epoch, passes in enumerate(epochs):
             last_good.keep()
             _training_mode(model)
@@ -254,6 +254,38 @@ def is_frozen_batchnorm(layer: nn.Module) -> bool:
 
 def is_batchnorm(layer: nn.Module) -> bool:
     return isinstance(layer, nn.modules.batchnorm._BatchNorm)  # pyright: ignore[reportPrivateUsage]
+
+
+@contextmanager
+def single_values(model: nn.Module) -> Generator[None]:
+    """Inside the block, a batch-norm layer that is given one value per channel uses its running statistics.
+
+    The variance of a single value does not exist, so PyTorch refuses it: a batch of one example, where a layer sees no
+    pixels beside each other. The layer leaves its running statistics as they are in such a step.
+    """
+    paused: list[nn.Module] = []
+
+    def before(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0]
+        if layer.training and getattr(layer, "running_mean", None) is not None and x.numel() == x.shape[1]:
+            layer.training = False
+            paused.append(layer)
+
+    def after(layer: nn.Module, *_: object) -> None:
+        if paused and paused[-1] is layer:
+            paused.pop().training = True
+
+    handles = [
+        handle
+        for layer in model.modules()
+        if is_batchnorm(layer)
+        for handle in (layer.register_forward_pre_hook(before), layer.register_forward_hook(after, always_call=True))
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _training_mode(model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_texts_become_padded_token_ids(
         ({}, "tokenizer: texts need one"),
         ({"tokenizer": "nowhere"}, "tokenizer 'nowhere': no such file or folder"),
         ({"tokenizer": "films.csv"}, "cannot be read"),
-        ({"tokenizer": "."}, "cannot be read"),
+        ({"tokenizer": "."}, "the folder holds no tokenizer"),
         ({"tokenizer": "tokenizer.json", "max_length": 0}, "max_length 0: must be 1 or more"),
         ({"tokenizer": "tokenizer.json", "scaling": "unit"}, "scaling 'unit': a table does not use it"),
     ],
@@ -112,3 +113,45 @@ def test_texts_have_curvature_by_their_embeddings_and_only_exact_copies(file: Pa
     found = um.find_copies(splits.train.at(splits.train.ids == splits.train.ids[0]), splits.train, unseen=splits.test)
     assert {one.kind for one in found.pairs} == {"exact"}
     assert all(int(one.retain_id) % 4 == int(splits.train.ids[0]) % 4 for one in found.pairs)
+
+
+# --- padding: what the model is told is what the tokenizer says ---
+
+
+@pytest.mark.parametrize(
+    ("config", "side", "outcome"),
+    [
+        ({"pad_token_id": 0}, "right", 0),
+        ({"pad_token_id": 0}, "left", 0),
+        ({"pad_token_id": 90}, "right", 90),  # no text holds it, so that the model's own mask is the tokenizer's
+        ({"pad_token_id": 4}, "right", "it pads with token 0, but the model's pad_token_id is 4"),
+        ({"pad_token_id": None}, "right", "would read the padding as text"),
+        (None, "left", 0),
+    ],
+    ids=["same", "left", "other", "hides-a-token", "none", "no-config"],
+)
+def test_padding_is_that_of_the_tokenizer_and_the_model(
+    config: dict | None, side: str, outcome: int | str, tmp_path: Path
+) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    made = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "a": 2, "b": 3, "c": 4}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.enable_padding(direction=side, pad_id=0, pad_token="[PAD]")
+    made.save(str(tmp_path / "tokenizer.json"))
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"} | config))
+    texts = ["a b c", "b", "c a"] * 8
+    rows = "".join(f"{text},{k % 2}\n" for k, text in enumerate(texts))
+    (tmp_path / "texts.csv").write_text(f"words,label\n{rows}")
+    how = {"text": "words", "tokenizer": tmp_path / "tokenizer.json"}
+    if isinstance(outcome, str):
+        with pytest.raises(UserError, match=outcome):
+            um.load(tmp_path / "texts.csv", **how)
+        return
+    made.no_padding()
+    for part in um.load(tmp_path / "texts.csv", **how).parts.values():
+        for name, row in zip(part.ids, part.inputs, strict=True):
+            text = made.encode(texts[int(name.rpartition("-")[2])])
+            filled = [outcome] * (3 - len(text.ids))
+            assert row.tolist() == (filled + text.ids if side == "left" else text.ids + filled)

@@ -14,7 +14,7 @@ from unmem.ensembles import leave_out_masks, train_members
 from unmem.memorization import crossfit
 from unmem.targets import FromCrossFit, FromMembers, ShortTeacher, TraceRecorder
 from unmem.unlearning import Auto, Matching, Retrain, best_source, choose
-from unmem.unlearning.auto import RETRAIN, SOURCES, Situation, concentrated
+from unmem.unlearning.auto import RETRAIN, SOURCES, Situation, concentrated, with_steps
 
 DATA = point_splits(60)
 RECIPE = um.Recipe(model="mlp", epochs=20, lr=0.1, batch_size=8)
@@ -142,7 +142,7 @@ def test_a_holdout_too_small_to_calibrate_gives_a_teacher_and_a_finite_model(hol
 def test_it_runs_what_it_chose_and_leaves_the_original_as_it_was() -> None:
     asked, before = problem(), state_of(MODEL)
     made = Auto(sources=[CROSSFIT])(MODEL, asked, seed=3)
-    same = Matching(targets=CROSSFIT)(MODEL, asked, seed=3)
+    same = with_steps(Matching(targets=CROSSFIT), asked)(MODEL, asked, seed=3)
     assert same_state(state_of(made), state_of(same))
     assert same_state(state_of(MODEL), before)
     assert Auto(sources=[CROSSFIT]).cost(asked) == choose(asked, [CROSSFIT]).taken.cost

@@ -225,7 +225,7 @@ def test_matching_pulls_to_the_out_of_fold_prediction(form: str, problem: um.Pro
         return torch.where(gap < 1, gap**2 / 2, gap - 0.5).mean()
 
     weight = FORGOTTEN / len(problem.retain)
-    expected = by_hand(problem, [lambda model: retain(model) + weight * distance(model)] * 3, lr=0.1)
+    expected = by_hand(problem, [lambda model: retain(model) + weight * distance(model)] * 3, lr=0.1, as_matching=True)
     method = Matching(targets=crossfit, epochs=3, lr=0.1, form=form, adapt=0.0)  # pyright: ignore[reportArgumentType]
     assert_same_weights(method(problem.model, problem, seed=0), expected, atol=1e-5)
 
@@ -253,7 +253,7 @@ def test_the_weight_of_matching_grows_while_the_forget_set_is_known_too_well(pro
 
         return of
 
-    expected = by_hand(problem, [loss(start), loss(start * np.exp(1.0))], lr=0.1)
+    expected = by_hand(problem, [loss(start), loss(start * np.exp(1.0))], lr=0.1, as_matching=True)
     assert_same_weights(model(low, 2.0), expected, atol=1e-4)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import unmem as um
-from tests.unlearning.tiny import RECIPE, assert_same_weights, tiny_model, tiny_problem
+from tests.unlearning.tiny import RECIPE, adamw, assert_same_weights, sgd, tiny_model, tiny_problem
 from unmem.data import Examples, stratified_sample
 from unmem.targets import Targets
 from unmem.training import Batch
@@ -47,13 +47,14 @@ def orders(n: int, size: int, seed: int = SEED) -> Iterator[Tensor]:
         yield from torch.randperm(n, generator=random).tensor_split(-(-n // size))
 
 
-def by_hand(problem: um.Problem, n: int, loss: Loss, *, size: int = SIZE) -> nn.Module:
-    """Plain SGD over EPOCHS epochs of n examples; loss(model, positions)."""
-    model, recipe = copy.deepcopy(problem.model), problem.recipe
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+def by_hand(problem: um.Problem, n: int, loss: Loss, *, size: int = SIZE, as_matching: bool = False) -> nn.Module:
+    """EPOCHS epochs of n examples by plain SGD, or by the optimizer of matching; loss(model, positions)."""
+    model = copy.deepcopy(problem.model)
+    optimizer = adamw(problem, model) if as_matching else sgd(problem, model)
     total = EPOCHS * -(-n // size)
     for step, index in zip(range(total), orders(n, size), strict=False):
-        optimizer.param_groups[0]["lr"] = LR * (1 + np.cos(np.pi * step / total)) / 2
+        done = step / total
+        optimizer.param_groups[0]["lr"] = LR * (min(1, 2 - 2 * done) if as_matching else (1 + np.cos(np.pi * done)) / 2)
         optimizer.zero_grad()
         loss(model, index).backward()
         optimizer.step()
@@ -130,7 +131,7 @@ def test_matching_takes_its_targets_by_id(form: Form, weight: float | None, prob
     method = Matching(
         targets=forecast, epochs=EPOCHS, lr=LR, form=form, weight=weight, adapt=0, forget_share=size / SIZE
     )
-    expected = by_hand(problem, len(retain), loss, size=SIZE - size)
+    expected = by_hand(problem, len(retain), loss, size=SIZE - size, as_matching=True)
     assert_same_weights(method(problem.model, problem, seed=SEED), expected, atol=1e-5)
 
 
@@ -156,7 +157,7 @@ def test_the_weight_of_matching_follows_the_mean_excess_of_each_step(shift: floa
 
     method = Matching(targets=forecast, epochs=EPOCHS, lr=LR, adapt=adapt, forget_share=3 / 7)
     found = method(problem.model, problem, seed=SEED)
-    assert_same_weights(found, by_hand(problem, len(retain), loss, size=4), atol=1e-5)
+    assert_same_weights(found, by_hand(problem, len(retain), loss, size=4, as_matching=True), atol=1e-5)
     assert max(ups) > 0 if shift == 0 else min(ups) < 0  # λ grows, or would fall below its start
 
 

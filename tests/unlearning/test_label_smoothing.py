@@ -107,7 +107,8 @@ def test_matching_smooths_the_retain_set_and_not_its_targets(problem: um.Problem
         return retain(model) + 0.7 * torch.where(gap < 1, gap**2 / 2, gap - 0.5).mean()
 
     method = Matching(targets=FromCrossFit(flat_crossfit(problem)), epochs=2, lr=0.1, weight=0.7, adapt=0.0)
-    assert_same_weights(method(problem.model, problem, seed=0), by_hand(problem, [both] * 2, lr=0.1), atol=1e-5)
+    expected = by_hand(problem, [both] * 2, lr=0.1, as_matching=True)
+    assert_same_weights(method(problem.model, problem, seed=0), expected, atol=1e-5)
 
 
 def test_random_labels_and_the_mask_of_salun_are_smoothed() -> None:

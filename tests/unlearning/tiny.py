@@ -34,19 +34,33 @@ def by_hand(
     *,
     lr: float,
     after_step: Callable[[nn.Module], None] | None = None,
+    as_matching: bool = False,
 ) -> nn.Module:
-    """Plain SGD on a copy of the model: step k minimises losses[k](model) at the cosine rate of k / len(losses)."""
+    """Step k minimises losses[k](model), on a copy of the model, by plain SGD at the cosine rate of k / len(losses).
+
+    as_matching: by AdamW, at a rate that is constant for half of the steps and then falls to 0.
+    """
     model = copy.deepcopy(problem.model)
-    recipe = problem.recipe
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    optimizer = adamw(problem, model) if as_matching else sgd(problem, model)
     for k, loss in enumerate(losses):
-        optimizer.param_groups[0]["lr"] = um.Recipe(lr=lr).lr_at(k / len(losses))
+        done = k / len(losses)
+        factor = min(1, 2 - 2 * done) if as_matching else um.Recipe(lr=1).lr_at(done)
+        optimizer.param_groups[0]["lr"] = lr * factor
         optimizer.zero_grad()
         loss(model).backward()
         optimizer.step()
         if after_step is not None:
             after_step(model)
     return model
+
+
+def sgd(problem: um.Problem, model: nn.Module) -> torch.optim.Optimizer:
+    recipe = problem.recipe
+    return torch.optim.SGD(model.parameters(), momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+
+
+def adamw(problem: um.Problem, model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), betas=(0.7, 0.999), weight_decay=problem.recipe.weight_decay)
 
 
 def everything(examples: um.Examples) -> tuple[Tensor, Tensor]:

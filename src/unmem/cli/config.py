@@ -134,6 +134,7 @@ def option_value(path: Path, key: str, value: Any, hint: Any) -> Any:
     if key in _JOINED and isinstance(value, list) and all(isinstance(one, str) for one in value):
         value = ",".join(value)
     parts = _parts(hint)
+    value = _switch(value, parts)
     if any(_fits(value, part) for part in parts):
         return value if isinstance(value, bool) else _texts(value)
     needed = " or ".join(_needed(part) for part in parts)
@@ -143,6 +144,13 @@ def option_value(path: Path, key: str, value: Any, hint: Any) -> Any:
         f"the value must be {needed}",
         "correct it, or leave the line out",
     )
+
+
+def _switch(value: Any, parts: tuple[Any, ...]) -> Any:
+    """`on` and `off` where they are choices: YAML reads both, without quotes, as truth values."""
+    word = {True: "on", False: "off"}[value] if isinstance(value, bool) else None
+    is_choice = any(get_origin(part) is Literal and word in get_args(part) for part in parts)
+    return word if is_choice else value
 
 
 def _yaml(text: str) -> list[tuple[Any, Any]]:

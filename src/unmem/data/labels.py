@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from unmem.errors import Phrase, UserError
 
 
 def class_indices(labels: NDArray[Any], *, source: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """[N] class indices and the names of the classes: names in their sorted order; whole numbers stay, without names.
+    """[N] class indices and the names of the classes: names in order (see `in_order`); whole numbers stay as they are.
 
     source: what holds the labels, such as "column 'y'".
     """
@@ -23,7 +25,9 @@ def class_indices(labels: NDArray[Any], *, source: str) -> tuple[NDArray[np.int6
             "turn them into names or whole numbers, such as labels.argmax(1)",
         )
     if labels.dtype.kind in "bUO":
-        names, indices = np.unique(labels.astype(np.str_), return_inverse=True)
+        found, where = np.unique(labels.astype(np.str_), return_inverse=True)
+        order = in_order(found.tolist())
+        names, indices = found[order], np.argsort(order)[where]
         classes = tuple(names.tolist())
         _few(len(classes), len(labels), source)
         return indices.astype(np.int64), classes
@@ -38,6 +42,21 @@ def class_indices(labels: NDArray[Any], *, source: str) -> tuple[NDArray[np.int6
     if len(indices):
         _few(int(indices.max()) + 1, len(indices), source)
     return indices, ()
+
+
+def in_order(names: Sequence[str]) -> list[int]:
+    """Positions of class names in their sorted order; texts that are all numbers sort by value.
+
+    >>> in_order(["10", "2", "1"])
+    [2, 1, 0]
+    """
+    try:
+        values = [float(name) for name in names]
+    except ValueError:
+        values = []
+    by_value = len(values) == len(names) and all(map(math.isfinite, values))
+    keys = [(value, name) for value, name in zip(values, names, strict=True)] if by_value else list(names)
+    return sorted(range(len(names)), key=keys.__getitem__)  # pyright: ignore[reportArgumentType]
 
 
 def _few(classes: int, count: int, source: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,24 @@ from unmem.data.reading import Reading
 from unmem.errors import UserError
 from unmem.extras import imported
 
-Encoder = Callable[[list[str]], list[list[int]]]
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """Texts to token ids, and with which id and on which side its tokenizer pads."""
+
+    encode: Callable[[list[str]], list[list[int]]]
+    pad: int
+    side: str
 
 
 def holds_tokenizer(folder: Path) -> bool:
@@ -23,28 +41,74 @@ def holds_tokenizer(folder: Path) -> bool:
 
 def token_ids(texts: Sequence[str], how: Reading) -> Tensor:
     """[N, L] int64, cut at `how.max_length` and padded at the end to the longest text."""
-    encode, pad = _encoder(how)
-    found = encode(list(texts))
-    whole = torch.full((len(found), max(1, *map(len, found))), pad, dtype=torch.int64)
+    encoder = _encoder(how)
+    found = encoder.encode(list(texts))
+    pad = _checked_padding(encoder, found, how)
+    length = max(1, *map(len, found))
+    whole = torch.full((len(found), length), pad, dtype=torch.int64)
     for row, tokens in zip(whole, found, strict=True):
-        row[: len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
+        start = length - len(tokens) if encoder.side == "left" else 0
+        row[start : start + len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
     return whole
 
 
-def _encoder(how: Reading) -> tuple[Encoder, int]:
+def _checked_padding(encoder: _Encoder, found: list[list[int]], how: Reading) -> int:
+    """The id to fill up with: that of the model's config, which masks it, or the tokenizer's where there is none.
+
+    The model tells padding by its id alone. So a text that holds this id as a token of its own is refused: it would be
+    read with that token hidden.
+    """
+    folder = Path(str(how.tokenizer))
+    beside = folder if folder.is_dir() else folder.parent
+    model = pad_of_config(beside)
+    pad = encoder.pad if model is None else model
+    if model is None and (beside / "config.json").is_file() and len({len(tokens) for tokens in found}) > 1:
+        raise UserError(
+            "tokenizer",
+            str(how.tokenizer),
+            "the model beside it has no pad_token_id in its config.json, so that it would read the padding as text",
+            f"set it to that of the tokenizer, {encoder.pad}",
+        )
+    holding = sum(pad in tokens for tokens in found)
+    if holding:
+        differ = f", but the model's pad_token_id is {pad}" if pad != encoder.pad else ", a token that texts hold too"
+        raise UserError(
+            "tokenizer",
+            str(how.tokenizer),
+            f"it pads with token {encoder.pad}{differ}: {holding:,} texts would be read with tokens hidden",
+            "set pad_token_id in the model's config.json and pad_token in the tokenizer to one token used for nothing "
+            "else",
+        )
+    return pad
+
+
+def pad_of_config(folder: Path) -> int | None:
+    """The pad_token_id in a folder's config.json; None if there is none."""
+    try:
+        found: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    pad: Any = found.get("pad_token_id") if isinstance(found, dict) else None  # pyright: ignore
+    return pad if isinstance(pad, int) else None
+
+
+def _encoder(how: Reading) -> _Encoder:
     if how.tokenizer is None:
         raise UserError(
             "tokenizer", None, "texts need one", "name the folder or tokenizer.json of the model by --tokenizer"
         )
     path = Path(how.tokenizer)
     if path.is_dir():
+        if not holds_tokenizer(path):
+            problem = f"the folder holds no tokenizer (none of {', '.join(TOKENIZER_FILES)})"
+            raise UserError("tokenizer", str(path), problem, "name the folder that tokenizer.save_pretrained wrote")
         return _of_transformers(path, how.max_length)
     if path.is_file():
         return _of_tokenizers(path, how.max_length)
     raise UserError("tokenizer", str(path), "no such file or folder", "check the path")
 
 
-def _of_transformers(folder: Path, length: int) -> tuple[Encoder, int]:
+def _of_transformers(folder: Path, length: int) -> _Encoder:
     transformers = imported("transformers", field="tokenizer")
     try:
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
@@ -52,10 +116,14 @@ def _of_transformers(folder: Path, length: int) -> tuple[Encoder, int]:
         raise _unreadable(folder, error) from error
     if tokenizer.pad_token_id is None:
         raise _no_padding(folder)
-    return lambda texts: tokenizer(texts, truncation=True, max_length=length)["input_ids"], tokenizer.pad_token_id
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        return tokenizer(texts, truncation=True, max_length=length)["input_ids"]
+
+    return _Encoder(encode, tokenizer.pad_token_id, tokenizer.padding_side)
 
 
-def _of_tokenizers(file: Path, length: int) -> tuple[Encoder, int]:
+def _of_tokenizers(file: Path, length: int) -> _Encoder:
     tokenizers = imported("tokenizers", field="tokenizer")
     try:
         tokenizer: Any = tokenizers.Tokenizer.from_file(str(file))
@@ -65,9 +133,10 @@ def _of_tokenizers(file: Path, length: int) -> tuple[Encoder, int]:
     pads = [tokenizer.token_to_id(name) for name in candidates if name and tokenizer.token_to_id(name) is not None]
     if not pads:
         raise _no_padding(file)
+    side = (tokenizer.padding or {}).get("direction", "right")
     tokenizer.no_padding()
     tokenizer.enable_truncation(length)
-    return lambda texts: [one.ids for one in tokenizer.encode_batch(texts)], pads[0]
+    return _Encoder(lambda texts: [one.ids for one in tokenizer.encode_batch(texts)], pads[0], side)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,18 @@ from unmem.models.card import Card, card_in
 
 TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
 # Where training scripts and Lightning keep the weights in what they save.
-_INSIDE = ("state_dict", "model_state_dict", "model", "net")
+_INSIDE = (
+    *("state_dict", "model_state_dict", "model", "net"),
+    *("ema_state_dict", "state_dict_ema", "model_ema", "ema", "ema_model"),  # only where there are no others
+)
+# What stands at the top of keys that belong to no network.
+_BESIDE = (
+    *("criterion", "loss", "loss_fn", "loss_function", "n_averaged", "metric", "metrics", "accuracy"),
+    *("train_acc", "val_acc", "test_acc", "train_accuracy", "val_accuracy", "test_accuracy"),
+    *("train_metrics", "val_metrics", "test_metrics", "ema", "ema_model", "model_ema"),
+)
+_LFS = b"version https://git-lfs.github.com/spec"
+_LONGEST_HEADER = 100_000_000  # bytes, as the format says
 # What wrappers put before the keys: DataParallel, torch.compile, Lightning modules and training scripts.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 _SAVE = "save model.state_dict() alone, best as .safetensors"
@@ -30,6 +43,17 @@ class Checkpoint:
 
     state: dict[str, Tensor]
     card: Card | None
+    taken: str = ""  # under which key of the file the weights were, of several such
+    left: tuple[str, ...] = ()  # the other keys of weights, and keys that belong to no network, see `_aside`
+
+    @property
+    def note(self) -> str | None:
+        """What was taken and what was not, if the file holds more than the weights of one network."""
+        if not self.left:
+            return None
+        which = f"the weights under {self.taken!r} were taken" if self.taken else "its weights were taken"
+        more = f" and {len(self.left) - 3} more" * (len(self.left) > 3)
+        return f"{which}, and {', '.join(self.left[:3])}{more} left out"
 
     def prefixes(self) -> list[str]:
         """What may stand before the network's own keys, from nothing to all that looks like a wrapper's."""
@@ -49,12 +73,15 @@ def read(path: Path, *, unsafe: bool = False) -> Checkpoint:
     """The weights in a file, on the CPU. unsafe: also run what a pickle holds, which may be anything."""
     if not path.is_file():
         raise UserError("--model", str(path), "no such file", "check the path")
+    check_whole(path)
     if path.suffix in TORCH_FILES:
-        return Checkpoint(_unpacked(_unpickled(path, unsafe), path), None)
+        found = _unpickled(path, unsafe)
+        return _aside(_unpacked(found, path), *_others(found))
     try:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict, cannot be iterated)
-            return Checkpoint(state, card_in(file.metadata(), path))
+            card = card_in(file.metadata(), path)
+            return _aside(state) if card is None else Checkpoint(state, card)
     except SafetensorError as error:
         raise UserError(
             "--model",
@@ -63,6 +90,87 @@ def read(path: Path, *, unsafe: bool = False) -> Checkpoint:
             "save the state dict with safetensors.torch.save_file, or give a file of torch.save its name in "
             f"{', '.join(TORCH_FILES)}",
         ) from error
+
+
+def check_whole(path: Path, option: str = "--model") -> None:
+    """Refuse a file of weights that is cut off, only stands for one, or holds compiled code."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        head = file.read(64)
+    size = path.stat().st_size
+    if head.startswith(_LFS):
+        problem = "is a pointer of git-lfs, not the weights themselves"
+        raise UserError(option, str(path), problem, "run git lfs pull in its folder, or download the file again")
+    if path.suffix == ".safetensors" and _needed(path) > size > 0:
+        problem = f"not a .safetensors file that is whole: {size:,} of {_needed(path):,} bytes are there"
+        raise UserError(option, str(path), problem, "copy or download it again")
+    if head.startswith(b"PK") and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            compiled = any("/code/" in name for name in archive.namelist())
+        if compiled:
+            fix = "save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW), and name the network by --arch"
+            raise UserError(option, str(path), "is a TorchScript archive: compiled code, which cannot be trained", fix)
+
+
+def _begins_as_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _needed(path: Path) -> int:
+    """Bytes that a .safetensors file says it has; 0 if it is none."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= _LONGEST_HEADER:
+            return 0
+        text = file.read(length)
+    if len(text) < length:
+        return 8 + length if text.startswith(b"{") else 0
+    try:
+        entries: dict[str, Any] = json.loads(text)
+        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+        return 8 + length + max(ends, default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return 0
+
+
+def _aside(state: dict[str, Tensor], taken: str = "", others: tuple[str, ...] = ()) -> Checkpoint:
+    """The weights, without what training scripts keep beside the network under the same roof.
+
+    The weights of a loss (`criterion.`), counters of weight averaging, metrics, and the running average of all weights
+    (EMA) if those that it averages are there too.
+    """
+    roots = {key: key.partition(".")[0] for key in state}
+    kept = {key: value for key, value in state.items() if roots[key] not in _BESIDE}
+    adapters = [key for key in state if ".lora_A." in key or ".lora_B." in key]
+    if adapters:
+        fix = "merge it first: model.merge_and_unload().save_pretrained(DIR)"
+        raise UserError("--model", adapters[0], "is a weight of a PEFT adapter, not of a whole model", fix)
+    if not kept or len(kept) == len(state):
+        return Checkpoint(state, None, taken, others)
+    left = tuple(dict.fromkeys(roots[key] for key in state if key not in kept))
+    return Checkpoint(kept, None, taken, (*others, *left))
+
+
+def _others(found: Any) -> tuple[str, tuple[str, ...]]:
+    """Under which key `_unpacked` finds the weights, and the other keys of weights beside it."""
+    if not isinstance(found, Mapping):
+        return "", ()
+    held: Mapping[Any, Any] = found
+    taken = next((key for key in _INSIDE if isinstance(held.get(key), Mapping | nn.Module)), None)
+    if taken is None:
+        return "", ()
+    others = tuple(str(key) for key, value in held.items() if key != taken and _is_state(value))
+    deeper, more = _others(held[taken])
+    return f"{taken}.{deeper}" if deeper else taken, (*others, *more)
+
+
+def _is_state(value: Any) -> bool:
+    if isinstance(value, nn.Module):
+        return True
+    values: list[Any] = list(value.values()) if isinstance(value, Mapping) else []  # pyright: ignore
+    return (bool(values) and all(isinstance(one, Tensor) for one in values)) or any(map(_is_state, values[:3]))
 
 
 def _unpickled(path: Path, unsafe: bool) -> Any:
@@ -74,9 +182,9 @@ def _unpickled(path: Path, unsafe: bool) -> Any:
         if "weights_only" not in str(error):
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reason = lines[0] if lines else type(error).__name__
-            raise UserError(
-                "--model", str(path), f"cannot be read as a file of torch.save ({reason})", _SAVE
-            ) from error
+            cut = path.stat().st_size == 0 or (_begins_as_zip(path) and not zipfile.is_zipfile(path))
+            fix = "it is empty or cut off: copy or download it again" if cut else _SAVE
+            raise UserError("--model", str(path), f"cannot be read as a file of torch.save ({reason})", fix) from error
         held = re.search(r"GLOBAL (\S+)", str(error))
         raise UserError(
             "--model",

@@ -20,6 +20,8 @@ from unmem.models.names import MODELS, build
 from unmem.models.recognise import recognise
 from unmem.store import atomic_path
 
+_HALF = (torch.float16, torch.bfloat16)
+
 
 def save(model: nn.Module, card: Card, path: Path) -> None:
     """Write the state (contiguous, on the CPU, under the keys that the card says) and the card as .safetensors."""
@@ -56,12 +58,22 @@ def load(
     if path.is_dir():
         return _from_folder(path, input_shape, n_classes)
     found = checkpoints.read(path, unsafe=unsafe)
+    if told is not None:
+        for note in _notes(found):
+            told(f"{path.name}: {note}")
     name = arch or _name(path, found, input_shape, told)
     outputs = found.card.n_classes if found.card else _outputs(found, name, input_shape, n_classes)
     _check_outputs(path, outputs, n_classes)
     model = build(name, input_shape, outputs, seed=0)
     prefix = _load_state(model, found, path, name)
     return model, Card(name, input_shape, outputs, found.card.data if found.card else None, prefix)
+
+
+def _notes(found: Checkpoint) -> list[str]:
+    half = sorted({str(value.dtype) for value in found.state.values() if value.dtype in _HALF})
+    names = " and ".join(half).replace("torch.", "")
+    said = [f"its weights are {names}, and are used and saved as float32"] if half else []
+    return said if found.note is None else [found.note, *said]
 
 
 def arch_at(path: Path) -> str | None:
@@ -73,6 +85,9 @@ def arch_at(path: Path) -> str | None:
 
 
 def _from_folder(path: Path, input_shape: tuple[int, ...], n_classes: int) -> tuple[nn.Module, Card]:
+    if (path / "adapter_config.json").is_file():
+        fix = "merge it into its base first: model.merge_and_unload().save_pretrained(DIR), and name DIR"
+        raise UserError("--model", str(path), "holds a PEFT adapter, not a whole model", fix)
     if not transformers.is_folder(path):
         raise UserError(
             "--model",

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from unmem.errors import UserError
 from unmem.extras import imported
 from unmem.models.card import card_of
+from unmem.models.checkpoints import check_whole
 from unmem.models.logits import Logits, logits_of
 
 PREFIX = "transformers/"
@@ -112,6 +113,8 @@ def weights_in(path: Path, input_shape: tuple[int, ...]) -> dict[str, Tensor]:
 
 def _read(path: Path, input_shape: tuple[int, ...]) -> tuple[nn.Module, list[str], list[str]]:
     """The classifier in a folder, its keys that are not there, and those there that it has not."""
+    for file in sorted(one for kind in ("*.safetensors", "*.bin") for one in path.glob(kind)):
+        check_whole(file)
     with _quiet("--model", str(path)) as library, torch.random.fork_rng(devices=[]):  # it draws what is missing
         config = library.AutoConfig.from_pretrained(path, local_files_only=True)
         inner, loading = _auto(library, config, input_shape).from_pretrained(

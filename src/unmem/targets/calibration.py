@@ -8,15 +8,17 @@ Three kinds of forget example are told apart by how their log-odds x_i are distr
     wrong      the label is some other class, as planted wrong labels are; on the holdout, x(j, c) of all others
     selected   neither explains it: the set was selected for being hard, and lies flat between the two
 
-Their shares π are fitted to the forget set by EM. Then
+Their shares π are fitted to the forget set by EM, which also gives v_i, the chance that the label of example i is a
+wrong one. With weights w(j, c) from π_right and π_wrong,
 
-    iso   = argmin over non-decreasing m of Σ_{j, c} w(j, c) (m(x(j, c)) − y(j, c))²,   w from π_right and π_wrong
-    s     = Σ x y / Σ x²
-    φ_i   = (1 − r_i) · iso(x_i) + r_i · s · x_i,   r_i the chance that example i is a selected one
+    iso   = argmin over non-decreasing m of Σ_{j, c} w(j, c) (m(x(j, c)) − y(j, c))²
+    qq    = F_y⁻¹ ∘ F_x, with F_x and F_y the weighted distribution functions of x and y
+    φ_i   = v_i · iso(x_i) + (1 − v_i) · qq(x_i)
 
-Regression assumes that an example is typical for its x. A set that was selected for being hard is not, and regression
-would predict too much recovery; there only the scale is changed. y is cut at ± log 9999: beyond, log-odds say no more
-of a probability and would dominate the means.
+Regression predicts means, which scatter less than what they are means of: of a set of which an unseen model gets 88%
+right it would predict more than 90% to be right. The quantile map keeps the distribution, and with it how many
+examples of a set are known. Wrong labels lie far on one side, where nothing is to be counted and the mean is the better
+prediction. y is cut at ± log 9999: beyond, log-odds say no more of a probability and would dominate the means.
 Sources: isotonic calibration, Zadrozny & Elkan 2002; EM for class shares, Saerens et al. 2002. New here: the target is
 another model's log-odds instead of frequencies, and the weights follow the forget set.
 """
@@ -47,6 +49,7 @@ SMALLEST = 50
 MOST = 1000
 LIMIT = float(np.log(9999))  # ten times the odds of 99.9%, where audits cut: a target at their cut is not pulled inside
 BINS = 20
+QUANTILES = 400
 ROUNDS = 300
 KINDS = ("right", "wrong", "selected")
 
@@ -57,19 +60,20 @@ class Calibration:
 
     Attributes:
         knots: [K] float64, log-odds of the weaker model, increasing.
-        values: [K] float64, log-odds of the original there, non-decreasing. Linear between knots, constant outside.
-        scale: The factor s.
+        values: [K] float64, log-odds of the original there by iso, non-decreasing. Linear between knots, constant
+            outside.
+        quantiles: [2, QUANTILES] float64, quantiles of the log-odds of the weaker model and of the original.
         shares: The shares of right, wrong and selected examples in the forget set, which sum to 1.
-        edges: [BINS − 1] float64, increasing. selected: [BINS] float64, the chance r of a selected example in each bin.
+        edges: [BINS − 1] float64, increasing. wrong: [BINS] float64, the chance v of a wrong label in each bin.
         error: [BINS] float64, root mean square of (map − log-odds of the original) on the holdout in each bin.
     """
 
     knots: Float64
     values: Float64
-    scale: float
+    quantiles: Float64
     shares: tuple[float, float, float]
     edges: Float64
-    selected: Float64
+    wrong: Float64
     error: Float64
 
     @classmethod
@@ -85,24 +89,24 @@ class Calibration:
         x, y = class_log_odds(weak), np.clip(class_log_odds(original), -LIMIT, LIMIT)
         own = _own(labels, x.shape[1])
         edges = np.linspace(np.median(x[~own]), max(np.median(x[own]), np.median(x[~own]) + 1e-6), BINS - 1)
-        shares, selected = _shares(x, own, asked.astype(np.float64), edges)
+        shares, wrong = _shares(x, own, asked.astype(np.float64), edges)
         weights = np.where(own, shares[0] / own.sum(), shares[1] / (~own).sum()) + 1e-12
         fitted = IsotonicRegression(out_of_bounds="clip").fit(x.ravel(), y.ravel(), sample_weight=weights.ravel())
         found = cls(
             np.asarray(fitted.X_thresholds_, np.float64),
             np.asarray(fitted.y_thresholds_, np.float64),
-            float((x * y).sum() / (x * x).sum()),
+            np.stack([_quantiles(x, weights), _quantiles(y, weights)]),
             shares,
             edges,
-            selected,
+            wrong,
             np.zeros(BINS),
         )
         return replace(found, error=found._error(x, y, weights))
 
     def __call__(self, x: NDArray[Any]) -> Float32:
         """The calibrated log-odds, float32 of the same shape."""
-        chance = self.selected[self._bin(x)]
-        found = (1 - chance) * np.interp(x, self.knots, self.values) + chance * self.scale * x
+        chance = self.wrong[self._bin(x)]
+        found = chance * np.interp(x, self.knots, self.values) + (1 - chance) * np.interp(x, *self.quantiles)
         return np.clip(found, -LIMIT, LIMIT).astype(np.float32)
 
     def error_of(self, x: NDArray[Any]) -> Float32:
@@ -128,7 +132,7 @@ def _own(labels: Tensor, classes: int) -> NDArray[np.bool_]:
 def _shares(
     x: Float64, own: NDArray[np.bool_], asked: Float64, edges: Float64
 ) -> tuple[tuple[float, float, float], Float64]:
-    """EM for the shares of the three kinds, and the chance of a selected example in each bin."""
+    """EM for the shares of the three kinds, and the chance of a wrong label in each bin."""
     flat = np.ones(BINS)
     flat[[0, -1]] = 0  # beyond the typical wrong and the typical right there is nothing to select
     density = np.stack([_histogram(x[own], edges), _histogram(x[~own], edges), flat / flat.sum()])
@@ -139,7 +143,15 @@ def _shares(
         shares = ((chance * counts).sum(1) + 1) / (counts.sum() + 3)  # one example of each kind beforehand
     chance = shares[:, None] * density / (shares @ density)
     right, wrong, selected = shares.tolist()
-    return (right, wrong, selected), chance[2]
+    return (right, wrong, selected), chance[1]
+
+
+def _quantiles(values: Float64, weights: Float64) -> Float64:
+    """[QUANTILES] of a weighted sample, each value in the middle of its weight."""
+    order = np.argsort(values, axis=None)
+    sizes = weights.ravel()[order]
+    levels = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
+    return np.interp((np.arange(QUANTILES) + 0.5) / QUANTILES, levels, values.ravel()[order])
 
 
 def _histogram(values: Float64, edges: Float64) -> Float64:

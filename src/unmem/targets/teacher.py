@@ -1,11 +1,11 @@
-"""Short teacher: a model trained on the retain set alone, through the first 15% of the original's epochs.
+"""Short teacher: a model trained on the retain set alone, for a fifth of the original's epochs.
 
-    φ_i = map(log-odds of p_θ̄(y_i | x_i)),   i in S,   θ̄ the mean of its weights over the steps of its second half
+    φ_i = map(log-odds of p_θ(y_i | x_i)),   i in S
 
-It starts where the original started, from random weights or the recipe's base, and follows the original's schedule.
-The mean of its weights (`averaging.py`) makes up for the annealing that it does not reach, and the map
-(`calibration.py`) for what is left. It has seen no forget example: nothing that these teach each other, such as copies,
-a trigger or one wrong rule, is in it.
+It starts where the original started, from random weights or the recipe's base, and follows the original's recipe,
+except that the learning rate falls to 0 over the second half of its own run. The map (`calibration.py`) makes up for
+the rest. It has seen no forget example: nothing that these teach each other, such as copies, a trigger or one wrong
+rule, is in it.
 One teacher serves every request of a batch: make targets for the union, and `Targets.take` those of each request.
 """
 
@@ -22,11 +22,9 @@ from unmem import models
 from unmem.data import Examples
 from unmem.data.splits import stratified_sample
 from unmem.errors import UserError, whole_number
-from unmem.targets.averaging import AverageWeights
 from unmem.targets.calibration import MOST, calibrated, calibrating
 from unmem.targets.types import Request, Targets
-from unmem.targets.window import END
-from unmem.training import Observer, fit, predict, steps_per_epoch
+from unmem.training import Observer, fit, predict
 
 # The teacher must start from other weights than the models that a command trains under seeds near its own.
 SEED_OFFSET = 1_000_003
@@ -45,7 +43,7 @@ class ShortTeacher:
     """
 
     name: ClassVar[str] = "teacher"
-    length: float = END
+    length: float = 0.2
     retain_share: float = 1.0
     holdout: int = MOST
 
@@ -80,10 +78,8 @@ class ShortTeacher:
         recipe, examples, seed = problem.recipe, self.examples(problem), seed + SEED_OFFSET
         model = models.build(recipe.model, examples.input_shape, examples.n_classes, seed=seed, base=recipe.base)
         model = model.to(examples.device)
-        epochs = self.epochs(problem)
-        average = AverageWeights(model, epochs * steps_per_epoch(recipe, examples))
-        fit(model, examples, recipe, seed=seed, observers=[*observers, _StopAfter(epochs)], project=average)
-        return average.finished(examples)
+        short = replace(recipe, epochs=self.epochs(problem), schedule="cooldown")
+        return fit(model, examples, short, seed=seed, observers=observers)
 
     def epochs(self, problem: Request) -> int:
         """Epochs that it trains for, at least one."""
@@ -98,18 +94,7 @@ class ShortTeacher:
     def cost(self, problem: Request) -> float:
         n, asked = len(self.examples(problem)), len(problem.forget) + min(self.holdout, len(problem.holdout))
         whole = max(1, problem.recipe.epochs) * (len(problem.retain) + len(problem.forget))
-        # The forward passes over its own examples are for batch norm.
-        return (self.epochs(problem) * n + _FORWARD * (n + asked)) / whole
+        return (self.epochs(problem) * n + _FORWARD * asked) / whole
 
     def describe(self) -> dict[str, Any]:
         return {"source": self.name, **asdict(self)}
-
-
-class _StopAfter(Observer):
-    """Ends a run after so many epochs."""
-
-    def __init__(self, epochs: int) -> None:
-        self._epochs = epochs
-
-    def on_epoch(self, epoch: int, model: nn.Module) -> bool:
-        return epoch + 1 >= self._epochs

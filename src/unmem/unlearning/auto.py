@@ -248,11 +248,10 @@ def choose(problem: Problem, sources: Sequence[Source] = (), matching: Matching 
 
 def with_steps(matching: Matching, problem: Problem) -> Matching:
     """The same with as many epochs as `FEWEST_STEPS` need, unless its epochs are given."""
-    each = max(1, steps_per_epoch(matching.recipe(problem), problem.retain))
-    needed = math.ceil(FEWEST_STEPS / each)
-    if matching.epochs is not None or needed <= matching.epochs_for(problem):
+    if matching.epochs is not None or matching.steps(problem) >= FEWEST_STEPS:
         return matching
-    return replace(matching, epochs=needed)
+    each = max(1, steps_per_epoch(matching.recipe(problem), problem.retain))
+    return replace(matching, epochs=math.ceil(FEWEST_STEPS / each))
 
 
 def best_source(problem: Problem, sources: Sequence[Source] = ()) -> tuple[Source, str]:

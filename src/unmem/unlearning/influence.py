@@ -246,8 +246,31 @@ def _slope(loss: Losses, z: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
 def _forward(f: Callable[[P], Tensor], at: P, along: P) -> tuple[Tensor, Tensor]:
     """f at a point, and its derivative there in a direction."""
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no such derivative
-        found: Any = jvp(f, (at,), (along,))
+        try:
+            found: Any = jvp(f, (at,), (along,))
+        except (NotImplementedError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            return _forward_by_reverse(f, at, along)
     return found[0], found[1]
+
+
+def _forward_by_reverse(f: Callable[[P], Tensor], at: P, along: P) -> tuple[Tensor, Tensor]:
+    """The same for layers without forward-mode derivatives: w -> Jᵀ w is linear, and its own transpose is J.
+
+    Raises `UserError` if a layer cannot be differentiated twice either.
+    """
+    try:
+        found: Any = vjp(f, at)
+        value, pull = found
+        transposed: Any = vjp(lambda w: pull(w)[0], torch.zeros_like(value))
+        return value, transposed[1](along)[0]
+    except (NotImplementedError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).splitlines()[0]
+        problem = f"a layer of this network has no second derivatives ({reason})"
+        raise UserError("method", "influence", problem, "use another method, such as matching") from error
 
 
 def _pulled_back(f: Callable[[P], Tensor], at: P, weights: Callable[[Tensor], Tensor]) -> P:

@@ -1,0 +1,167 @@
+"""What files of weights hold besides them, or instead of them: taken, named in a note, or refused with the fix."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tests.helpers import same_state, state_of
+from tests.models.bert import save_bert
+from unmem import models
+from unmem.errors import UserError
+
+SHAPE, CLASSES = (4,), 3
+State = dict[str, Tensor]
+
+
+def network(seed: int = 5) -> nn.Module:
+    return models.build("mlp", SHAPE, CLASSES, seed=seed)
+
+
+def load(path: Path) -> tuple[nn.Module, list[str]]:
+    told: list[str] = []
+    model, _ = models.load(path, arch="mlp", input_shape=SHAPE, n_classes=CLASSES, told=told.append)
+    return model, told
+
+
+def under(prefix: str, state: State) -> State:
+    return {prefix + key: value for key, value in state.items()}
+
+
+OWN, EMA = state_of(network(5)), state_of(network(6))
+AVERAGED: State = {"n_averaged": torch.tensor(3)}
+FILES: dict[str, tuple[Any, str]] = {
+    "ema beside": (
+        {"model": OWN, "model_ema": EMA, "optimizer": {"state": {}}},
+        "under 'model' were taken, and model_ema left out",
+    ),
+    "only ema": ({"state_dict_ema": OWN, "epoch": 3}, ""),
+    "swa": (AVERAGED | under("module.", OWN), "n_averaged left out"),
+    "lightning with a loss": (
+        {"state_dict": under("model.", OWN) | {"criterion.weight": torch.ones(3)}},
+        "criterion left out",
+    ),
+    "ema in the state": (under("model.", OWN) | under("ema_model.", EMA), "ema_model left out"),
+    "half": ({key: value.half() for key, value in OWN.items()}, "are float16, and are used and saved as float32"),
+    "plain": (OWN, ""),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_the_network_is_taken_and_the_rest_is_named(kind: str, tmp_path: Path) -> None:
+    held, note = FILES[kind]
+    torch.save(held, tmp_path / "a.pt")
+    model, told = load(tmp_path / "a.pt")
+    expected = {key: value.half().float() for key, value in OWN.items()} if kind == "half" else OWN
+    assert same_state(state_of(model), expected)
+    assert (len(told), note in "".join(told)) == (1 if note else 0, True)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "bert"])
+def test_a_pointer_of_git_lfs_is_named(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    file = path if path.suffix else save_bert(path) / "model.safetensors"
+    file.write_bytes(POINTER)
+    with pytest.raises(UserError, match="a pointer of git-lfs, not the weights themselves; run git lfs pull"):
+        load(path)
+
+
+def test_a_cut_off_file_in_a_folder_of_save_pretrained_is_named(tmp_path: Path) -> None:
+    file = save_bert(tmp_path / "bert") / "model.safetensors"
+    whole = file.read_bytes()
+    for size in (len(whole) - 1, len(whole) // 2, 100):
+        file.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=rf"{size:,} of .* bytes are there; copy or download it again"):
+            load(tmp_path / "bert")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:DeprecationWarning")
+def test_compiled_code_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    torch.jit.trace(network(), torch.zeros(2, 4)).save(tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a TorchScript archive.*torch\.jit\.load"):
+        load(tmp_path / "a.pt")
+
+
+def test_adapters_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(UserError, match=r"holds a PEFT adapter.*merge_and_unload"):
+        load(tmp_path)
+    save_file({"base_model.model.q.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=r"a PEFT adapter.*merge_and_unload"):
+        load(tmp_path / "a.safetensors")
+
+
+# --- at random: prefixes, nesting, types, what else is there, cut off -------------------------------------------------
+
+CHECKPOINTS = st.fixed_dictionaries(
+    {
+        "prefix": st.sampled_from(["", "module.", "model.", "net.", "_orig_mod.", "module._orig_mod.", "model.net."]),
+        "inside": st.lists(st.sampled_from(["state_dict", "model_state_dict", "model", "net"]), max_size=2),
+        "dtype": st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16]),
+        "extra": st.lists(
+            st.sampled_from(["n_averaged", "criterion.weight", "loss_fn.pos_weight", "ema_model.1.bias"])
+        ),
+        "beside": st.lists(st.sampled_from(["model_ema", "optimizer", "epoch", "hyper_parameters", "teacher"])),
+        "suffix": st.sampled_from([".pt", ".ckpt", ".safetensors"]),
+        "seed": st.integers(0, 3),
+        "cut": st.one_of(st.none(), st.none(), st.floats(0, 0.999)),
+    }
+)
+
+
+def written(folder: Path, case: dict[str, Any]) -> tuple[Path, State]:
+    """A file as the case says, and the weights that are the network's."""
+    state = {key: value.to(case["dtype"]) for key, value in state_of(network(case["seed"])).items()}
+    held: Any = under(case["prefix"], state) | {name: torch.ones(256) for name in case["extra"]}
+    file = folder / f"a{case['suffix']}"
+    if case["suffix"] == ".safetensors":
+        save_file(held, file)
+    else:
+        for k, key in enumerate(case["inside"]):
+            others = {"optimizer": {"state": {}, "param_groups": [{}]}, "epoch": 3, "hyper_parameters": {"lr": 0.1}}
+            beside = {name: others.get(name, EMA) for name in case["beside"] if k == 0}
+            held = beside | {key: held}
+        torch.save(held, file)
+    if case["cut"] is not None:
+        raw = file.read_bytes()
+        file.write_bytes(raw[: int(case["cut"] * len(raw))])
+    return file, {key: value.float() for key, value in state.items()}
+
+
+def check(folder: Path, case: dict[str, Any]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    file, plain = written(folder, case)
+    if case["cut"] is not None:
+        with pytest.raises(UserError):
+            load(file)
+        return
+    model, _ = load(file)
+    oracle = network(99)
+    oracle.load_state_dict(plain)
+    x = torch.randn(3, 4)
+    assert torch.equal(model(x), oracle(x))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=CHECKPOINTS)
+def test_the_function_is_that_of_plain_pytorch(case: dict[str, Any], tmp_path: Path) -> None:
+    check(tmp_path / "case", case)
+
+
+@pytest.mark.slow
+@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=CHECKPOINTS)
+def test_the_function_is_that_of_plain_pytorch_in_many_cases(case: dict[str, Any], tmp_path: Path) -> None:
+    check(tmp_path / "case", case)
