@@ -86,7 +86,7 @@ def test_a_cut_off_file_in_a_folder_of_save_pretrained_is_named(tmp_path: Path) 
             load(tmp_path / "bert")
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
 def test_compiled_code_is_refused_with_the_way_out(tmp_path: Path) -> None:
     torch.jit.trace(network(), torch.zeros(2, 4)).save(tmp_path / "a.pt")
     with pytest.raises(UserError, match=r"a TorchScript archive.*torch\.jit\.load"):

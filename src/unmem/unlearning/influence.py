@@ -263,7 +263,11 @@ def _forward_by_reverse(f: Callable[[P], Tensor], at: P, along: P) -> tuple[Tens
     try:
         found: Any = vjp(f, at)
         value, pull = found
-        transposed: Any = vjp(lambda w: pull(w)[0], torch.zeros_like(value))
+
+        def pulled(w: Tensor) -> P:
+            return pull(w)[0]
+
+        transposed: Any = vjp(pulled, torch.zeros_like(value))
         return value, transposed[1](along)[0]
     except (NotImplementedError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
