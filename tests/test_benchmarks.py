@@ -73,7 +73,14 @@ def test_tables_show_the_runs_of_broken_cells_alone(of: Any) -> None:
     def measured(broken: bool) -> dict[str, Any]:
         low = [0.2, *runs[1:]] if broken else runs
         under = [0.4, 0.02, 0.03] if broken else [0.02, 0.03, 0.025]
-        numbers = {"tow": low, "tow_mia": runs, "under": under, "over": [0.0, 0.0, 0.01], "cost": [0.1, 0.1, 0.1]}
+        numbers = {
+            "tow": low,
+            "tow_mia": runs,
+            "under": under,
+            "over": [0.0, 0.0, 0.01],
+            "cost": [0.1] * 3,
+            "all_told": [0.2] * 3,
+        }
         parts = {"low": 0.9, "medium": 0.8, "high": 0.7}
         accuracy = {"retain": 0.99, "test": 0.9}
         return {name: interval(found) for name, found in numbers.items()} | {"parts": parts, "accuracy": accuracy}

@@ -98,7 +98,7 @@ def test_toml_is_read_too() -> None:
         ("epochs: true", "epochs: True: the value must be a whole number"),
         ("lr: [1]", "lr: a list: the value must be a number"),
         ("data: {a: 1}", "data: a mapping: the value must be text"),
-        ("schedule: cosin", "the value must be one of cosine, linear, constant"),
+        ("schedule: cosin", "the value must be one of cosine, linear, cooldown, constant"),
         ("force: sure", "force: 'sure': the value must be true or false"),
         ("epochs: 1\nepochs: 2", "'epochs': the key is there twice"),
         ("batch-size: 1\nbatch_size: 2", "'batch_size': the key is there twice"),
