@@ -11,15 +11,15 @@ retrains where unlearning would save less than half. The rules, in order (the fi
     matching, teacher   otherwise                                                 needs nothing prepared
 
 Mean error of the targets against retrained models, in log-odds, over six forget sets (digits with small_cnn, 2,500 of
-Fashion-MNIST with an mlp; mislabelled, mixed and random), two originals each: ten members 0.9, cross-fit of 5 folds
-1.2, of 2 folds 1.4, teacher 1.3, trace 1.8; one retrained model 0.7, the original 4.7.
+Fashion-MNIST with an mlp; mislabelled, mixed and random), two originals each: teacher 1.2, trace 1.4, cross-fit of 2
+folds 1.4; one retrained model 0.7, the original 4.6. What each source leads to is in docs/unlearning.md.
 
 Members, cross-fit and trace are from models that were trained on some or all of the forget set. If its examples teach
 each other, as triggered images, a whole class or one wrong rule do, such targets keep what should be forgotten. So
 these three are left out where the request is concentrated in one class; a teacher has seen none of it.
 
 Matching gets at least 20 steps: with fewer, the retain set does not recover from what the first ones change (300
-digits, mlp, 30 epochs: retain accuracy 92% after 6 steps, 95% after 9, 98% after 12, 99.6% after 18). In a short
+digits, mlp, 30 epochs, with SGD: retain accuracy 92% after 6 steps, 95% after 9, 98% after 12, 99.6% after 18). In a short
 training that is a large share, so that short trainings are repeated by the rule above. A trace needs as many steps
 before its window ends: within an epoch of a few steps a network changes so much that what it predicts for training
 examples during the epoch and for the holdout at its end cannot be compared (600 digits: targets too low by a log-odds
