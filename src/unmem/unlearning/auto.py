@@ -19,11 +19,11 @@ each other, as triggered images, a whole class or one wrong rule do, such target
 these three are left out where the request is concentrated in one class; a teacher has seen none of it.
 
 Matching gets at least 20 steps: with fewer, the retain set does not recover from what the first ones change (300
-digits, mlp, 30 epochs, with SGD: retain accuracy 92% after 6 steps, 95% after 9, 98% after 12, 99.6% after 18). In a short
-training that is a large share, so that short trainings are repeated by the rule above. A trace needs as many steps
-before its window ends: within an epoch of a few steps a network changes so much that what it predicts for training
-examples during the epoch and for the holdout at its end cannot be compared (600 digits: targets too low by a log-odds
-of 8 after 15 steps, by 0.5 to 1 after 30).
+digits, mlp, 30 epochs, with SGD: retain accuracy 92% after 6 steps, 95% after 9, 98% after 12, 99.6% after 18). In a
+short training that is a large share, so that short trainings are repeated by the rule above. A trace needs as many
+steps before its window ends: within an epoch of a few steps a network changes so much that what it predicts for
+training examples during the epoch and for the holdout at its end cannot be compared (600 digits: targets too low by a
+log-odds of 8 after 15 steps, by 0.5 to 1 after 30).
 """
 
 from __future__ import annotations
