@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from unmem.data.folders import HOLDOUT_NAMES, PIXELS
+from unmem.data.folders import PIXELS
 from unmem.data.images import pictures
+from unmem.data.parts import by_part
 from unmem.data.reading import Reading
 from unmem.data.scaling import Scaling, named_scalings
 from unmem.data.splits import Splits
@@ -149,15 +150,12 @@ def of_datasets(name: str, found: Any, how: Reading, *, pixels: Scaling = PIXELS
 
 def _parts(name: str, found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Those with a meaning here, by that, and the names of the others."""
-    if "train" not in found:
+    parts = by_part(found, source=name)
+    if "train" not in parts:
         if len(found) != 1:
             raise UserError("data", name, f"has no part called train (it has {', '.join(found)})", "rename one")
-        found = {"train": next(iter(found.values()))}
-    parts = {part: found[part] for part in ("train", "test") if part in found}
-    holdout = next((part for part in HOLDOUT_NAMES if part in found), None)
-    if holdout is not None:
-        parts["holdout"] = found[holdout]
-    return parts, [part for part in found if part not in (*parts, holdout)]
+        parts = {"train": next(iter(found))}
+    return {part: found[one] for part, one in parts.items()}, [one for one in found if one not in parts.values()]
 
 
 def _labelled(features: Mapping[str, Any], how: Reading) -> tuple[Reading, tuple[str, ...]]:

@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unmem.data.examples import Examples, as_ids
-from unmem.data.folders import HOLDOUT_NAMES, PIXELS
+from unmem.data.folders import PIXELS
 from unmem.data.hub import of_datasets
 from unmem.data.images import Form
 from unmem.data.labels import class_indices
 from unmem.data.modules import module_at
+from unmem.data.parts import by_part
 from unmem.data.reading import Reading
 from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
@@ -93,9 +94,8 @@ def from_object(found: Any, how: Reading, *, name: str = "data", module: str = "
 
 def _parts(found: Any) -> dict[str, Any]:
     if isinstance(found, Mapping):
-        parts: dict[str, Any] = {part: found[part] for part in ("train", "test") if part in found}
-        holdout = next((found[part] for part in HOLDOUT_NAMES if part in found), None)
-        parts |= {} if holdout is None else {"holdout": holdout}
+        named: Mapping[Any, Any] = found
+        parts = {part: named[one] for part, one in by_part(map(str, named), source="the mapping").items()}
         if "train" not in parts:
             raise UserError("data", None, "the mapping has no train", "give train, and perhaps test and holdout")
         return parts
