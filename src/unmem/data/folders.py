@@ -15,32 +15,31 @@ from unmem.data.examples import Examples
 from unmem.data.images import Files, pictures
 from unmem.data.parts import by_part, looks_like_part, part_of
 from unmem.data.reading import Reading
-from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
 from unmem.data.streaming import Stream
 from unmem.errors import UserError
 
 LEFT_BY_PROGRAMS = ("__MACOSX", "__pycache__", "@eaDir")
-PIXELS = Scaling(2 / 255, -1.0)  # bytes become [-1, 1]
 
 
 def image_folder(root: Path, how: Reading) -> Splits:
     """Images by class folder; the id of an image is its path below `root`, with slashes."""
-    how.only("a folder of images", "size", "grey", "scaling", "stream")
+    how.only("a folder of images", "size", "grey", "rgb", "scaling", "stream")
     parts, notes = _parts(root)
     classes = _folders(parts["train"])
     if not classes:
         raise UserError("data", str(root), "has no class folders", "lay images out as DIR/CLASS/IMAGE")
     found = {part: _images(root, folder, classes) for part, folder in parts.items()}
     names = np.array([name for images, _, _ in found.values() for name in images], dtype=np.str_)
-    encoded, marks = pictures(Files(root, names), names, how)
+    encoded, marks, seen = pictures(Files(root, names), names, how)
     examples: dict[str, Examples] = {}
     for part, (images, labels, _) in found.items():
         examples[part] = Examples.of(np.arange(len(images)), labels, ids=images, n_classes=len(classes))
     ignored = sum(others for _, _, others in found.values())
+    notes += seen
     notes += (f"{ignored:,} files in {root} are no images and were left out",) if ignored else ()
     splits = Splits.of_parts(root.resolve().name, _numbered(examples), classes=tuple(classes))
-    splits = splits.filled(Stream.of(encoded, loaders=how.loaders), scaling=PIXELS, marks=marks)
+    splits = splits.filled(Stream.of(encoded, loaders=how.loaders), scaling=encoded.form.scaling, marks=marks)
     return replace(splits, notes=notes)
 
 

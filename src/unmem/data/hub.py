@@ -10,8 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from unmem.data.folders import PIXELS
-from unmem.data.images import pictures
+from unmem.data.images import PIXELS, pictures
 from unmem.data.parts import by_part
 from unmem.data.reading import Reading
 from unmem.data.scaling import Scaling, named_scalings
@@ -44,7 +43,7 @@ NAMED = {
 
 def named(name: str, how: Reading) -> Splits:
     """One of `NAMED`, from the hub or from a folder made by `save_to_disk` or with the parquet files of the hub."""
-    how.only(name, "folder", "id", "scaling", "stream", "size", "grey")
+    how.only(name, "folder", "id", "scaling", "stream", "size", "grey", "rgb")
     one = NAMED[name]
     found = _from_hub(name, one.address, one.config) if how.folder is None else _from_folder(Path(how.folder))
     scaling = named_scalings(1 if how.grey else 3).get(one.scaling, PIXELS)
@@ -135,7 +134,7 @@ def of_datasets(name: str, found: Any, how: Reading, *, pixels: Scaling = PIXELS
     if how.text is not None or not images:
         how.only("a Hugging Face data set without images", *[one for one in USES if one != "test"])
         return replace(splits_of(name, tables, how, classes), notes=notes)
-    how.only("a Hugging Face data set of images", "label", "id", "drop", "size", "grey", "scaling", "stream")
+    how.only("a Hugging Face data set of images", "label", "id", "drop", "size", "grey", "rgb", "scaling", "stream")
     if len(images) > 1:
         raise UserError("data", name, f"has several image columns: {', '.join(images)}", "--drop all but one")
     rows = Rows.of(name, tables, how, classes)
@@ -143,9 +142,10 @@ def of_datasets(name: str, found: Any, how: Reading, *, pixels: Scaling = PIXELS
     numbers = np.concatenate([part.inputs[:].numpy() for part in rows.splits.parts.values()])
     names = np.empty(len(ids), dtype=ids.dtype)
     names[rows.order[numbers]] = ids
-    encoded, marks = pictures(Cells.of(parts, images[0]), names, how)
+    encoded, marks, seen = pictures(Cells.of(parts, images[0]), names, how)
     stream = Stream.of(encoded, loaders=how.loaders).at(rows.order)
-    return replace(rows.splits.filled(stream, scaling=pixels, marks=marks[rows.order]), notes=notes)
+    scaling = pixels if encoded.form.depth == "bytes" else encoded.form.scaling
+    return replace(rows.splits.filled(stream, scaling=scaling, marks=marks[rows.order]), notes=(*notes, *seen))
 
 
 def _parts(name: str, found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

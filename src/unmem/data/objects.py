@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cloudpickle
 import numpy as np
@@ -18,9 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unmem.data.examples import Examples, as_ids
-from unmem.data.folders import PIXELS
 from unmem.data.hub import of_datasets
-from unmem.data.images import Form
+from unmem.data.images import PIXELS, Form, depth_of, is_grey, unlike_depth
 from unmem.data.labels import class_indices
 from unmem.data.modules import module_at
 from unmem.data.parts import by_part
@@ -33,7 +32,6 @@ from unmem.errors import UserError
 _INPUT_KEYS = ("input", "inputs", "pixel_values", "x", "image", "img", "input_ids")
 _LABEL_KEYS = ("label", "labels", "target", "y")
 _ID_KEYS = ("id", "ids")
-_GREY = ("1", "L", "LA")
 CHUNK = 64  # items that a process reads at a time
 
 
@@ -88,7 +86,7 @@ def from_object(found: Any, how: Reading, *, name: str = "data", module: str = "
         return Splits.of_parts(name, parts)
     if all(_is_hugging_face(part) for part in parts.values()):
         return of_datasets(name, parts, how)
-    how.only("a PyTorch data set", "size", "grey", "scaling", "stream")
+    how.only("a PyTorch data set", "size", "grey", "rgb", "scaling", "stream")
     return _of_items(name, parts, how, module)
 
 
@@ -121,7 +119,7 @@ def _of_items(name: str, parts: dict[str, Any], how: Reading, module: str) -> Sp
         if len(found) == 0:
             raise UserError("data", None, f"{part} has no examples", "give at least one")
     module = str(Path(module).resolve()) if module.endswith(".py") else module
-    items = DatasetItems(tuple(parts.values()), tuple(parts), how.height_and_width, how.grey, module=module)
+    items = DatasetItems(tuple(parts.values()), tuple(parts), how.height_and_width, how.mode, module=module)
     items = items.in_form_of_first()
     stream = Stream.of(items, loaders=how.loaders)
     reads_at_once = how.stream != "always" and stream.nbytes <= available_memory("cpu") / 4
@@ -149,6 +147,9 @@ def _scaling(stream: Stream) -> Scaling | None:
     """Bytes are pixels; a row of 64-bit whole numbers is a text by its token ids; other numbers stay as they are."""
     if stream.dtype == torch.uint8:
         return PIXELS
+    form = getattr(stream.reader.items, "form", None)
+    if form is not None:
+        return form.scaling
     return None if stream.dtype == torch.int64 and stream.ndim == 2 else Scaling()
 
 
@@ -201,9 +202,13 @@ def _plain(value: Any) -> Any:
 
 
 def _notes(items: DatasetItems) -> tuple[str, ...]:
+    seen = () if items.form is None else items.form.notes
     if torch.equal(items[0], items[0]):
-        return ()
-    return ("the data set gives another input each time an item is read; scores and unlearning need it to be the same",)
+        return seen
+    return (
+        *seen,
+        "the data set gives another input each time an item is read; scores and unlearning need it to be the same",
+    )
 
 
 @dataclass(frozen=True)
@@ -216,7 +221,7 @@ class DatasetItems:
     datasets: tuple[Any, ...]
     parts: tuple[str, ...]
     size: tuple[int, int] | None = None
-    grey: bool = False
+    mode: Literal["RGB", "L"] | None = None
     form: Form | None = None
     module: str = ""
 
@@ -225,15 +230,15 @@ class DatasetItems:
 
     def in_form_of_first(self) -> DatasetItems:
         """With images in the size and mode of the first one, where nothing else was asked for."""
-        first = _fields(self._raw(0))[0]
+        first = _fields(guarded(self, 0, self._raw))[0]
         if not hasattr(first, "convert"):
             return self
-        grey = self.grey or first.mode in _GREY
-        form = Form("L" if grey else "RGB", self.size or (first.height, first.width))
+        mode = self.mode or ("L" if is_grey(first.mode) else "RGB")
+        form = Form(mode, self.size or (first.height, first.width), depth_of(first))
         return replace(self, form=form)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fields = self.datasets, self.parts, self.size, self.grey, self.form, self.module
+        fields = self.datasets, self.parts, self.size, self.mode, self.form, self.module
         # Apart, since the classes in it are known once their module is there.
         return (_arrived, (self.module, cloudpickle.dumps(fields))) if self.module else (DatasetItems, fields)
 
@@ -248,8 +253,13 @@ class DatasetItems:
     def _stored(self, value: Any, k: int) -> Tensor:
         if self.form is None or not hasattr(value, "convert"):
             return _tensor(value)
-        if self.form.mode == "L" and not self.grey and value.mode not in _GREY:
-            raise UserError("data", self.name(k), "is a colour image, the first one is grey", "pass --grey for all")
+        if self.form.mode == "L" and self.mode is None and not is_grey(value.mode):
+            raise UserError(
+                "data", self.name(k), "is a colour image, the first one is grey", "pass --grey or --rgb for all"
+            )
+        depth = depth_of(value)
+        if depth != self.form.depth and (self.form.depth, depth) != ("16 bits", "bytes"):
+            raise unlike_depth(self.name(k), depth, self.name(0))
         if self.size is None and (value.height, value.width) != self.form.size:
             sizes = f"is {value.height}x{value.width}, the first one {self.form.size[0]}x{self.form.size[1]}"
             raise UserError("data", self.name(k), sizes, "pass --size to bring all to one size")
