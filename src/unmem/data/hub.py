@@ -16,7 +16,8 @@ from unmem.data.reading import Reading
 from unmem.data.scaling import Scaling, named_scalings
 from unmem.data.splits import Splits
 from unmem.data.streaming import Stream
-from unmem.data.tables import USES, Rows, splits_of
+from unmem.data.tables import USES, Rows, splits_of, usual_label
+from unmem.data.unlabelled import check_classes, check_train, unlabelled
 from unmem.errors import UserError
 from unmem.extras import imported
 
@@ -129,15 +130,22 @@ def of_datasets(name: str, found: Any, how: Reading, *, pixels: Scaling = PIXELS
     parts, left_out = _parts(name, dict(found) if isinstance(found, Mapping) else {"train": found})
     notes = (f"the parts {', '.join(left_out)} of {name} were left out",) if left_out else ()
     how, classes = _labelled(parts["train"].features, how)
+    parts, more = _with_labels(name, parts, how)
+    notes += (*more, *_transforms(name, parts))
     images = _image_columns(parts["train"].features, how)
     tables = {part: rows.remove_columns(images).with_format("arrow")[:] for part, rows in parts.items()}
     if how.text is not None or not images:
         how.only("a Hugging Face data set without images", *[one for one in USES if one != "test"])
-        return replace(splits_of(name, tables, how, classes), notes=notes)
+        splits = splits_of(name, tables, how, classes)
+        if len(parts) > 1:
+            check_classes(splits.parts)
+        return replace(splits, notes=(*splits.notes, *notes))
     how.only("a Hugging Face data set of images", "label", "id", "drop", "size", "grey", "rgb", "scaling", "stream")
     if len(images) > 1:
         raise UserError("data", name, f"has several image columns: {', '.join(images)}", "--drop all but one")
     rows = Rows.of(name, tables, how, classes)
+    if len(parts) > 1:
+        check_classes(rows.splits.parts)
     ids = np.concatenate([part.ids for part in rows.splits.parts.values()])
     numbers = np.concatenate([part.inputs[:].numpy() for part in rows.splits.parts.values()])
     names = np.empty(len(ids), dtype=ids.dtype)
@@ -156,6 +164,30 @@ def _parts(name: str, found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]
             raise UserError("data", name, f"has no part called train (it has {', '.join(found)})", "rename one")
         parts = {"train": next(iter(found))}
     return {part: found[one] for part, one in parts.items()}, [one for one in found if one not in parts.values()]
+
+
+def _with_labels(name: str, parts: dict[str, Any], how: Reading) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Parts whose examples all have labels, and notes on the others. The training set must have them."""
+    label = how.label or usual_label(parts["train"].column_names)
+    bare: list[str] = []
+    for part, rows in parts.items():
+        if label not in rows.column_names:
+            continue
+        missing = unlabelled(rows.select_columns([label]).with_format("arrow")[:][label].to_pylist())
+        if part == "train":
+            check_train(missing)
+        elif missing:
+            bare.append(part)
+    kept = {part: rows for part, rows in parts.items() if part not in bare}
+    return kept, tuple(f"{part} of {name} has examples without a label and was left out" for part in bare)
+
+
+def _transforms(name: str, parts: dict[str, Any]) -> tuple[str, ...]:
+    """Notes on functions that would change the examples when they are read."""
+    changed = [part for part, rows in parts.items() if rows.format["type"] == "custom"]
+    if not changed:
+        return ()
+    return (f"the transform of {name} ({', '.join(changed)}) is not applied: its columns are read as they are",)
 
 
 def _labelled(features: Mapping[str, Any], how: Reading) -> tuple[Reading, tuple[str, ...]]:

@@ -27,6 +27,7 @@ from unmem.data.reading import Reading
 from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
 from unmem.data.streaming import Reader, Stream, ahead, available_memory, check_form, guarded, started
+from unmem.data.unlabelled import check_classes, check_train, is_missing
 from unmem.errors import UserError
 
 _INPUT_KEYS = ("input", "inputs", "pixel_values", "x", "image", "img", "input_ids")
@@ -124,6 +125,12 @@ def _of_items(name: str, parts: dict[str, Any], how: Reading, module: str) -> Sp
     stream = Stream.of(items, loaders=how.loaders)
     reads_at_once = how.stream != "always" and stream.nbytes <= available_memory("cpu") / 4
     facts, stored = _read_all(items, stream.reader, keep=reads_at_once)
+    bare = _without_labels(parts, facts)
+    if bare:
+        kept = {part: found for part, found in parts.items() if part not in bare}
+        splits = _of_items(name, kept, how, module)
+        told = tuple(f"{part} of {name} has examples without a label and was left out" for part in bare)
+        return replace(splits, notes=(*splits.notes, *told))
     labels, classes = class_indices(_labels([label for label, _ in facts]), source="the data set")
     own: Any = getattr(parts["train"], "classes", None)
     if not classes and isinstance(own, Sequence) and len(own) > labels.max():  # pyright: ignore[reportUnknownArgumentType]
@@ -136,11 +143,26 @@ def _of_items(name: str, parts: dict[str, Any], how: Reading, module: str) -> Sp
         ids = as_ids([items.name(k) if facts[k][1] is None else facts[k][1] for k in rows])
         examples[part] = Examples.of(np.array(rows), labels[np.array(rows)], ids=ids, n_classes=count)
         first += len(found)
+    check_classes(examples)
     splits = replace(Splits.of_parts(name, examples, classes=classes), notes=_notes(items))
     if stored is not None:
         names = np.concatenate([one.ids for one in examples.values()])
         stored = Examples.of(stored, labels, ids=names).inputs  # refuses what is not finite
     return splits.filled(stream if stored is None else stored, scaling=_scaling(stream))
+
+
+def _without_labels(parts: dict[str, Any], facts: list[tuple[Any, Any]]) -> list[str]:
+    """Unseen parts with examples that have no label. The training set must have them."""
+    bare: list[str] = []
+    first = 0
+    for part, found in parts.items():
+        missing = [row for row in range(len(found)) if is_missing(facts[first + row][0])]
+        first += len(found)
+        if part == "train":
+            check_train(missing)
+        elif missing:
+            bare.append(part)
+    return bare
 
 
 def _scaling(stream: Stream) -> Scaling | None:
