@@ -219,3 +219,22 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"data: the package datasets is not installed; pip install 'unmem\[hf\]'"):
         extras.imported("datasets", field="data")
+
+
+@pytest.mark.parametrize("missing", [-1, None])
+def test_a_part_without_labels_is_left_out_and_training_rows_are_named(missing: int | None) -> None:
+    test = rows(12, first=100)
+    test = datasets.Dataset.from_dict({**test.to_dict(), "label": [missing] * 12}, features=test.features)
+    splits = um.load({"train": rows(), "test": test})
+    assert any("test of data has examples without a label" in note for note in splits.notes)
+    assert all(max(part.columns["number"]) < N for part in splits.parts.values())
+    train = rows()
+    labels = [missing if k in (3, 9) else k % 3 for k in range(N)]
+    train = datasets.Dataset.from_dict({**train.to_dict(), "label": labels}, features=train.features)
+    with pytest.raises(UserError, match="rows 3, 9 of the training set"):
+        um.load({"train": train, "test": rows(12)})
+
+
+def test_a_transform_that_is_not_applied_is_named() -> None:
+    made = rows().with_transform(lambda batch: batch)
+    assert any("transform of data (train) is not applied" in note for note in um.load(made).notes)

@@ -150,7 +150,10 @@ def bad(k: int, **changed: Any) -> Any:
         ([bad(k, y=[0, 1, 0]) for k in range(N)], "one-hot or multi-label"),
         ([bad(k, y=torch.eye(3)[k % 3]) for k in range(N)], "one-hot or multi-label"),
         ([bad(k, y=0.5 * k) for k in range(N)], "regression targets"),
-        ([bad(k, y=k % 3 - 1) for k in range(N)], "labels -1: class indices start at 0"),
+        (
+            [bad(k, y=k % 3 - 1) for k in range(N)],
+            r"labels of rows 0, 3.* of the training set: are missing .*class indices start at 0",
+        ),
         ([bad(k, y=1) for k in range(N)], "is the only class"),
         ([bad(k, rest=("same",)) for k in range(N)], "the id is there more than once"),
         ([bad(k, rest=(0.5 * k,)) for k in range(N)], "float is not an id"),
@@ -242,3 +245,25 @@ def test_functions_that_give_no_data_are_refused(name: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as refused:
         um.load(name)
     assert refused.value.field == "data"
+
+
+@pytest.mark.parametrize("stream", ["never", "always"])
+@pytest.mark.parametrize("missing", [-1, None])
+def test_a_part_without_labels_is_left_out_and_training_items_are_named(missing: int | None, stream: Any) -> None:
+    bare = [(x, missing) for x, _ in points(12, 100)]
+    splits = um.load({"train": Listed(points()), "test": Listed(bare)}, stream=stream, loaders=0)
+    assert sum(map(len, splits.parts.values())) == N
+    assert any("test of data has examples without a label" in note for note in splits.notes)
+    items: list[Any] = points()
+    items[4] = (items[4][0], missing)
+    with pytest.raises(UserError, match="rows 4 of the training set"):
+        um.load(Listed(items), stream=stream, loaders=0)
+
+
+def test_the_first_item_that_fails_is_named() -> None:
+    class Broken(Listed):
+        def __getitem__(self, k: int) -> Any:
+            raise OSError("disk")
+
+    with pytest.raises(UserError, match=r"data '0': cannot be read \(OSError: disk\)"):
+        um.load(Broken(points()), loaders=0)

@@ -162,9 +162,10 @@ def test_npz_labels_may_be_of_any_integer_type(file: Path, kind: str) -> None:
     assert um.load(write(file, y_train=(np.arange(40) % 4).astype(kind))).train.n_classes == 4
 
 
-def test_npz_classes_are_counted_over_both_sets(file: Path) -> None:
-    splits = um.load(write(file, x_test=np.zeros((6, 3)), y_test=np.array([0, 1, 2, 3, 4, 5])))
-    assert splits.train.n_classes == splits.test.n_classes == 6
+def test_npz_classes_of_the_test_set_alone_are_refused(file: Path) -> None:
+    test = {"x_test": np.zeros((6, 3)), "y_test": np.array([0, 1, 2, 3, 4, 5])}
+    with pytest.raises(UserError, match="labels 4, 5 in test: are classes without a training example"):
+        um.load(write(file, **test))
 
 
 def test_npz_ids_of_the_two_sets_may_not_clash(file: Path) -> None:

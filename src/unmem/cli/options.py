@@ -49,6 +49,8 @@ class DataOptions:
     "Resize images to this height and width: 32, or 32x48."
     grey: Flag = False
     "Turn images grey; without it they are only where all of them are."
+    rgb: Flag = False
+    "Give grey images three channels, for a model that takes colour images."
     scaling: str | None = None
     """How a model sees images: unit, symmetric, imagenet, cifar10, cifar100, svhn, dataset, raw, or MEAN/SD such as
     0.5,0.5,0.5/0.25,0.25,0.25."""
@@ -161,7 +163,7 @@ class SelectOptions:
 
 _READING_FIELDS = (
     *("folder", "test", "label", "id", "drop", "text", "tokenizer", "max_length"),
-    *("size", "grey", "scaling", "stream", "loaders"),
+    *("size", "grey", "rgb", "scaling", "stream", "loaders"),
 )
 _TRAINING_FIELDS = (
     *("epochs", "lr", "batch_size", "optimizer", "momentum", "weight_decay", "label_smoothing", "schedule"),

@@ -10,13 +10,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from unmem.data.folders import HOLDOUT_NAMES, PIXELS
-from unmem.data.images import pictures
+from unmem.data.images import PIXELS, pictures
+from unmem.data.parts import by_part
 from unmem.data.reading import Reading
 from unmem.data.scaling import Scaling, named_scalings
 from unmem.data.splits import Splits
 from unmem.data.streaming import Stream
-from unmem.data.tables import USES, Rows, splits_of
+from unmem.data.tables import USES, Rows, splits_of, usual_label
+from unmem.data.unlabelled import check_classes, check_train, unlabelled
 from unmem.errors import UserError
 from unmem.extras import imported
 
@@ -43,7 +44,7 @@ NAMED = {
 
 def named(name: str, how: Reading) -> Splits:
     """One of `NAMED`, from the hub or from a folder made by `save_to_disk` or with the parquet files of the hub."""
-    how.only(name, "folder", "id", "scaling", "stream", "size", "grey")
+    how.only(name, "folder", "id", "scaling", "stream", "size", "grey", "rgb")
     one = NAMED[name]
     found = _from_hub(name, one.address, one.config) if how.folder is None else _from_folder(Path(how.folder))
     scaling = named_scalings(1 if how.grey else 3).get(one.scaling, PIXELS)
@@ -129,35 +130,64 @@ def of_datasets(name: str, found: Any, how: Reading, *, pixels: Scaling = PIXELS
     parts, left_out = _parts(name, dict(found) if isinstance(found, Mapping) else {"train": found})
     notes = (f"the parts {', '.join(left_out)} of {name} were left out",) if left_out else ()
     how, classes = _labelled(parts["train"].features, how)
+    parts, more = _with_labels(name, parts, how)
+    notes += (*more, *_transforms(name, parts))
     images = _image_columns(parts["train"].features, how)
     tables = {part: rows.remove_columns(images).with_format("arrow")[:] for part, rows in parts.items()}
     if how.text is not None or not images:
         how.only("a Hugging Face data set without images", *[one for one in USES if one != "test"])
-        return replace(splits_of(name, tables, how, classes), notes=notes)
-    how.only("a Hugging Face data set of images", "label", "id", "drop", "size", "grey", "scaling", "stream")
+        splits = splits_of(name, tables, how, classes)
+        if len(parts) > 1:
+            check_classes(splits.parts)
+        return replace(splits, notes=(*splits.notes, *notes))
+    how.only("a Hugging Face data set of images", "label", "id", "drop", "size", "grey", "rgb", "scaling", "stream")
     if len(images) > 1:
         raise UserError("data", name, f"has several image columns: {', '.join(images)}", "--drop all but one")
     rows = Rows.of(name, tables, how, classes)
+    if len(parts) > 1:
+        check_classes(rows.splits.parts)
     ids = np.concatenate([part.ids for part in rows.splits.parts.values()])
     numbers = np.concatenate([part.inputs[:].numpy() for part in rows.splits.parts.values()])
     names = np.empty(len(ids), dtype=ids.dtype)
     names[rows.order[numbers]] = ids
-    encoded, marks = pictures(Cells.of(parts, images[0]), names, how)
+    encoded, marks, seen = pictures(Cells.of(parts, images[0]), names, how)
     stream = Stream.of(encoded, loaders=how.loaders).at(rows.order)
-    return replace(rows.splits.filled(stream, scaling=pixels, marks=marks[rows.order]), notes=notes)
+    scaling = pixels if encoded.form.depth == "bytes" else encoded.form.scaling
+    return replace(rows.splits.filled(stream, scaling=scaling, marks=marks[rows.order]), notes=(*notes, *seen))
 
 
 def _parts(name: str, found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Those with a meaning here, by that, and the names of the others."""
-    if "train" not in found:
+    parts = by_part(found, source=name)
+    if "train" not in parts:
         if len(found) != 1:
             raise UserError("data", name, f"has no part called train (it has {', '.join(found)})", "rename one")
-        found = {"train": next(iter(found.values()))}
-    parts = {part: found[part] for part in ("train", "test") if part in found}
-    holdout = next((part for part in HOLDOUT_NAMES if part in found), None)
-    if holdout is not None:
-        parts["holdout"] = found[holdout]
-    return parts, [part for part in found if part not in (*parts, holdout)]
+        parts = {"train": next(iter(found))}
+    return {part: found[one] for part, one in parts.items()}, [one for one in found if one not in parts.values()]
+
+
+def _with_labels(name: str, parts: dict[str, Any], how: Reading) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Parts whose examples all have labels, and notes on the others. The training set must have them."""
+    label = how.label or usual_label(parts["train"].column_names)
+    bare: list[str] = []
+    for part, rows in parts.items():
+        if label not in rows.column_names:
+            continue
+        missing = unlabelled(rows.select_columns([label]).with_format("arrow")[:][label].to_pylist())
+        if part == "train":
+            check_train(missing)
+        elif missing:
+            bare.append(part)
+    kept = {part: rows for part, rows in parts.items() if part not in bare}
+    return kept, tuple(f"{part} of {name} has examples without a label and was left out" for part in bare)
+
+
+def _transforms(name: str, parts: dict[str, Any]) -> tuple[str, ...]:
+    """Notes on functions that would change the examples when they are read."""
+    changed = [part for part, rows in parts.items() if rows.format["type"] == "custom"]
+    if not changed:
+        return ()
+    return (f"the transform of {name} ({', '.join(changed)}) is not applied: its columns are read as they are",)
 
 
 def _labelled(features: Mapping[str, Any], how: Reading) -> tuple[Reading, tuple[str, ...]]:

@@ -1,4 +1,8 @@
-"""Encoded images (PNG, JPEG, …): one form for all of a data set, decoded when they are asked for."""
+"""Encoded images (PNG, JPEG, …): one form for all of a data set, decoded when they are asked for.
+
+Pixels are those of Pillow: colours of a palette are looked up, an alpha channel is dropped, and the orientation that
+cameras write into EXIF is not applied, as torchvision's ImageFolder does not. Values of more than 8 bits are kept.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,16 @@ from torch import Tensor
 
 from unmem.data.examples import Ids
 from unmem.data.reading import Reading
+from unmem.data.scaling import Scaling
 from unmem.errors import Phrase, UserError
 
 EDGE = 4096  # bytes at either end of a file that stand for it in a fingerprint
-_GREY = ("1", "L", "LA", "I", "I;16", "F")
+PIXELS = Scaling(2 / 255, -1.0)  # bytes become [-1, 1]
+_GREY = ("1", "L", "LA", "La", "I", "F")
+_ORIENTATION = 0x0112  # of EXIF; 1 is upright
+_WITH_EXIF = ("JPEG", "MPO", "TIFF", "WEBP")  # of which it is read without decoding the image
+
+Depth = Literal["bytes", "16 bits", "numbers"]
 
 
 class Encoded(Protocol):
@@ -39,22 +49,76 @@ class Files:
         return (self.root / str(self.names[k])).open("rb")
 
 
+def is_grey(mode: str) -> bool:
+    return mode in _GREY or mode.startswith("I;16")
+
+
+def depth_of(image: Any) -> Depth:
+    """How a Pillow image holds its values. "I" stands for 16 bits in formats that have no more."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return "16 bits"
+    return "numbers" if image.mode in ("I", "F") else "bytes"
+
+
 @dataclass(frozen=True)
 class Form:
-    """What all images of a data set are brought to. size: height and width."""
+    """What all images of a data set are brought to. size: height and width.
+
+    depth: "bytes" are stored as uint8; "16 bits" as shares of 65,535, and bytes beside them as shares of 255;
+    "numbers" (32-bit and floating-point images) as they are; both in float32.
+    """
 
     mode: Literal["RGB", "L"]
     size: tuple[int, int]
+    depth: Depth = "bytes"
 
     def of(self, image: Any) -> Tensor:
-        """A Pillow image as uint8 [channels, height, width]."""
+        """A Pillow image as [channels, height, width]."""
+        if self.depth == "bytes":
+            image = image.convert(self.mode)
+            if (image.height, image.width) != self.size:
+                image = image.resize(self.size[::-1], _bilinear())
+            pixels = np.array(image)
+        else:
+            pixels = self._resized(self._values(image))
+        if pixels.ndim == 2:
+            pixels = np.stack([pixels] * (3 if self.mode == "RGB" else 1), axis=-1)
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))
+
+    def _values(self, image: Any) -> NDArray[np.float32]:
+        depth = depth_of(image)
+        if depth == "bytes":
+            return np.asarray(image.convert(self.mode), dtype=np.float32) / np.float32(255)
+        values = np.asarray(image).astype(np.float32)
+        return values / np.float32(65535) if depth == "16 bits" else values
+
+    def _resized(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         from PIL import Image
 
-        image = image.convert(self.mode)
-        if (image.height, image.width) != self.size:
-            image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
-        pixels = np.array(image)
-        return torch.from_numpy(pixels[None] if self.mode == "L" else np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))
+        height, width = self.size
+        if values.shape[:2] == (height, width):
+            return values
+        if values.ndim == 2:
+            return np.array(Image.fromarray(values).resize((width, height), _bilinear()))
+        return np.stack([self._resized(np.ascontiguousarray(one)) for one in np.moveaxis(values, -1, 0)], axis=-1)
+
+    @property
+    def scaling(self) -> Scaling:
+        return {"bytes": PIXELS, "16 bits": Scaling(2.0, -1.0), "numbers": Scaling()}[self.depth]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if self.depth == "16 bits":
+            return ("the images have 16 bits: 0 to 65,535 becomes -1 to 1",)
+        if self.depth == "numbers":
+            return ("the images hold 32-bit numbers, which reach the model as they are unless --scaling is given",)
+        return ()
+
+
+def _bilinear() -> Any:
+    from PIL import Image
+
+    return Image.Resampling.BILINEAR
 
 
 @dataclass(frozen=True)
@@ -73,9 +137,12 @@ class Pictures:
 
         try:
             with self.encoded.open(k) as file, Image.open(file) as image:
-                return self.form.of(image)
+                pixels = self.form.of(image)
         except Exception as error:  # Pillow's decoders raise errors of many kinds
             raise corrupt(self.name(k), error) from error
+        if self.form.depth == "numbers" and not bool(torch.isfinite(pixels).all()):
+            raise UserError("data", self.name(k), "has values that are not finite", "repair it or leave it out")
+        return pixels
 
     def name(self, k: int) -> str:
         return str(self.names[k])
@@ -86,17 +153,48 @@ def corrupt(name: str, error: Exception) -> UserError:
     return UserError("data", name, f"is no whole image ({reason})", "repair it or leave it out")
 
 
-def pictures(encoded: Encoded, names: Ids, how: Reading) -> tuple[Pictures, NDArray[np.uint8]]:
-    """The images in the form that suits all of them, and their marks; reads the head of each image only."""
+@dataclass(frozen=True)
+class _Head:
+    """What is known of an image before it is decoded."""
+
+    mode: str
+    depth: Depth
+    size: tuple[int, int]
+    turned: bool
+    mark: bytes
+
+
+def pictures(encoded: Encoded, names: Ids, how: Reading) -> tuple[Pictures, NDArray[np.uint8], tuple[str, ...]]:
+    """The images in the form that suits all of them, their marks, and notes; reads the head of each image only."""
     heads = [_head(encoded, k, str(name)) for k, name in enumerate(names)]
-    grey = how.grey or all(mode in _GREY for mode, _, _ in heads)
-    size = how.height_and_width or one_size([size for _, size, _ in heads], names)
-    marks = np.frombuffer(b"".join(mark for _, _, mark in heads), dtype=np.uint8).reshape(len(heads), -1)
-    return Pictures(encoded, names, Form("L" if grey else "RGB", size)), marks
+    size = how.height_and_width or one_size([head.size for head in heads], names)
+    form = Form(how.mode or ("L" if all(is_grey(head.mode) for head in heads) else "RGB"), size, _depth(heads, names))
+    marks = np.frombuffer(b"".join(head.mark for head in heads), dtype=np.uint8).reshape(len(heads), -1)
+    turned = sum(head.turned for head in heads)
+    notes = (f"{turned:,} images have an EXIF orientation, which is not applied",) if turned else ()
+    return Pictures(encoded, names, form), marks, (*form.notes, *notes)
 
 
-def _head(encoded: Encoded, k: int, name: str) -> tuple[str, tuple[int, int], bytes]:
-    """Mode, height and width, and mark of an image."""
+def _depth(heads: Sequence[_Head], names: Ids) -> Depth:
+    """The depth that holds all of them."""
+    depths: list[Depth] = [head.depth for head in heads]
+    if "numbers" not in depths:
+        return "16 bits" if "16 bits" in depths else "bytes"
+    for depth, name in zip(depths, names, strict=True):
+        if depth != "numbers":
+            number = str(names[depths.index("numbers")])
+            raise unlike_depth(str(name), depth, number)
+    return "numbers"
+
+
+def unlike_depth(name: str, depth: Depth, other: str) -> UserError:
+    kind = {"bytes": "bytes", "16 bits": "16-bit values", "numbers": "32-bit values"}[depth]
+    return UserError(
+        "data", name, f"holds {kind}, which have no common scale with those of {other!r}", "save all in one format"
+    )
+
+
+def _head(encoded: Encoded, k: int, name: str) -> _Head:
     from PIL import Image
 
     try:
@@ -104,7 +202,8 @@ def _head(encoded: Encoded, k: int, name: str) -> tuple[str, tuple[int, int], by
             mark = _mark(file)
             file.seek(0)
             with Image.open(file) as image:
-                return image.mode, (image.height, image.width), mark
+                turned = image.format in _WITH_EXIF and image.getexif().get(_ORIENTATION, 1) != 1
+                return _Head(image.mode, depth_of(image), (image.height, image.width), turned, mark)
     except Exception as error:
         raise corrupt(name, error) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +12,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmem.data.examples import Examples, Ids
+from unmem.data.parts import NAMES, by_part
 from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
+from unmem.data.unlabelled import check_classes, check_train, unlabelled
 from unmem.errors import Phrase, UserError
+
+KINDS = ("x", "y", "ids")
 
 
 def npz(path: str | Path) -> Splits:
-    """A file in the Keras layout: x_train, y_train, and if it has them x_test, y_test, ids_train.
+    """A file in the Keras layout: x_train, y_train, and if it has them x_test, y_test, x_val, y_val, and ids_train, ….
 
-    uint8 images become [-1, 1]; other numbers reach the model as they are. Without a test set the file is split
-    70/15/15; with one, half of it becomes the holdout, so that the training set stays exactly the user's.
+    Parts go by the names in `parts`, whatever the case. uint8 images become [-1, 1]; other numbers reach the model as
+    they are. Without unseen examples the file is split 70/15/15; with one set of them, half of it becomes the holdout,
+    so that the training set stays exactly the user's. What else the file holds is named in a note.
     """
-    arrays = _npz_arrays(Path(path))
-    labels = [arrays[name] for name in ("y_train", "y_test") if name in arrays]
-    n_classes = 1 + max((int(y.max()) for y in labels if y.dtype.kind in "ui" and y.size), default=0)
-    train = _npz_examples(arrays, "train", arrays.get("ids_train"), n_classes)
-    name = Path(path).name
-    if "x_test" not in arrays:
-        return Splits.of(name, train)
-    test = _npz_examples(arrays, "test", unseen_ids(len(arrays["x_test"]), taken=train.ids), n_classes)
-    if test.input_shape != train.input_shape:
-        raise UserError("x_test", test.input_shape, f"x_train has shape {train.input_shape}", "make the shapes equal")
-    return Splits.of(name, train, test=test)
+    arrays, others = _by_part(_npz_arrays(Path(path)), str(path))
+    notes = [f"arrays of {Path(path).name} that are not used: {', '.join(others)}"] if others else []
+    check_train(unlabelled(arrays["y_train"]))
+    train_classes = _classes_in(arrays["y_train"])
+    parts: dict[str, Examples] = {}
+    for part in (one for one in NAMES if f"x_{one}" in arrays):
+        if part != "train" and unlabelled(arrays[f"y_{part}"]):
+            notes.append(f"{part} of {Path(path).name} has examples without a label and was left out")
+            continue
+        ids = arrays.get(f"ids_{part}")
+        if ids is None and part != "train":
+            ids = unseen_ids(len(arrays[f"x_{part}"]), taken=parts["train"].ids, prefix=f"{part}-")
+        parts[part] = _npz_examples(arrays, part, ids, max(train_classes, _classes_in(arrays[f"y_{part}"])))
+        if parts[part].input_shape != parts["train"].input_shape:
+            raise UserError(
+                f"x_{part}",
+                parts[part].input_shape,
+                f"x_train has shape {parts['train'].input_shape}",
+                "make the shapes equal",
+            )
+    check_classes(parts)
+    return replace(Splits.of_parts(Path(path).name, parts), notes=tuple(notes))
+
+
+def _classes_in(labels: NDArray[Any]) -> int:
+    return 1 + int(labels.max()) if labels.dtype.kind in "ui" and labels.size else 1
+
+
+def _by_part(arrays: dict[str, NDArray[Any]], source: str) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """The arrays as x_PART, y_PART and ids_PART, and the names of the others."""
+    pieces = {name: name.split("_", 1) for name in arrays if "_" in name}
+    found: dict[str, NDArray[Any]] = {}
+    used: set[str] = set()
+    for kind in KINDS:
+        names = {
+            rest: name for name, (first, rest) in pieces.items() if first.lower() in (kind, kind.removesuffix("s"))
+        }
+        for part, rest in by_part(names, source=source).items():
+            found[f"{kind}_{part}"] = arrays[names[rest]]
+            used.add(names[rest])
+    for part in NAMES:
+        missing = [one for one in (f"x_{part}", f"y_{part}") if one not in found]
+        if missing and (part == "train" or len(missing) == 1):
+            raise UserError(
+                "data",
+                source,
+                f"has no {' and no '.join(missing)} (it has {', '.join(sorted(arrays)) or 'nothing'})",
+                "name the arrays x_train, y_train, x_test, y_test",
+            )
+    return found, sorted(set(arrays) - used)
 
 
 def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -46,16 +91,6 @@ def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise UserError(
             "data", str(path), f"cannot be read as .npz ({reason})", "save it with numpy.savez, without object arrays"
         ) from error
-    missing = [name for name in ("x_train", "y_train") if name not in arrays]
-    if ("x_test" in arrays) != ("y_test" in arrays):
-        missing.append("y_test" if "x_test" in arrays else "x_test")
-    if missing:
-        raise UserError(
-            "data",
-            str(path),
-            f"has no {' and no '.join(missing)} (it has {', '.join(sorted(arrays)) or 'nothing'})",
-            "name the arrays x_train, y_train, x_test, y_test",
-        )
     return arrays
 
 
@@ -74,9 +109,8 @@ def _npz_examples(arrays: dict[str, NDArray[Any]], part: str, ids: Any, n_classe
     return Examples.of(x.astype(np.float32), y, ids=ids, n_classes=n_classes)
 
 
-def unseen_ids(n: int, *, taken: Ids | None = None) -> list[str]:
-    """Ids of test examples, which have none of their own: "test-0", …, unless a training example has such an id."""
-    prefix = "test-"
+def unseen_ids(n: int, *, taken: Ids | None = None, prefix: str = "test-") -> list[str]:
+    """Ids of examples that have none of their own: "test-0", …, unless a training example has such an id."""
     while taken is not None and any(name.startswith(prefix) for name in taken):
         prefix += "-"
     return [f"{prefix}{i}" for i in range(n)]

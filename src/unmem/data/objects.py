@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cloudpickle
 import numpy as np
@@ -18,21 +18,21 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unmem.data.examples import Examples, as_ids
-from unmem.data.folders import HOLDOUT_NAMES, PIXELS
 from unmem.data.hub import of_datasets
-from unmem.data.images import Form
+from unmem.data.images import PIXELS, Form, depth_of, is_grey, unlike_depth
 from unmem.data.labels import class_indices
 from unmem.data.modules import module_at
+from unmem.data.parts import by_part
 from unmem.data.reading import Reading
 from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
 from unmem.data.streaming import Reader, Stream, ahead, available_memory, check_form, guarded, started
+from unmem.data.unlabelled import check_classes, check_train, is_missing
 from unmem.errors import UserError
 
 _INPUT_KEYS = ("input", "inputs", "pixel_values", "x", "image", "img", "input_ids")
 _LABEL_KEYS = ("label", "labels", "target", "y")
 _ID_KEYS = ("id", "ids")
-_GREY = ("1", "L", "LA")
 CHUNK = 64  # items that a process reads at a time
 
 
@@ -87,15 +87,14 @@ def from_object(found: Any, how: Reading, *, name: str = "data", module: str = "
         return Splits.of_parts(name, parts)
     if all(_is_hugging_face(part) for part in parts.values()):
         return of_datasets(name, parts, how)
-    how.only("a PyTorch data set", "size", "grey", "scaling", "stream")
+    how.only("a PyTorch data set", "size", "grey", "rgb", "scaling", "stream")
     return _of_items(name, parts, how, module)
 
 
 def _parts(found: Any) -> dict[str, Any]:
     if isinstance(found, Mapping):
-        parts: dict[str, Any] = {part: found[part] for part in ("train", "test") if part in found}
-        holdout = next((found[part] for part in HOLDOUT_NAMES if part in found), None)
-        parts |= {} if holdout is None else {"holdout": holdout}
+        named: Mapping[Any, Any] = found
+        parts = {part: named[one] for part, one in by_part(map(str, named), source="the mapping").items()}
         if "train" not in parts:
             raise UserError("data", None, "the mapping has no train", "give train, and perhaps test and holdout")
         return parts
@@ -121,11 +120,17 @@ def _of_items(name: str, parts: dict[str, Any], how: Reading, module: str) -> Sp
         if len(found) == 0:
             raise UserError("data", None, f"{part} has no examples", "give at least one")
     module = str(Path(module).resolve()) if module.endswith(".py") else module
-    items = DatasetItems(tuple(parts.values()), tuple(parts), how.height_and_width, how.grey, module=module)
+    items = DatasetItems(tuple(parts.values()), tuple(parts), how.height_and_width, how.mode, module=module)
     items = items.in_form_of_first()
     stream = Stream.of(items, loaders=how.loaders)
     reads_at_once = how.stream != "always" and stream.nbytes <= available_memory("cpu") / 4
     facts, stored = _read_all(items, stream.reader, keep=reads_at_once)
+    bare = _without_labels(parts, facts)
+    if bare:
+        kept = {part: found for part, found in parts.items() if part not in bare}
+        splits = _of_items(name, kept, how, module)
+        told = tuple(f"{part} of {name} has examples without a label and was left out" for part in bare)
+        return replace(splits, notes=(*splits.notes, *told))
     labels, classes = class_indices(_labels([label for label, _ in facts]), source="the data set")
     own: Any = getattr(parts["train"], "classes", None)
     if not classes and isinstance(own, Sequence) and len(own) > labels.max():  # pyright: ignore[reportUnknownArgumentType]
@@ -138,6 +143,7 @@ def _of_items(name: str, parts: dict[str, Any], how: Reading, module: str) -> Sp
         ids = as_ids([items.name(k) if facts[k][1] is None else facts[k][1] for k in rows])
         examples[part] = Examples.of(np.array(rows), labels[np.array(rows)], ids=ids, n_classes=count)
         first += len(found)
+    check_classes(examples)
     splits = replace(Splits.of_parts(name, examples, classes=classes), notes=_notes(items))
     if stored is not None:
         names = np.concatenate([one.ids for one in examples.values()])
@@ -145,10 +151,27 @@ def _of_items(name: str, parts: dict[str, Any], how: Reading, module: str) -> Sp
     return splits.filled(stream if stored is None else stored, scaling=_scaling(stream))
 
 
+def _without_labels(parts: dict[str, Any], facts: list[tuple[Any, Any]]) -> list[str]:
+    """Unseen parts with examples that have no label. The training set must have them."""
+    bare: list[str] = []
+    first = 0
+    for part, found in parts.items():
+        missing = [row for row in range(len(found)) if is_missing(facts[first + row][0])]
+        first += len(found)
+        if part == "train":
+            check_train(missing)
+        elif missing:
+            bare.append(part)
+    return bare
+
+
 def _scaling(stream: Stream) -> Scaling | None:
     """Bytes are pixels; a row of 64-bit whole numbers is a text by its token ids; other numbers stay as they are."""
     if stream.dtype == torch.uint8:
         return PIXELS
+    form = getattr(stream.reader.items, "form", None)
+    if form is not None:
+        return form.scaling
     return None if stream.dtype == torch.int64 and stream.ndim == 2 else Scaling()
 
 
@@ -201,9 +224,13 @@ def _plain(value: Any) -> Any:
 
 
 def _notes(items: DatasetItems) -> tuple[str, ...]:
+    seen = () if items.form is None else items.form.notes
     if torch.equal(items[0], items[0]):
-        return ()
-    return ("the data set gives another input each time an item is read; scores and unlearning need it to be the same",)
+        return seen
+    return (
+        *seen,
+        "the data set gives another input each time an item is read; scores and unlearning need it to be the same",
+    )
 
 
 @dataclass(frozen=True)
@@ -216,7 +243,7 @@ class DatasetItems:
     datasets: tuple[Any, ...]
     parts: tuple[str, ...]
     size: tuple[int, int] | None = None
-    grey: bool = False
+    mode: Literal["RGB", "L"] | None = None
     form: Form | None = None
     module: str = ""
 
@@ -225,15 +252,15 @@ class DatasetItems:
 
     def in_form_of_first(self) -> DatasetItems:
         """With images in the size and mode of the first one, where nothing else was asked for."""
-        first = _fields(self._raw(0))[0]
+        first = _fields(guarded(self, 0, self._raw))[0]
         if not hasattr(first, "convert"):
             return self
-        grey = self.grey or first.mode in _GREY
-        form = Form("L" if grey else "RGB", self.size or (first.height, first.width))
+        mode = self.mode or ("L" if is_grey(first.mode) else "RGB")
+        form = Form(mode, self.size or (first.height, first.width), depth_of(first))
         return replace(self, form=form)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fields = self.datasets, self.parts, self.size, self.grey, self.form, self.module
+        fields = self.datasets, self.parts, self.size, self.mode, self.form, self.module
         # Apart, since the classes in it are known once their module is there.
         return (_arrived, (self.module, cloudpickle.dumps(fields))) if self.module else (DatasetItems, fields)
 
@@ -248,8 +275,13 @@ class DatasetItems:
     def _stored(self, value: Any, k: int) -> Tensor:
         if self.form is None or not hasattr(value, "convert"):
             return _tensor(value)
-        if self.form.mode == "L" and not self.grey and value.mode not in _GREY:
-            raise UserError("data", self.name(k), "is a colour image, the first one is grey", "pass --grey for all")
+        if self.form.mode == "L" and self.mode is None and not is_grey(value.mode):
+            raise UserError(
+                "data", self.name(k), "is a colour image, the first one is grey", "pass --grey or --rgb for all"
+            )
+        depth = depth_of(value)
+        if depth != self.form.depth and (self.form.depth, depth) != ("16 bits", "bytes"):
+            raise unlike_depth(self.name(k), depth, self.name(0))
         if self.size is None and (value.height, value.width) != self.form.size:
             sizes = f"is {value.height}x{value.width}, the first one {self.form.size[0]}x{self.form.size[1]}"
             raise UserError("data", self.name(k), sizes, "pass --size to bring all to one size")

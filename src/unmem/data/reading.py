@@ -20,7 +20,7 @@ class Reading:
 
     folder: where the files of a set with a name lie.
     size: images are resized to this height and width: "32", "32x48" or a number.
-    grey: images become grey; without it they do only where all of them are.
+    grey: images become grey; without it they do only where all of them are. rgb: grey images get three channels.
     label, id: the columns that hold the class and the id of an example; by default, columns with the usual names.
     drop: columns that are no features, separated by commas or in a list.
     test: a second table, of unseen examples.
@@ -33,6 +33,7 @@ class Reading:
     folder: str | Path | None = None
     size: str | int | None = None
     grey: bool = False
+    rgb: bool = False
     label: str | None = None
     id: str | None = None
     drop: str | Iterable[str] = ()
@@ -53,6 +54,13 @@ class Reading:
                     name, value, f"must be {least} or more", f"leave it out, or give one such as {least + 1}"
                 )
         _ = self.height_and_width
+        if self.grey and self.rgb:
+            raise UserError("rgb", True, "images cannot be grey and colour", "leave out one of --grey and --rgb")
+
+    @property
+    def mode(self) -> Literal["RGB", "L"] | None:
+        """What images become; None: grey where all of them are."""
+        return "L" if self.grey else "RGB" if self.rgb else None
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:
