@@ -443,3 +443,168 @@ def test_labels_that_cannot_be_trained_are_refused(
         how = how | {"test": csv(tmp_path / "test.csv", table(label=test))}
     with pytest.raises(UserError, match=said):
         um.load(path, **how)
+
+
+# --- Numbers that are prepared already, and the user's own preprocessing
+
+RAW = np.random.default_rng(0).gamma(2.0, 3.0, size=(400, 3))
+FLAG = (np.arange(400) % 3 == 0).astype(int)
+
+
+def as_table(path: Path, matrix: np.ndarray, **more: Any) -> Path:
+    columns = {"id": [str(1000 + k) for k in range(len(matrix))]}
+    columns |= {f"x{k}": matrix[:, k].tolist() for k in range(matrix.shape[1])} | more
+    columns["label"] = ["a", "b"] * (len(matrix) // 2)
+    return csv(path, columns)
+
+
+def standardised(matrix: np.ndarray, by: np.ndarray) -> np.ndarray:
+    return (matrix - by.mean(0)) / by.std(0)
+
+
+STANDARD = standardised(RAW, RAW)
+BETWEEN = (RAW - RAW.min(0)) / (RAW.max(0) - RAW.min(0))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "how", "kept", "said"),
+    [
+        (RAW, {}, False, "are standardised"),
+        (RAW, {"prepared": True}, True, "as they are"),
+        (STANDARD, {}, True, "mean 0 and deviation 1"),
+        (STANDARD, {"prepared": False}, False, "are standardised"),
+        (standardised(RAW, RAW[:200]), {}, True, "mean 0 and deviation 1"),
+        (BETWEEN, {}, True, "between 0 and 1"),
+        (2 * BETWEEN - 1, {}, True, "between -1 and 1"),
+        (BETWEEN * 0.5, {}, False, "are standardised"),
+        (np.concatenate([STANDARD[:, :2], RAW[:, 2:]], axis=1), {}, False, "are standardised"),
+    ],
+)
+@pytest.mark.parametrize("flag", [False, True], ids=["", "with a 0/1 column"])
+@pytest.mark.parametrize("split", ["by unmem", "by the user"])
+def test_prepared_numbers_reach_the_model_as_they_are(
+    tmp_path: Path, matrix: np.ndarray, how: Any, kept: bool, said: str, flag: bool, split: str
+) -> None:
+    path = as_table(tmp_path / "x.csv", matrix, **({"flag": FLAG.tolist()} if flag else {}))
+    whole = np.column_stack([matrix, FLAG]) if flag else matrix
+    if split == "by the user":
+        how = how | {"test": as_table(tmp_path / "test.csv", matrix + 1, **({"flag": FLAG.tolist()} if flag else {}))}
+    splits = um.load(path, **how)
+    rows = [int(name) - 1000 for name in splits.train.ids]
+    wanted = whole[rows] if kept else standardised(whole[rows], whole[rows])
+    assert splits.train.inputs.numpy() == pytest.approx(wanted, abs=1e-5)
+    assert said in " ".join(splits.notes)
+
+
+OWN = """
+import numpy as np, pandas as pd
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+FRAME = pd.read_csv({train!r})
+NUMBERS = make_pipeline(SimpleImputer(strategy="mean"), StandardScaler())
+FITTED = make_column_transformer(
+    (NUMBERS, ["age"]), (OneHotEncoder(handle_unknown="ignore"), ["town"])).fit(FRAME)
+ON_ARRAYS = StandardScaler().fit(FRAME[["age", "fare"]].to_numpy())
+UNFITTED = StandardScaler()
+NUMBER = 3
+
+def made():
+    return FITTED
+
+def function(frame):
+    assert list(frame.columns) == ["age", "fare", "town"], list(frame.columns)
+    return np.stack([frame.age.fillna(0) / 100, frame.town == "Ulm"], axis=1)
+
+def sorting(frame):
+    return frame[["fare"]].sort_values("fare", ascending=False)
+
+def dropping(frame):
+    return frame[["age"]].dropna()
+
+def holes(frame):
+    return frame[["age"]]
+
+def flat(frame):
+    return frame.fare
+
+def words(frame):
+    return frame[["town"]]
+
+def failing(frame):
+    raise KeyError("sex")
+"""
+
+
+def people(path: Path, start: int) -> Path:
+    return csv(
+        path,
+        {
+            "Unnamed: 0": [(7 * k) % N + start for k in range(N)],
+            "age": cycled("31", "", "NA", "40.5"),
+            "fare": [str(k + start) for k in range(N)],
+            "town": cycled("Ulm", "Bonn", "NA"),
+            "label": ["no", "yes"] * (N // 2),
+        },
+    )
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> tuple[Path, Path, Path]:
+    train, test = people(tmp_path / "train.csv", 0), people(tmp_path / "test.csv", 100)
+    file = tmp_path / "prep.py"
+    file.write_text(OWN.format(train=str(train)))
+    return file, train, test
+
+
+@pytest.mark.parametrize("name", ["FITTED", "made", "function", "ON_ARRAYS"])
+def test_inputs_are_those_of_the_users_own_preprocessing(own: tuple[Path, Path, Path], name: str) -> None:
+    pd = pytest.importorskip("pandas")
+    file, train, test = own
+    drop = "town" if name == "ON_ARRAYS" else ""
+    if name == "ON_ARRAYS":  # without a hole
+        for path in (train, test):
+            path.write_text(path.read_text().replace(",NA,", ",1,").replace(",,", ",2,"))
+    splits = um.load(train, test=test, preprocess=f"{file}:{name}", drop=drop)
+    from unmem.data import module_at
+
+    module = module_at(str(file))
+    step = {"made": module.FITTED}.get(name, getattr(module, name))
+    for path, parts in ((train, [splits.train]), (test, [splits.holdout, splits.test])):
+        frame = pd.read_csv(path)
+        features = frame[["age", "fare", "town"]].drop(columns=[drop] if drop else [])
+        if name == "ON_ARRAYS":
+            features = features.to_numpy()
+        made = step(features) if name == "function" else step.transform(features)
+        wanted = dict(zip(frame["Unnamed: 0"].astype(str), np.asarray(made, dtype=float), strict=True))
+        for part in parts:
+            assert part.inputs.numpy() == pytest.approx(np.stack([wanted[one] for one in part.ids]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nothing", "cannot be had .*nothing"),
+        ("NUMBER", "is a int; name a fitted transformer"),
+        ("UNFITTED", "failed .*NotFittedError"),
+        ("sorting", "gives other rows, or another order of them"),
+        ("dropping", "gives other rows"),
+        ("holes", "leaves 10 rows with missing"),
+        ("flat", r"gives an array of shape \(20,\) for 20 rows"),
+        ("words", "does not give numbers"),
+        ("failing", "failed .*'sex'.*it gets the columns age, fare, town"),
+    ],
+)
+def test_preprocessing_that_cannot_be_used_is_refused(own: tuple[Path, Path, Path], name: str, said: str) -> None:
+    file, train, _ = own
+    with pytest.raises(UserError, match=rf"preprocess '.*:{name}': {said}"):
+        um.load(train, preprocess=f"{file}:{name}")
+
+
+def test_a_transformer_of_other_columns_is_refused(own: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"fitted on columns that are not there: .*age, fare, town"):
+        um.load(csv(tmp_path / "x.csv", table()), preprocess=f"{own[0]}:FITTED")
+    with pytest.raises(UserError, match="prepared True: is given beside preprocess"):
+        um.load(own[1], preprocess=f"{own[0]}:FITTED", prepared=True)

@@ -49,6 +49,11 @@ class DataOptions:
     categories one of their own; or they are refused."""
     decimal: Literal[".", ","] | None = None
     "Decimal sign of a table's numbers; the other sign then separates thousands. Default: a point, and no thousands."
+    prepared: bool | None = None
+    """Whether the numbers of a table are as the model takes them; otherwise they are standardised. Default: by what
+    they look like."""
+    preprocess: str | None = None
+    "FILE.py:NAME, a fitted transformer of scikit-learn or a function, that makes the inputs of a table."
     text: str | None = None
     "Column of texts to classify by."
     tokenizer: Path | None = None
@@ -173,7 +178,7 @@ class SelectOptions:
 
 _READING_FIELDS = (
     *("folder", "test", "label", "id", "drop", "text", "tokenizer", "max_length"),
-    *("categories", "missing", "impute", "decimal"),
+    *("categories", "missing", "impute", "decimal", "prepared", "preprocess"),
     *("size", "grey", "rgb", "scaling", "stream", "loaders"),
 )
 _TRAINING_FIELDS = (

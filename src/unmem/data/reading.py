@@ -33,6 +33,8 @@ class Reading:
         others; or "refuse".
     decimal: the decimal sign of the numbers in a table; the other one, spaces and apostrophes then separate groups of
         three digits. By default it is a point, and nothing separates groups.
+    prepared: whether the numbers of a table are as the model takes them, and are not standardised; None: by what they
+        look like. preprocess: FILE.py:NAME, a fitted transformer or a function, which makes the inputs of a table.
     text: the column to classify by. tokenizer: a folder or tokenizer.json. max_length: tokens that are kept of a text.
     scaling: a name or MEAN/SD, see `named_scalings`.
     stream: read inputs when they are needed; "auto" where they would take over a quarter of the free memory.
@@ -51,6 +53,8 @@ class Reading:
     missing: str | Iterable[str] = ()
     impute: Impute = "median"
     decimal: Decimal | None = None
+    prepared: bool | None = None
+    preprocess: str | None = None
     text: str | None = None
     tokenizer: str | Path | None = None
     max_length: int = MAX_LENGTH
@@ -70,6 +74,9 @@ class Reading:
                     name, value, f"must be {least} or more", f"leave it out, or give one such as {least + 1}"
                 )
         _ = self.height_and_width
+        for name in ("prepared", "text"):
+            if self.preprocess is not None and getattr(self, name) is not None:
+                raise UserError(name, getattr(self, name), "is given beside preprocess", "leave one of them out")
         if self.grey and self.rgb:
             raise UserError("rgb", True, "images cannot be grey and colour", "leave out one of --grey and --rgb")
 

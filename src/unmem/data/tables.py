@@ -21,6 +21,8 @@ from unmem.data.identifiers import Identity, ids_by_part
 from unmem.data.labels import class_indices
 from unmem.data.missing import Numbers, filled, refuse_missing
 from unmem.data.parts import by_part, part_of
+from unmem.data.prepared import prepared
+from unmem.data.preprocess import of_parts
 from unmem.data.reading import Reading, known_column
 from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
@@ -35,7 +37,7 @@ Column = Any
 SUFFIXES = (".csv", ".tsv", ".parquet")
 USES = (
     *("label", "id", "drop", "test", "text", "tokenizer", "max_length"),
-    *("categories", "missing", "impute", "decimal"),
+    *("categories", "missing", "impute", "decimal", "prepared", "preprocess"),
 )
 
 
@@ -77,11 +79,14 @@ def splits_of(
     faults = Faults(name)
     how = _declared(how, tables["train"])
     layout = Layout.of(name, tables, how, faults, classes, written=written)
-    columns = {} if how.text is not None else _features(layout, how, faults)
-    rows = Rows.of(layout, faults)
     if how.text is not None:
+        rows = Rows.of(layout, faults)
         return rows.splits.filled(token_ids(_texts(rows.table, how), how), scaling=None)
-    return _standardised(rows, columns)
+    if how.preprocess is not None:
+        return _preprocessed(layout, Rows.of(layout, faults), how, written=written)
+    columns = _features(layout, how, faults)
+    rows = Rows.of(layout, faults)
+    return _encoded(rows, {one: column.take(rows.order) for one, column in columns.items()}, layout, how)
 
 
 @dataclass(frozen=True, eq=False)
@@ -438,16 +443,39 @@ def _texts(table: Table, how: Reading) -> list[str]:
     return column.to_pylist()
 
 
-def _standardised(rows: Rows, columns: Mapping[str, Quantity | Categories]) -> Splits:
-    """Quantities with mean 0 and deviation 1 over the training part; those that are constant there become 0."""
+def _preprocessed(layout: Layout, rows: Rows, how: Reading, *, written: bool) -> Splits:
+    """Inputs as the user's own code makes them of the columns."""
+    found = of_parts(list(layout.tables.values()), list(layout.features), how, written=written)[rows.order]
+    inputs = torch.from_numpy(found if found.dtype == np.uint8 else found.astype(np.float32))
+    note = f"inputs are what {how.preprocess} makes of the columns, and reach the model as they are"
+    return replace(rows.splits.filled(inputs, scaling=Scaling()), notes=(*rows.splits.notes, note))
+
+
+def _encoded(rows: Rows, columns: Mapping[str, Quantity | Categories], layout: Layout, how: Reading) -> Splits:
+    """Numbers as a model takes them: quantities standardised, unless they are prepared already."""
     splits = rows.splits
     train = splits.train.inputs[:].numpy()
-    found = filled({name: one.take(rows.order) for name, one in columns.items()}, train)
-    inputs = torch.from_numpy(_moved(found, train).astype(np.float32))
-    return replace(splits.filled(inputs, scaling=Scaling()), notes=(*splits.notes, *found.notes))
+    found = filled(columns, train)
+    quantities = [column for column in columns.values() if isinstance(column, Quantity)]
+    way = prepared(quantities, len(layout.tables["train"]))
+    keep = way is not None if how.prepared is None else how.prepared
+    matrix = found.matrix if keep else _standardised(found, train)
+    inputs = torch.from_numpy(matrix.astype(np.float32))
+    notes = [*splits.notes, *found.notes, *([_told(way, how)] if quantities else [])]
+    return replace(splits.filled(inputs, scaling=Scaling()), notes=tuple(notes))
 
 
-def _moved(found: Numbers, train: NDArray[np.int64]) -> NDArray[np.float64]:
+def _told(way: str | None, how: Reading) -> str:
+    if how.prepared:
+        return "numbers reach the model as they are (--prepared)"
+    if how.prepared is None and way is not None:
+        why = f"numbers look prepared ({way} in every column) and reach the model as they are"
+        return f"{why} (--no-prepared standardises them)"
+    return "numbers are standardised by the training rows (--prepared if the model takes them as they are)"
+
+
+def _standardised(found: Numbers, train: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Quantities with mean 0 and deviation 1 over the training rows; those that are constant there become 0."""
     matrix, quantity = found.matrix.copy(), found.is_quantity
     chosen = matrix[train][:, quantity]
     mean, sd = chosen.mean(axis=0), chosen.std(axis=0)
