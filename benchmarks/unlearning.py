@@ -60,7 +60,6 @@ from unmem.unlearning import (
     RandomLabel,
     SalUn,
     Unlearner,
-    tune,
 )
 
 RESULTS = ROOT / "benchmarks" / "results" / "unlearning.json"
@@ -247,10 +246,10 @@ def spent(key: str, setting: Setting) -> float:
     if key.startswith("matching"):
         if "members" in key:
             return FromMembers(setting.picked_by).spent
-        if "crossfit" in key or "tuned" in key:
+        if "crossfit" in key:
             return 4.0 if "K=5" in key else 1.0
         return 0.0  # a teacher is trained in the run; recording a trace takes under 1% of the training
-    if key.endswith(("tuned", "crossfit")):
+    if key.endswith("crossfit"):
         return 1.0
     return FromMembers(setting.picked_by).spent if key.endswith("memorization") else 0.0
 
@@ -286,9 +285,7 @@ def methods(setting: Setting, main: bool) -> dict[str, Method]:
         made[f"RUM by {score}"] = RUM(refined, [Nothing(), FineTune(), SalUn()])
         for kind in uniform(setting.name, score):
             made[f"RUM^F {kind.name} by {score}"] = RUM.uniform(refined, kind())
-    rows: dict[str, Method] = {key: runner(unlearner) for key, unlearner in made.items()}
-    tuned = {kind.name: kind() for kind in (NegGradPlus, SCRUB, SalUn)} | {"matching": made["matching, crossfit"]}
-    return rows | {f"{key}, tuned": tuner(unlearner) for key, unlearner in tuned.items()}
+    return {key: runner(unlearner) for key, unlearner in made.items()}
 
 
 def uniform(name: str, score: str) -> tuple[Callable[[], Unlearner], ...]:
@@ -300,19 +297,6 @@ def uniform(name: str, score: str) -> tuple[Callable[[], Unlearner], ...]:
 
 def runner(unlearner: Unlearner) -> Method:
     return lambda setting: unlearner(setting.problem.model, setting.problem, seed=setting.seed)
-
-
-def tuner(unlearner: Unlearner) -> Method:
-    return lambda setting: (
-        tune(
-            unlearner,
-            setting.problem.model,
-            setting.problem,
-            setting.crossfits[2],
-            seed=setting.seed,
-            budget=max(0.3, 3 / setting.problem.recipe.epochs),  # the tiny run has few epochs to share out
-        ).model
-    )
 
 
 def surprise(model: torch.nn.Module, examples: Examples, members: Ensemble) -> tuple[NDArray[np.float64], Any]:

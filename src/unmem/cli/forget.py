@@ -60,9 +60,9 @@ class RequestOptions(SelectOptions):
     members: Path | None = None
     "Folder that unmem score --method feldman (or ensemble) --work filled, as another source of targets."
     tune: Flag = False
-    "Search strength, learning rate and epochs towards the out-of-sample forecast, without retraining."
-    budget: float = 0.3
-    "With --tune: what the search may cost, in trainings of the original."
+    "Search the strength and learning rate of the method towards the out-of-sample forecast, without retraining."
+    budget: float | None = None
+    "With --tune: what the search may cost, in trainings of the original. Left out, five runs of the method."
     copies: Literal["accept", "include", "stop"] = "accept"
     """What to do about copies of forget examples among the retained, which keep them known: accept goes on and says so,
     include adds them to the request, stop ends here."""
@@ -256,6 +256,7 @@ class _Run:
                     budget=self.request.budget,
                     observers=self.session.logged("forget", bar),
                 )
+            _say_tuned(found)
             return _Made(found.model, found.unlearner, bar.seconds, found)
         with stage(title) as bar:
             unlearned = unlearner(model, problem, seed=seed, observers=self.session.logged("forget", bar))
@@ -297,7 +298,8 @@ class _Run:
                 counted += score_cost(self.refined_by)
             else:
                 before += score_cost(self.refined_by)
-        return Needed(seconds, counted, before, trainings(made.unlearner, self.problem))
+        spent = trainings(made.unlearner if made.tuned is None else made.tuned, self.problem)
+        return Needed(seconds, counted, before, spent)
 
     def for_the_card(self, evaluation: Evaluation) -> dict[str, str]:
         """What a model card says of the unlearning: no ids, and nothing of a single example."""
@@ -457,7 +459,8 @@ def _show_plan(
         trained_here=read is None,
         scores=[] if request.scores else needed,
         targets=source_for(request.targets, prepared, problem) if uses_targets else None,
-        budget=request.budget if request.tune else None,
+        tune=request.tune,
+        budget=request.budget,
         retrained=request.reference_seeds if request.reference == "retrain" else 0,
     )
     console.print(plan_table(estimate))
@@ -476,6 +479,19 @@ def _scores_needed(score: str | None, wanted: Request, source: ScoreSource) -> l
             source.check(name, option=option)
             needed.append(name)
     return needed
+
+
+def _say_tuned(tuned: Tuned) -> None:
+    """What the search found, in one line."""
+    from unmem.cli.console import console
+
+    usual, best = tuned.trials[0], max(tuned.trials, key=lambda trial: trial.closeness if trial.step is None else -1.0)
+    found = "the usual setting is kept" if tuned.kept else "another setting is nearer"
+    console.print(
+        f"  [cyan]tune[/]  {found}: closeness to the forecast {usual.closeness:.3f} as usual, {best.closeness:.3f} at "
+        f"best; {len(tuned.trials)} trials, {tuned.cost:.2f} trainings",
+        soft_wrap=True,
+    )
 
 
 def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: float) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from unmem.memorization import Scores
 from unmem.recipe import Recipe
 from unmem.targets import Source
 from unmem.training import steps_per_epoch, train
-from unmem.unlearning import RUM, Choice, FineTune, Nothing, Option, Problem, SalUn, Unlearner
+from unmem.unlearning import RUM, Choice, FineTune, Nothing, Option, Problem, SalUn, Tuned, Unlearner
+from unmem.unlearning.tune import budget_for
 
 # Members of the scores that need trainings of their own.
 _TRAININGS = {"feldman": 100 * 0.7, "ensemble": 20 * 0.5, "crossfit": 1.0, "holdout": 0.2, "curvature": 0.1}
@@ -49,21 +50,23 @@ class Estimate:
         trained_here: bool,
         scores: list[str],
         targets: Source | None,
+        tune: bool,
         budget: float | None,
         retrained: int,
     ) -> Estimate:
-        """scores: those to be made. targets: what makes them, if they are needed. budget: of tuning, if asked for."""
+        """scores: those to be made. targets: what makes them, if they are needed. tune, budget: as given."""
         train_set, ids = session.data.train, problem.forget.ids
         lines = [Line("train the original", f"{len(train_set):,}", 1.0)] if trained_here else []
         lines += [Line(f"score by {name}", f"{len(train_set):,}", score_cost(name)) for name in scores]
         if targets is not None and targets.cost(problem) > 0:
             lines.append(Line(f"targets by {targets.name}", f"{len(problem.retain):,}", targets.cost(problem)))
-        if budget is not None:
-            lines.append(Line(f"tune {planned.name}, at most", f"{len(ids):,}", budget))
+        # Any order cuts a request in parts of the same sizes.
+        unlearner = planned.make(Scores("plan", train_set.ids, np.arange(len(train_set), dtype=np.float64)), None)
+        if tune:
+            most = budget_for(unlearner, problem) if budget is None else budget
+            lines.append(Line(f"tune {planned.name}, at most", f"{len(ids):,}", most))
         else:
-            # Any order cuts a request in parts of the same sizes.
-            stand_in = Scores("plan", train_set.ids, np.arange(len(train_set), dtype=np.float64))
-            lines += _steps(planned.make(stand_in, None), problem)
+            lines += _steps(unlearner, problem)
         lines += [Line(f"retrain for comparison, {retrained} times", f"{len(problem.retain):,}", float(retrained))] * (
             retrained > 0
         )
@@ -88,10 +91,11 @@ def untrained_problem(session: Session, ids: Ids, recipe: Recipe) -> Problem:
     return Problem(model, session.data, ids, recipe=recipe)
 
 
-def trainings(unlearner: Unlearner, problem: Problem) -> float:
-    """What a run costs in trainings of the original; `Unlearner.cost` counts in trainings on the retain set."""
+def trainings(work: Unlearner | Tuned, problem: Problem) -> float:
+    """What a run or a search costs in trainings of the original; both count in trainings on the retain set."""
     kept = len(problem.retain)
-    return unlearner.cost(problem) * kept / (kept + len(problem.forget))
+    cost = work.cost if isinstance(work, Tuned) else work.cost(problem)
+    return cost * kept / (kept + len(problem.forget))
 
 
 def alternatives(choice: Choice, problem: Problem, *, score: str) -> list[Option]:

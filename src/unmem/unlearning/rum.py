@@ -80,7 +80,7 @@ class RUM:
         for k, unlearner, step in self.plan(problem):
             # Each step after the first has a seed of its own: with one for all, each would draw the same batches.
             try:
-                model = unlearner(model, step, seed=_step_seed(seed, k), observers=observers)
+                model = unlearner(model, step, seed=step_seed(seed, k), observers=observers)
             except DivergedError as error:
                 raise error.during(f"step {k + 1} ({unlearner.name})") from error
         return model
@@ -110,7 +110,10 @@ class RUM:
         return sum(unlearner.cost(step) for _, unlearner, step in self.plan(problem))
 
     def tuned(self, problem: Problem, setting: Setting) -> RUM:
-        return replace(self, steps=[step.tuned(problem, setting) for step in self.steps])
+        steps = list(self.steps)
+        for k, step, part in self.plan(problem):
+            steps[k] = step.tuned(part, setting)
+        return replace(self, steps=steps)
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -126,5 +129,6 @@ def _join(parts: list[Ids]) -> Ids:
     return np.concatenate(parts) if parts else np.empty(0, dtype="<U1")
 
 
-def _step_seed(seed: int, k: int) -> int:
+def step_seed(seed: int, k: int) -> int:
+    """The seed of step k, from 0, of a RUM of this seed."""
     return seed if k == 0 else int(np.random.SeedSequence([seed, k]).generate_state(1)[0])

@@ -15,8 +15,8 @@ one; here the last has none. The learning rate falls to 0 instead of staying con
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -68,10 +68,6 @@ class SCRUB(GradientUnlearner):
 
     def effort(self, problem: Problem) -> float:
         return 1 + len(problem.forget) / len(problem.retain)
-
-    def shortened(self, epochs: int, *, lr: float) -> Self:
-        fewer = None if self.max_epochs is None else min(self.max_epochs, epochs)
-        return replace(self, epochs=epochs, lr=lr, max_epochs=fewer)
 
     def _check_max_epochs(self, value: int) -> None:
         whole_number("max_epochs", value)

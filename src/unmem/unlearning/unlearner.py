@@ -20,11 +20,10 @@ from unmem.unlearning.problem import Problem
 
 @dataclass(frozen=True)
 class Setting:
-    """How to change an unlearner: factors on the weight with which it forgets and on its learning rate, its epochs."""
+    """How to change an unlearner: factors on the weight with which it forgets and on its learning rate."""
 
     strength: float = 1.0
     rate: float = 1.0
-    epochs: int | None = None
 
 
 @runtime_checkable
@@ -101,15 +100,10 @@ class GradientUnlearner:
         return 1.0
 
     def tuned(self, problem: Problem, setting: Setting) -> Self:
-        usual = self.epochs_for(problem)
-        epochs = usual if setting.epochs is None else setting.epochs
         stronger = self.stronger(problem, setting.strength)
-        # A shorter run goes as far by a higher rate, but never one above that of the original training.
-        rate = setting.rate * stronger.recipe(problem).lr * max(1.0, usual / max(1, epochs))
-        return stronger.shortened(epochs, lr=min(rate, max(problem.recipe.lr, stronger.recipe(problem).lr)))
-
-    def shortened(self, epochs: int, *, lr: float) -> Self:
-        return replace(self, epochs=epochs, lr=lr)
+        usual = stronger.recipe(problem).lr
+        # A rate above that of the original training undoes what the model learned.
+        return replace(stronger, lr=min(setting.rate * usual, max(problem.recipe.lr, usual)))
 
     def stronger(self, problem: Problem, factor: float) -> Self:
         """The weight with which it forgets, times `factor`; by itself that is the learning rate."""
