@@ -18,6 +18,11 @@ from unmem.data import Examples, Splits
 from unmem.errors import NothingToDoError, UserError
 from unmem.requests import checked_ids, ids_where, parse_condition, read_ids, read_issues
 
+USERS = (
+    *("7", "07", "007", " 7", "1e5", "100000", "12345678901234567890", "12345678901234567891"),
+    *("None", "NA", "", "nan"),
+)
+
 
 @pytest.fixture
 def data() -> Splits:
@@ -27,6 +32,9 @@ def data() -> Splits:
         "age": np.arange(60),
         "dose": (np.arange(60) / 10).astype(np.float32),
         "adult": np.arange(60) >= 18,
+        "user": np.array([*USERS, *["other"] * (60 - len(USERS))], dtype=object),
+        "holes": np.array([None, float("nan")] * 30, dtype=object),
+        "long": 12345678901234566 + np.arange(60),  # neighbours are one number in float64
     }
     return replace(splits, train=replace(splits.train, columns=columns))
 
@@ -125,15 +133,28 @@ def where(train: Examples, *conditions: str) -> list[str]:
     [
         ("site=oslo", range(0, 60, 2)),
         ("age=17", [17]),
-        ("age=17.0", [17]),
-        ("age = 017", [17]),
+        ("age = 17", [17]),
         ("dose=0.3", [3]),
-        ("dose=3e-1", [3]),
+        ("dose=3.0", [30]),
+        ("dose=3", [30]),
+        ("user=7", [0]),
+        ("user=07", [1]),
+        ("user=007", [2]),
+        ("user= 7", [3]),
+        ("user=1e5", [4]),
+        ("user=100000", [5]),
+        ("user=12345678901234567890", [6]),
+        ("user=12345678901234567891", [7]),
+        ("user=None", [8]),
+        ("user=NA", [9]),
+        ("user=", [10]),
+        ("user=nan", [11]),
+        ("long=12345678901234567", [1]),
         ("adult=true", range(18, 60)),
         ("adult=False", range(18)),
     ],
 )
-def test_a_condition_compares_text_and_numbers(data: Splits, condition: str, chosen: list[int]) -> None:
+def test_a_condition_compares_values_to_the_letter(data: Splits, condition: str, chosen: list[int]) -> None:
     assert where(data.train, condition) == data.train.ids[list(chosen)].tolist()
 
 
@@ -153,6 +174,12 @@ def test_conditions_hold_together_and_know_id_and_label(data: Splits) -> None:
         (["sit=oslo"], UserError, "no column 'sit'; did you mean 'site'"),
         (["site"], UserError, "COLUMN=VALUE"),
         (["=oslo"], UserError, "COLUMN=VALUE"),
+        (["age=17.0"], NothingToDoError, "holds for no training example"),
+        (["age=017"], NothingToDoError, "holds for no training example"),
+        (["dose=3e-1"], NothingToDoError, "holds for no training example"),
+        (["adult=1"], NothingToDoError, "holds for no training example"),
+        (["holes=None"], NothingToDoError, "holds for no training example"),
+        (["holes=nan"], NothingToDoError, "holds for no training example"),
         (["site=rome"], NothingToDoError, "holds for no training example.*'oslo'"),
         (["age=" + "9" * 400], NothingToDoError, "holds for no"),
         (["dose=" + "9" * 400], NothingToDoError, "holds for no"),

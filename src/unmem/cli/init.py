@@ -153,20 +153,13 @@ def _answered(question: str, key: str, data: DataOptions, model: ModelOptions) -
 
 def _columns(data: str) -> list[str]:
     """The columns of a table; none of anything else."""
-    import csv
+    from unmem.data.tables import is_table, table_columns
 
     path = Path(data)
     try:
-        if path.suffix.lower() == ".parquet":
-            import pyarrow.parquet as pq
-
-            return list(pq.read_schema(path).names)
-        if path.suffix.lower() in (".csv", ".tsv"):
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                return next(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","), [])
-    except (OSError, ValueError, csv.Error):
+        return table_columns(path) if is_table(path) else []
+    except (OSError, ValueError):
         return []
-    return []
 
 
 def _written(data: DataOptions, model: ModelOptions) -> str:

@@ -36,9 +36,24 @@ class DataOptions:
     label: str | None = None
     "Column of the classes. Default: label, target, class or y."
     id: str | None = None
-    "Column of the ids. Default: id if it is there, else the row number."
+    """Column of the ids. Default: id, or an index column that is unique and complete; else the row number. none: the
+    row number."""
     drop: str = ""
     "Columns that are no features, separated by commas."
+    categories: str = ""
+    "Columns of categories, whatever they look like, separated by commas."
+    missing: Annotated[str, Parameter(allow_leading_hyphen=True)] = ""
+    "Texts that stand for a missing value in a table, separated by commas, such as ?,-999."
+    impute: Literal["median", "refuse"] = "median"
+    """What becomes of missing values: numbers get the median of the training rows beside a column that tells which,
+    categories one of their own; or they are refused."""
+    decimal: Literal[".", ","] | None = None
+    "Decimal sign of a table's numbers; the other sign then separates thousands. Default: a point, and no thousands."
+    prepared: bool | None = None
+    """Whether the numbers of a table are as the model takes them; otherwise they are standardised. Default: by what
+    they look like."""
+    preprocess: str | None = None
+    "FILE.py:NAME, a fitted transformer of scikit-learn or a function, that makes the inputs of a table."
     text: str | None = None
     "Column of texts to classify by."
     tokenizer: Path | None = None
@@ -163,6 +178,7 @@ class SelectOptions:
 
 _READING_FIELDS = (
     *("folder", "test", "label", "id", "drop", "text", "tokenizer", "max_length"),
+    *("categories", "missing", "impute", "decimal", "prepared", "preprocess"),
     *("size", "grey", "rgb", "scaling", "stream", "loaders"),
 )
 _TRAINING_FIELDS = (

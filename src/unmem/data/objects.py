@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from unmem.data.arrays import from_pairs, is_pair
 from unmem.data.examples import Examples, as_ids
+from unmem.data.frames import from_frames, is_frame
 from unmem.data.hub import of_datasets
 from unmem.data.images import PIXELS, Form, depth_of, is_grey, unlike_depth
 from unmem.data.labels import class_indices
@@ -74,7 +76,8 @@ def _function(source: str, where: str, name: str) -> Callable[..., Any]:
 def from_object(found: Any, how: Reading, *, name: str = "data", module: str = "") -> Splits:
     """Splits of a map-style data set, of (train, test), or of a mapping with train and perhaps test and holdout.
 
-    Each is a PyTorch or Hugging Face data set, or `Examples`. Items of a PyTorch data set are (input, label), (input,
+    Each is a PyTorch or Hugging Face data set, a data frame of pandas or polars, a pair (X, y) of arrays, or
+    `Examples`. Items of a PyTorch data set are (input, label), (input,
     label, id) or a mapping with such keys, and should be the same each time they are read: transforms that draw random
     numbers belong into the training, not into the data.
 
@@ -82,7 +85,11 @@ def from_object(found: Any, how: Reading, *, name: str = "data", module: str = "
     """
     if isinstance(found, Splits):
         return found
-    parts = _parts(found)
+    parts = {"train": found} if is_pair(found) else _parts(found)
+    if all(is_frame(part) for part in parts.values()):
+        return from_frames(name, parts, how)
+    if all(is_pair(part) for part in parts.values()):
+        return from_pairs(name, parts, how)
     if all(isinstance(part, Examples) for part in parts.values()):
         return Splits.of_parts(name, parts)
     if all(_is_hugging_face(part) for part in parts.values()):

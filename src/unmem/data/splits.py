@@ -19,6 +19,7 @@ from unmem.errors import Phrase, UserError, whole_number
 # A data set keeps one split whatever the seed of a run is: a model trained under one seed must never meet its own
 # training examples in the holdout or test set of a run under another.
 SPLIT_SEED = 0
+LEAST = 6  # of 6 examples, 70/15/15 leaves one to each unseen part; of 5, none to the holdout
 
 
 def _no_ids() -> Ids:
@@ -63,8 +64,10 @@ class Splits:
         _check_parts(train, test, holdout)
         unseen = holdout if test is None else test
         if unseen is None:
+            _at_least(LEAST, train, "cannot be split 70/15/15", "examples, or unseen ones in a set of their own")
             train, holdout, test = stratified_split(train, (0.70, 0.15, 0.15), seed=SPLIT_SEED)
         elif holdout is None or test is None:
+            _at_least(2, unseen, "cannot be cut into a holdout and a test set", "unseen examples")
             holdout, test = stratified_split(unseen, (0.5, 0.5), seed=SPLIT_SEED)
         return cls(name, train, holdout, test, classes=classes)
 
@@ -115,6 +118,13 @@ def _check_parts(train: Examples, test: Examples | None, holdout: Examples | Non
             if len(both):
                 raise UserError("ids", str(both[0]), f"is in {other} and in {name}", "give each example its own id")
         seen.append((name, part))
+
+
+def _at_least(least: int, examples: Examples, problem: str, what: str) -> None:
+    """Refuse to split so few examples that a part would have none."""
+    if len(examples) < least:
+        count = f"{len(examples)} example" + "s" * (len(examples) != 1)
+        raise UserError("data", Phrase(count), problem, f"give at least {least} {what}")
 
 
 def stratified_split(examples: Examples, shares: tuple[float, ...], *, seed: int) -> list[Examples]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,57 +13,138 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from unmem.data.examples import Examples, Ids
+from unmem.data.columns import MISSING_TEXTS, Categories, Quantity, feature, missing_cells
+from unmem.data.csvfiles import columns_of, no_repeats, read_csv
+from unmem.data.examples import Examples
+from unmem.data.faults import Faults
+from unmem.data.identifiers import Identity, ids_by_part
 from unmem.data.labels import class_indices
+from unmem.data.missing import Numbers, filled, refuse_missing
+from unmem.data.parts import by_part, part_of
+from unmem.data.prepared import prepared
+from unmem.data.preprocess import of_parts
 from unmem.data.reading import Reading, known_column
 from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
 from unmem.data.text import token_ids
+from unmem.data.texts import among, as_numbers, is_text, matching, rows_of, shown, trimmed
+from unmem.data.unlabelled import SHOWN, check_classes
 from unmem.errors import Phrase, UserError
 
 LABEL_NAMES = ("label", "target", "class", "y", "labels")
-ID_NAME = "id"
 Table = Any  # pyarrow's own; it ships no types
 Column = Any
-Kind = Any
-MOST_CATEGORIES = 100
 SUFFIXES = (".csv", ".tsv", ".parquet")
-USES = ("label", "id", "drop", "test", "text", "tokenizer", "max_length")
+USES = (
+    *("label", "id", "drop", "test", "text", "tokenizer", "max_length"),
+    *("categories", "missing", "impute", "decimal", "prepared", "preprocess"),
+)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path is that of a table, by its name, or of a folder of parquet files."""
+    return _kind(path) in SUFFIXES or bool(_parquet_parts(path))
 
 
 def table(path: Path, how: Reading) -> Splits:
-    """A CSV or parquet file. Ids come from the id column, else they are row numbers.
+    """A CSV or parquet file, or a folder of parquet files. Ids come from the id column, else they are row numbers.
 
     Numbers are standardised by the training part, text and truth values one-hot; or a text becomes token ids.
     """
     how.only("a table", *USES)
-    tables = {"train": read_table(path, how)}
+    read = _read_parts(path)
     if how.test is not None:
-        tables["test"] = read_table(Path(how.test), how, field="test")
-    return splits_of(path.name, tables, how)
+        if len(read) > 1:
+            raise UserError("test", str(how.test), f"{path.name} has unseen examples of its own", "leave it out")
+        read["test"] = _read(Path(how.test), field="test")
+    notes = tuple(note for one in read.values() for note in one.notes)
+    written = any(one.written for one in read.values())
+    tables = {part: one.as_text() if written else one.table for part, one in read.items()}
+    splits = splits_of(path.name, tables, how, written=written)
+    return replace(splits, notes=(*notes, *splits.notes))
 
 
-def splits_of(name: str, tables: Mapping[str, Table], how: Reading, classes: tuple[str, ...] = ()) -> Splits:
-    """The features or texts of tables by part. classes: names of the classes, if labels are indices into them."""
-    rows = Rows.of(name, tables, how, classes)
+def splits_of(
+    name: str, tables: Mapping[str, Table], how: Reading, classes: tuple[str, ...] = (), *, written: bool = False
+) -> Splits:
+    """The features or texts of tables by part.
+
+    Args:
+        name: Of the data set.
+        tables: By part, pyarrow tables.
+        how: Which columns are what.
+        classes: Names of the classes, if labels are indices into them.
+        written: All cells are texts, as a file has them.
+    """
+    faults = Faults(name)
+    how = _declared(how, tables["train"])
+    layout = Layout.of(name, tables, how, faults, classes, written=written)
     if how.text is not None:
-        texts = rows.table[known_column("text", how.text, rows.table.column_names)]
-        _no_missing(how.text, texts)
-        if not _is_text(texts.type):
-            raise UserError("text", how.text, f"is a column of type {texts.type}", "name a column of texts")
-        return rows.splits.filled(token_ids(texts.to_pylist(), how), scaling=None)
-    feature_names = [name for name in rows.table.column_names if name not in (rows.label, rows.id, *how.dropped)]
-    if not feature_names:
-        raise UserError("data", name, "has no feature columns", "leave some that are neither label, id nor dropped")
-    features = [_feature(one, rows.table[one]) for one in feature_names]
-    numeric = np.concatenate([np.full(values.shape[1], is_number) for values, is_number in features])
-    matrix = np.concatenate([values for values, _ in features], axis=1)
-    return _standardised(rows.splits, matrix, numeric)
+        rows = Rows.of(layout, faults)
+        return rows.splits.filled(token_ids(_texts(rows.table, how), how), scaling=None)
+    if how.preprocess is not None:
+        return _preprocessed(layout, Rows.of(layout, faults), how, written=written)
+    columns = _features(layout, how, faults)
+    rows = Rows.of(layout, faults)
+    return _encoded(rows, {one: column.take(rows.order) for one, column in columns.items()}, layout, how)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What the columns of the tables are.
+
+    whole: The tables of all parts, one below the other, in the order of the files. starts: Where each part starts.
+    label, identity: Columns. features: Names of the others. labels, classes: Of the rows.
+    """
+
+    name: str
+    tables: Mapping[str, Table]
+    whole: Table
+    starts: dict[str, int]
+    label: str
+    identity: Identity
+    features: tuple[str, ...]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        tables: Mapping[str, Table],
+        how: Reading,
+        faults: Faults,
+        classes: tuple[str, ...],
+        *,
+        written: bool,
+    ) -> Layout:
+        train = tables["train"]
+        label = faults.result(lambda: _label_column(train, how))
+        identity = faults.result(lambda: Identity.of(train, label, how)) or Identity(None, ())
+        for option, names in (("drop", how.dropped), ("categories", how.categorical)):
+            for one in names:
+                with faults.noted():
+                    known_column(option, one, train.column_names)
+        if label is None:
+            raise faults.error
+        tables, notes = _labelled(name, tables, label, how)
+        optional = (*how.dropped, *identity.indices, *([identity.key] if identity.key else []))
+        whole = _joined(train, tables, optional, faults)
+        labels, names = np.zeros(len(whole), dtype=np.int64), ()
+        with faults.noted():
+            values = _label_values(label, whole[label], how, written=written)
+            labels, names = class_indices(values, source=f"column {label!r}")
+        starts = dict(zip(tables, np.cumsum([0, *(len(one) for one in tables.values())]).tolist(), strict=False))
+        used = (label, identity.key, *identity.indices, *how.dropped)
+        features = tuple(one for one in whole.column_names if one not in used)
+        told = (*identity.notes, *notes)
+        return cls(name, tables, whole, starts, label, identity, features, labels, classes or names, told)
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The tables of all parts, one below the other.
+    """The rows of all parts, one below the other.
 
     table: as read, in the order of the ids where there is an id column, so that it depends on no order of the file.
     splits: examples whose inputs are row numbers in `table`. order: where each row was before.
@@ -71,61 +153,123 @@ class Rows:
     table: Table
     splits: Splits
     order: NDArray[np.int64]
-    label: str
-    id: str | None
 
     @classmethod
-    def of(cls, name: str, tables: Mapping[str, Table], how: Reading, classes: tuple[str, ...] = ()) -> Rows:
-        train = tables["train"]
-        label = _label_column(train, how)
-        key = _id_column(train, how)
-        for column in how.dropped:
-            known_column("drop", column, train.column_names)
-        ids = _ids(tables, key)
+    def of_tables(cls, name: str, tables: Mapping[str, Table], how: Reading, classes: tuple[str, ...] = ()) -> Rows:
+        faults = Faults(name)
+        return cls.of(Layout.of(name, tables, how, faults, classes, written=False), faults)
+
+    @classmethod
+    def of(cls, layout: Layout, faults: Faults) -> Rows:
+        """Raises what was found to be wrong with the tables before."""
+        tables, starts, key = layout.tables, layout.starts, layout.identity.key
+        ids = {part: np.empty(len(rows), dtype="<U1") for part, rows in tables.items()}
+        with faults.noted():
+            ids = ids_by_part(tables, key)
+        faults.check()
         orders = {part: np.argsort(ids[part]) if key else np.arange(len(ids[part])) for part in tables}
-        whole = _joined(train, tables, (*how.dropped, *([key] if key else [])))
-        starts = dict(zip(tables, np.cumsum([0, *(len(one) for one in tables.values())]), strict=False))
         order = np.concatenate([starts[part] + orders[part] for part in tables])
-        whole = whole.take(order)
-        labels, names = class_indices(_label_values(label, whole[label]), source=f"column {label!r}")
+        whole, labels = layout.whole.take(order), layout.labels[order]
         columns = {column: _array(whole[column]) for column in whole.column_names}
-        count = len(classes) or len(names) or int(labels.max(initial=0)) + 1
+        count = len(layout.classes) or int(labels.max(initial=0)) + 1
         parts: dict[str, Examples] = {}
         for part, start in starts.items():
             rows = np.arange(start, start + len(tables[part]))
             own = {column: values[rows] for column, values in columns.items()}
             chosen = ids[part][orders[part]]
             parts[part] = Examples.of(rows, labels[rows], ids=chosen, n_classes=count, columns=own)
-        return cls(whole, Splits.of_parts(name, parts, classes=classes or names), order, label, key)
+        if len(parts) > 1:
+            check_classes(parts, layout.classes)
+        splits = Splits.of_parts(layout.name, parts, classes=layout.classes)
+        return cls(whole, replace(splits, notes=layout.notes), order)
 
 
-def read_table(path: Path, how: Reading, *, field: str = "data") -> Table:
+@dataclass(frozen=True, eq=False)
+class _File:
+    """A table as read. written: All cells are texts."""
+
+    table: Table
+    written: bool = False
+    notes: tuple[str, ...] = ()
+
+    def as_text(self) -> Table:
+        if self.written:
+            return self.table
+        try:
+            columns = [column.cast(pa.string()).fill_null("") for column in self.table.columns]
+        except pa.ArrowException as error:
+            raise UserError("test", None, f"cannot be read as text ({error})", "save both tables as CSV") from error
+        return pa.table(dict(zip(self.table.column_names, columns, strict=True)))
+
+
+def table_columns(path: Path) -> list[str]:
+    """The names of the columns, read as cheaply as can be."""
+    parts = _parquet_parts(path)
+    if parts or _kind(path) == ".parquet":
+        from pyarrow import parquet
+
+        return list(parquet.read_schema(parts[0] if parts else path).names)
+    return columns_of(path)
+
+
+def _kind(path: Path) -> str:
+    """The suffix in lower case, without that of the compression."""
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
+def _parquet_parts(folder: Path) -> list[Path]:
+    """The parquet files of a folder, in the order of the numbers in their names."""
+    if not folder.is_dir():
+        return []
+    found = [one for one in folder.iterdir() if _kind(one) == ".parquet" and not one.name.startswith((".", "_"))]
+    return sorted(
+        found, key=lambda one: [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", one.name)]
+    )
+
+
+def _read_parts(path: Path) -> dict[str, _File]:
+    """By part. A folder holds the pieces of one table, or, by their names, those of several parts."""
+    pieces = _parquet_parts(path)
+    if not pieces:
+        return {"train": _read(path)}
+    words = {one: re.split(r"[-.]", one.name)[0] for one in pieces}
+    if not any(part_of(word) for word in words.values()):
+        return {"train": _joined_files(pieces, path)}
+    named = by_part(sorted(set(words.values())), source=str(path))
+    others = [one.name for one, word in words.items() if word not in named.values()]
+    if others or "train" not in named:
+        what = f"{others[0]} is of no part" if others else "there is no training set"
+        raise UserError("data", str(path), what, "name the files train-…, test-… and val-…, or name one of them")
+    return {part: _joined_files([one for one in pieces if words[one] == word], path) for part, word in named.items()}
+
+
+def _joined_files(pieces: list[Path], folder: Path) -> _File:
+    tables = [_read(one).table for one in pieces]
+    try:
+        whole = pa.concat_tables(tables, promote_options="default")
+    except pa.ArrowException as error:
+        raise UserError(
+            "data", str(folder), f"its files do not fit together ({str(error).splitlines()[0]})", "name one of them"
+        ) from error
+    notes = (f"{folder.name}: read {len(pieces)} parquet files, in the order of their names",) if pieces[1:] else ()
+    return _File(whole, notes=notes)
+
+
+def _read(path: Path, *, field: str = "data") -> _File:
     if not path.is_file():
         raise UserError(field, str(path), "no such file", "check the path")
-    try:
-        if path.suffix == ".parquet":
-            from pyarrow import parquet
+    if _kind(path) != ".parquet":
+        found, notes = read_csv(path, field=field)
+        return _File(found, written=True, notes=notes)
+    from pyarrow import parquet
 
-            found: Table = parquet.read_table(path)
-        else:
-            found = _read_csv(path, how)
-        _ = found.column_names  # fails where they are no UTF-8
-        return found
+    try:
+        no_repeats(parquet.read_schema(path).names, path, field)
+        return _File(parquet.read_table(path))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(
-            field, str(path), f"cannot be read as {path.suffix[1:]} ({reason})", "save it again, text in UTF-8"
-        ) from error
-
-
-def _read_csv(path: Path, how: Reading) -> Table:
-    from pyarrow import csv
-
-    form = csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True)
-    # Ids are kept as they are written ("007"). An empty cell is a missing value, also of text.
-    written = {name: pa.string() for name in (how.id or ID_NAME, how.text) if name}
-    convert = csv.ConvertOptions(column_types=written, strings_can_be_null=True)
-    return csv.read_csv(path, parse_options=form, convert_options=convert)
+        raise UserError(field, str(path), f"cannot be read as parquet ({reason})", "save it again") from error
 
 
 def _label_column(train: Table, how: Reading) -> str:
@@ -147,51 +291,96 @@ def usual_label(columns: list[str]) -> str | None:
     return next((name for name in LABEL_NAMES if name in columns), None)
 
 
-def _id_column(train: Table, how: Reading) -> str | None:
-    if how.id is not None:
-        return known_column("id", how.id, train.column_names)
-    return ID_NAME if ID_NAME in train.column_names else None
-
-
-def _ids(tables: Mapping[str, Table], key: str | None) -> dict[str, Ids]:
-    """By part; those of unseen parts get a prefix where they are row numbers or those of another part."""
-    ids: dict[str, Ids] = {}
-    for part, rows in tables.items():
-        if key is not None and key in rows.column_names:
-            own = _id_values(key, rows[key])
-        else:
-            own = np.arange(len(rows)).astype(np.str_)
-        taken: Ids = np.concatenate([*ids.values(), np.empty(0, dtype="<U1")])
-        prefix = "" if key is not None or not ids else f"{part}-"
-        while len(np.intersect1d(np.char.add(prefix, own), taken)):
-            prefix += f"{part}-"
-        ids[part] = np.char.add(prefix, own)
-    return ids
-
-
-def _id_values(name: str, column: Column) -> Ids:
-    _no_missing(name, column)
-    column = _plain(column)
-    if not (_is_text(column.type) or pa.types.is_integer(column.type)):
-        raise UserError("id", name, f"is a column of type {column.type}", "ids are text or whole numbers")
-    return np.array(column.cast(pa.string()).to_pylist(), dtype=np.str_)
-
-
-def _joined(train: Table, tables: Mapping[str, Table], optional: Sequence[str]) -> Table:
-    columns = {name: [_plain(train[name])] for name in train.column_names}
+def _labelled(
+    name: str, tables: Mapping[str, Table], label: str, how: Reading
+) -> tuple[dict[str, Table], tuple[str, ...]]:
+    """The parts whose rows have labels, and notes on the others. Those of the training set are checked later."""
+    kept: dict[str, Table] = {"train": tables["train"]}
+    notes: list[str] = []
+    negative = any(str(one).strip() == "-1" for one in _plain(tables["train"][label]).to_pylist())
     for part, rows in tables.items():
         if part == "train":
             continue
-        for name, pieces in columns.items():
-            if name in rows.column_names:
-                pieces.append(_plain(rows[name]))
-            elif name in optional:
-                pieces.append(pa.chunked_array([pa.nulls(len(rows), pieces[0].type)]))
-            else:
-                raise UserError(
-                    part, name, "is a column of the training set alone", "add it, or leave it out by --drop"
-                )
-    return pa.table({name: _one_type(name, pieces) for name, pieces in columns.items()})
+        extra = [repr(one) for one in rows.column_names if one not in tables["train"].column_names]
+        if extra:
+            notes.append(f"columns of the {part} table alone are not used: {', '.join(extra)}")
+        if label not in rows.column_names:
+            notes.append(f"the {part} table of {name} has no column {label!r} and was left out")
+        elif len(_without_label(rows[label], how, negative=negative)):
+            notes.append(f"the {part} table of {name} has rows without a label and was left out")
+        else:
+            kept[part] = rows
+    return kept, tuple(notes)
+
+
+def _without_label(column: Column, how: Reading, *, negative: bool) -> NDArray[np.int64]:
+    """The rows without a label: null, NaN, an empty text, and −1 unless it is a class of the training set."""
+    column = _plain(column)
+    if is_text(column.type):
+        missing = missing_cells(column, how)
+        return np.flatnonzero(missing if negative else missing | among(trimmed(column), ["-1"]))
+    values = column.to_pylist()
+    return np.array(
+        [k for k, one in enumerate(values) if one is None or one != one or (one == -1 and not negative)], dtype=np.int64
+    )
+
+
+def _label_values(name: str, column: Column, how: Reading, *, written: bool) -> NDArray[Any]:
+    """Names, or whole numbers: those of a file are whole numbers if all of them are written as such."""
+    kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return np.zeros((len(column), 2))  # one-hot or multi-label: refused by its shape
+    missing = _without_label(column, how, negative=True)
+    if len(missing):
+        rows = f"rows {', '.join(map(str, missing[:SHOWN]))}{', …' if len(missing) > SHOWN else ''}, counted from 0"
+        raise UserError(
+            "data",
+            Phrase(f"column {name!r}"),
+            f"has {len(missing):,} missing values ({rows})",
+            "label these examples, or leave them out",
+        )
+    if not is_text(kind):
+        return np.array(column.to_pylist(), dtype=np.str_) if name in how.categorical else column.to_numpy()
+    texts = column.combine_chunks()
+    if not written or name in how.categorical:
+        return np.array(texts.to_pylist(), dtype=np.str_)
+    return _numbers_or_names(name, texts)
+
+
+def _numbers_or_names(name: str, texts: Column) -> NDArray[Any]:
+    plain = trimmed(texts)
+    # No more digits than a whole number of 64 bits has; leading zeros make a name of it.
+    if matching(plain, r"^-?(0|[1-9]\d{0,17})$").all():
+        return plain.cast(pa.int64()).to_numpy()
+    number = matching(plain, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+    if number.all() and matching(plain, r"[.eE]").any():
+        return as_numbers(plain, number)
+    rest = rows_of(plain, ~number)
+    if number.any() and len(rest) and among(rest, MISSING_TEXTS).all():
+        raise UserError(
+            "data",
+            Phrase(f"column {name!r}"),
+            f"holds numbers, and {shown(rest)}",
+            f"pass --missing '{rest[0].as_py()}' if that is no label, or --categories '{name}' if it is a class",
+        )
+    return np.array(texts.to_pylist(), dtype=np.str_)
+
+
+def _joined(train: Table, tables: Mapping[str, Table], optional: Sequence[str], faults: Faults) -> Table:
+    columns: dict[str, Column] = {}
+    for name in train.column_names:
+        with faults.noted():
+            columns[name] = _one_type(name, [_piece(name, part, tables, optional) for part in tables])
+    return pa.table(columns)
+
+
+def _piece(name: str, part: str, tables: Mapping[str, Table], optional: Sequence[str]) -> Column:
+    rows = tables[part]
+    if name in rows.column_names:
+        return _plain(rows[name])
+    if name in optional:
+        return pa.chunked_array([pa.nulls(len(rows), _plain(tables["train"][name]).type)])
+    raise UserError(part, name, "is a column of the training set alone", "add it, or leave it out by --drop")
 
 
 def _one_type(name: str, pieces: Sequence[Column]) -> Column:
@@ -210,19 +399,7 @@ def _plain(column: Column) -> Column:
     """Categories as what they stand for, and one type for texts."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    return column.cast(pa.string()) if _is_text(column.type) else column
-
-
-def _is_text(kind: Kind) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def _label_values(name: str, column: Column) -> NDArray[Any]:
-    _no_missing(name, column)
-    kind = column.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return np.zeros((len(column), 2))  # one-hot or multi-label: refused by its shape
-    return np.array(column.to_pylist(), dtype=np.str_) if _is_text(kind) else column.to_numpy()
+    return column.cast(pa.string()) if is_text(column.type) else column
 
 
 def _array(column: Column) -> NDArray[Any]:
@@ -235,46 +412,73 @@ def _array(column: Column) -> NDArray[Any]:
     return values
 
 
-def _no_missing(name: str, column: Column) -> None:
-    count = column.null_count
-    if pa.types.is_floating(column.type):
-        count += int(np.isnan(column.drop_null().to_numpy()).sum())
-    if count:
-        raise UserError("data", Phrase(f"column {name!r}"), f"has {count:,} missing values", "fill or drop them")
+def _declared(how: Reading, train: Table) -> Reading:
+    """With the columns that the table itself says are categories, as those of data frames may."""
+    typed = [name for name in train.column_names if pa.types.is_dictionary(train[name].type)]
+    return replace(how, categories=(*how.categorical, *typed))
 
 
-def _feature(name: str, column: Column) -> tuple[NDArray[np.float64], bool]:
-    """[N, k] numbers, and whether they are a quantity (k = 1) and not categories."""
-    _no_missing(name, column)
-    kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        values = column.cast(pa.float64(), safe=False).to_numpy()
-        bad = int((~np.isfinite(values)).sum())
-        if bad:
-            raise UserError("data", Phrase(f"column {name!r}"), f"has {bad:,} infinite values", "fill or drop them")
-        return values[:, None], True
-    if not (pa.types.is_boolean(kind) or _is_text(kind)):
-        raise UserError(
-            "data", Phrase(f"column {name!r}"), f"is of type {kind}", f"turn it into numbers, or --drop {name}"
-        )
-    values = column.to_numpy() if pa.types.is_boolean(kind) else np.array(column.to_pylist(), dtype=np.str_)
-    categories, codes = np.unique(values, return_inverse=True)
-    if len(categories) > MOST_CATEGORIES:
-        raise UserError(
-            "data",
-            Phrase(f"column {name!r}"),
-            f"has {len(categories):,} different texts, too many for categories",
-            f"pass --drop {name}, or name it by --text or --id",
-        )
-    return np.eye(len(categories))[codes], False
+def _features(layout: Layout, how: Reading, faults: Faults) -> dict[str, Quantity | Categories]:
+    found: dict[str, Quantity | Categories] = {}
+    for name in layout.features:
+        with faults.noted():
+            found[name] = feature(name, layout.whole[name], how)
+            if how.impute == "refuse":
+                refuse_missing(name, found[name])
+    if not layout.features:
+        fix = "leave some that are neither label, id nor dropped"
+        faults.found.append(UserError("data", layout.name, "has no feature columns", fix))
+    return found
 
 
-def _standardised(splits: Splits, matrix: NDArray[np.float64], numeric: NDArray[np.bool_]) -> Splits:
-    """Quantities with mean 0 and deviation 1 over the training part; those that are constant there become 0."""
-    rows = splits.train.inputs[:].numpy()
-    chosen = matrix[rows][:, numeric]
+def _texts(table: Table, how: Reading) -> list[str]:
+    name = known_column("text", str(how.text), table.column_names)
+    column = table[name]
+    if not is_text(column.type):
+        raise UserError("text", name, f"is a column of type {column.type}", "name a column of texts")
+    missing = int(missing_cells(column, how).sum())
+    if missing:
+        where = Phrase(f"column {name!r}")
+        raise UserError("data", where, f"has {missing:,} missing values", "fill or drop them")
+    return column.to_pylist()
+
+
+def _preprocessed(layout: Layout, rows: Rows, how: Reading, *, written: bool) -> Splits:
+    """Inputs as the user's own code makes them of the columns."""
+    found = of_parts(list(layout.tables.values()), list(layout.features), how, written=written)[rows.order]
+    inputs = torch.from_numpy(found if found.dtype == np.uint8 else found.astype(np.float32))
+    note = f"inputs are what {how.preprocess} makes of the columns, and reach the model as they are"
+    return replace(rows.splits.filled(inputs, scaling=Scaling()), notes=(*rows.splits.notes, note))
+
+
+def _encoded(rows: Rows, columns: Mapping[str, Quantity | Categories], layout: Layout, how: Reading) -> Splits:
+    """Numbers as a model takes them: quantities standardised, unless they are prepared already."""
+    splits = rows.splits
+    train = splits.train.inputs[:].numpy()
+    found = filled(columns, train)
+    quantities = [column for column in columns.values() if isinstance(column, Quantity)]
+    way = prepared(quantities, len(layout.tables["train"]))
+    keep = way is not None if how.prepared is None else how.prepared
+    matrix = found.matrix if keep else _standardised(found, train)
+    inputs = torch.from_numpy(matrix.astype(np.float32))
+    notes = [*splits.notes, *found.notes, *([_told(way, how)] if quantities else [])]
+    return replace(splits.filled(inputs, scaling=Scaling()), notes=tuple(notes))
+
+
+def _told(way: str | None, how: Reading) -> str:
+    if how.prepared:
+        return "numbers reach the model as they are (--prepared)"
+    if how.prepared is None and way is not None:
+        why = f"numbers look prepared ({way} in every column) and reach the model as they are"
+        return f"{why} (--no-prepared standardises them)"
+    return "numbers are standardised by the training rows (--prepared if the model takes them as they are)"
+
+
+def _standardised(found: Numbers, train: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Quantities with mean 0 and deviation 1 over the training rows; those that are constant there become 0."""
+    matrix, quantity = found.matrix.copy(), found.is_quantity
+    chosen = matrix[train][:, quantity]
     mean, sd = chosen.mean(axis=0), chosen.std(axis=0)
     constant = chosen.min(axis=0) == chosen.max(axis=0)
-    matrix = matrix.copy()
-    matrix[:, numeric] = np.where(constant, 0.0, (matrix[:, numeric] - mean) / np.where(constant, 1.0, sd))
-    return splits.filled(torch.from_numpy(matrix.astype(np.float32)), scaling=Scaling())
+    matrix[:, quantity] = np.where(constant, 0.0, (matrix[:, quantity] - mean) / np.where(constant, 1.0, sd))
+    return matrix

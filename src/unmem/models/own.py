@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
+import cloudpickle
 from torch import nn
 
 from unmem.data import module_at
 from unmem.errors import UserError, nearest
 from unmem.models.logits import Logits
+from unmem.recipe import OwnNetwork
 
 _SIGNATURES = "give it the parameters (input_shape, n_classes), num_classes, n_classes or none"
 
@@ -41,11 +44,37 @@ def own(name: str, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
 
 def source_of(name: str) -> str:
     """SHA-256 of the file that the function is in: results of another version of it are others."""
+    if isinstance(name, OwnNetwork):
+        name.digest = name.digest or hashlib.sha256(repr(_facts(name.make)).encode()).hexdigest()
+        return name.digest
     file = inspect.getsourcefile(_module(name)) or ""
     return hashlib.sha256(Path(file).read_bytes() if file else b"").hexdigest()
 
 
+def _facts(function: Any) -> Any:
+    """What a function does, as far as it can be told: its code, its file, and the values that it holds."""
+    if isinstance(function, partial):
+        return _facts(function.func), cloudpickle.dumps((function.args, function.keywords))
+    try:
+        file = Path(inspect.getsourcefile(function) or "")
+        source = file.read_bytes() if file.is_file() else inspect.getsource(function).encode()
+    except (TypeError, OSError):  # typed into a session
+        source = b""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return source, str(getattr(function, "__qualname__", type(function)))
+    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    return source, _instructions(code), cloudpickle.dumps((held, function.__defaults__, function.__kwdefaults__))
+
+
+def _instructions(code: CodeType) -> Any:
+    inner = [_instructions(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return code.co_code, inner, code.co_names
+
+
 def _function(name: str) -> Callable[..., Any]:
+    if isinstance(name, OwnNetwork):
+        return name.make
     module, wanted = _module(name), name.rpartition(":")[2]
     found = getattr(module, wanted, None)
     if not callable(found):
