@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/tuning.py            # the published figures; about forty minutes on two cores
     .venv/bin/python benchmarks/tuning.py --tiny     # the same in some minutes, too small to publish
 
-The setting is that of benchmarks/unlearning.py: its data, forget sets, originals and retrained models; every method with
-an mlp, the main ones with small_cnn. The forecast is that of a short teacher, the budget of each search five runs of
+The setting is that of benchmarks/unlearning.py: its data, forget sets, originals and retrained models; every method
+with an mlp, the main ones with small_cnn. The forecast is that of a short teacher, the budget of each search five runs of
 the method. A stopped run goes on where it was. Writes benchmarks/results/tuning.json and the tables of
 docs/unlearning.md.
 """
@@ -110,7 +110,7 @@ def both(unlearner: Unlearner, setting: Setting, targets: Targets) -> dict[str, 
 def over_seeds(found: list[dict[str, Any]]) -> dict[str, Any]:
     """By method: each number as usual and tuned, and the paired difference."""
     rows: dict[str, Any] = {}
-    for key in found[0]:
+    for key in [key for key in found[0] if all(key in one for one in found)]:
         ours = [one[key] for one in found]
         rows[key] = {way: {n: interval([one[way][n] for one in ours]) for n in NUMBERS} for way in ("usual", "tuned")}
         rows[key]["difference"] = {n: interval([one["tuned"][n] - one["usual"][n] for one in ours]) for n in NUMBERS}
