@@ -233,12 +233,15 @@ def test_trailing_columns_of_a_spreadsheet_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (cycled("1", "2", "?"), r"holds 14 numbers, and 6 texts that are none: '\?' \(6\).*--missing '\?'"),
+        (
+            cycled("1", "2", "?"),
+            r"holds 14 numbers, and 6 texts that are none: '\?' \(6\); pass --missing '\?' .*--categories value",
+        ),
         (cycled("$1,000", "$2,500"), r"'\$1,000' \(10\).*--decimal \. if it separates thousands"),
         (cycled("1,5", "2,5"), r"'1,5' \(10\).*--decimal , if a comma is the decimal sign"),
         (cycled("1,000", "2000"), r"holds 10 numbers, and 10 texts.*'1,000'"),
         (cycled("5%", "10%"), r"'5%' \(10\)"),
-        (cycled("1", "2", "3+"), r"'3\+' \(6\).*--categories 'value'"),
+        (cycled("1", "2", "3+"), r"'3\+' \(6\).*--categories value"),
         (cycled("2020-01-31", "2021-02-01"), "holds dates or times, such as '2020-01-31'"),
         (cycled("12:30", "13:45"), "holds dates or times"),
         (cycled("1", "1e400"), r"10 values beyond"),
@@ -427,7 +430,7 @@ def test_a_test_table_without_labels_is_left_out(tmp_path: Path, suffix: str, la
             ["NA", *cycled("0", "1")[1:]],
             None,
             {},
-            r"column 'label': holds numbers, and 'NA' \(1\); pass --missing 'NA'",
+            r"column 'label': holds numbers, and 'NA' \(1\); pass --missing NA if",
         ),
         (cycled("-1", "0"), None, {}, "labels -1: class indices start at 0"),
         (cycled("0.5", "0.1"), None, {}, "regression targets"),

@@ -10,10 +10,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unmem.data.reading import Reading
-from unmem.data.texts import Mask, among, as_numbers, distinct, is_text, matching, replaced, rows_of, shown, trimmed
+from unmem.data.texts import (
+    Mask,
+    among,
+    as_numbers,
+    distinct,
+    is_text,
+    matching,
+    quoted,
+    replaced,
+    rows_of,
+    shown,
+    trimmed,
+)
 from unmem.errors import Phrase, UserError
 
 MOST_CATEGORIES = 100
+MOST_MARKS = 3  # of missing values that are written in more ways, a user knows more than we
 LARGEST = 3.4e38  # what a model's input can hold
 _EXACT = 2**53  # whole numbers up to here keep all of their digits
 # In a column of numbers, these stand for a missing one; among categories they are categories like any.
@@ -82,7 +95,7 @@ def feature(name: str, column: Any, how: Reading) -> Quantity | Categories:
         if name in how.categorical:
             return _categories(name, column, how, named=True)
         return _of_numbers(name, column, how)
-    raise _fault(name, f"is of type {kind}", f"turn it into numbers, or --drop {name}")
+    raise _fault(name, f"is of type {kind}", f"turn it into numbers, or --drop {quoted(name)}")
 
 
 def missing_cells(column: Any, how: Reading) -> Mask:
@@ -136,13 +149,12 @@ def _without_groups(texts: Any, decimal: str) -> Any:
 def _mixture(name: str, rest: Any, numbers: int, how: Reading) -> UserError:
     """The error of a column in which some texts are numbers, or look like it, and others are not."""
     what = f"{numbers:,} numbers, and " if numbers else ""
-    fixes = [f"--categories '{name}' if they are categories", f"--missing '{rest[0].as_py()}' if that is no value"]
-    if how.decimal is None and matching(rest, r"\d[,.'\s]\d|[$€£¥%]").any():
-        fixes = [
-            "--decimal , if a comma is the decimal sign",
-            "--decimal . if it separates thousands",
-            f"--categories '{name}' if they are categories",
-        ]
+    texts, column = distinct(rest), quoted(name)
+    fixes = [f"--categories {column} if they are categories", f"--drop {column}"]
+    if len(texts) <= MOST_MARKS:
+        fixes.insert(0, f"--missing {','.join(map(quoted, texts))} for no value")
+    if how.decimal is None and matching(rest, _LIKE_NUMBER).any():
+        fixes = ["--decimal , if a comma is the decimal sign", "--decimal . if it separates thousands", *fixes[-2:]]
     return _fault(name, f"holds {what}{len(rest):,} texts that are none: {shown(rest)}", f"pass {', or '.join(fixes)}")
 
 
@@ -166,7 +178,7 @@ def _too_long(name: str, count: int, example: object) -> UserError:
     return _fault(
         name,
         f"has {count:,} whole numbers of so many digits that some would be lost, such as {example}",
-        f"pass --id '{name}' if they are ids, or --drop '{name}'",
+        f"pass --id {quoted(name)} if they are ids, or --drop {quoted(name)}",
     )
 
 
@@ -203,7 +215,7 @@ def _categories(name: str, column: Any, how: Reading, *, named: bool = False) ->
     values = np.array([text or "" for text in texts.to_pylist()], dtype=object)
     names, codes = np.unique(values[~missing].astype(np.str_), return_inverse=True)
     if len(names) > (max(MOST_CATEGORIES, len(values) // 2) if named else MOST_CATEGORIES):
-        fix = f"pass --drop {name}, or name it by --text or --id"
+        fix = f"pass --drop {quoted(name)}, or name it by --text or --id"
         raise _fault(name, f"has {len(names):,} different texts, too many for categories", fix)
     whole = np.full(len(values), -1, dtype=np.int64)
     whole[~missing] = codes
@@ -213,7 +225,7 @@ def _categories(name: str, column: Any, how: Reading, *, named: bool = False) ->
 
 
 def _drop_or_categories(name: str) -> str:
-    return f"pass --drop '{name}', or --categories '{name}'"
+    return f"pass --drop {quoted(name)}, or --categories {quoted(name)}"
 
 
 def _fault(name: str, problem: str, fix: str) -> UserError:

@@ -46,5 +46,5 @@ class Faults:
         """A single error as it is, several as one."""
         if len(self.found) == 1:
             return self.found[0]
-        listed = "".join(f"\n  {error}" for error in self.found)
-        return UserError("data", self.name, f"has {len(self.found)} faults:{listed}\n ", "correct all of them")
+        listed = "".join(f"\n  {error}" for error in self.found).removesuffix(".")
+        return UserError("data", self.name, f"has {len(self.found)} faults", f"correct all of them:{listed}")

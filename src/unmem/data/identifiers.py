@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from unmem.data.examples import Ids
 from unmem.data.reading import Reading, known_column
-from unmem.data.texts import among, is_text, trimmed
+from unmem.data.texts import among, is_text, quoted, trimmed
 from unmem.errors import Phrase, UserError
 
 ID_NAME = "id"
@@ -59,7 +59,7 @@ class Identity:
                 "id",
                 key,
                 f"looks like an index, but {fault}",
-                f"pass --id COLUMN for the column of the ids, --id none to number the rows, or --drop '{key}'",
+                f"pass --id COLUMN for the column of the ids, --id none to number the rows, or --drop {quoted(key)}",
             )
         chosen = cls._chosen(key, indices)
         note = f"column {key!r} is an index: it is taken as the id, and is no feature (--id none numbers the rows)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -118,8 +119,8 @@ class Reading:
 
 
 def _listed(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Names in a list, or separated by commas."""
-    found = names.split(",") if isinstance(names, str) else names
+    """Names in a list, or separated by commas; those that hold a comma are in quotation marks."""
+    found = next(csv.reader([names], skipinitialspace=True), []) if isinstance(names, str) else names
     return tuple(name.strip() for name in found if name.strip())
 
 

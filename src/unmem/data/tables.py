@@ -27,7 +27,7 @@ from unmem.data.reading import Reading, known_column
 from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
 from unmem.data.text import token_ids
-from unmem.data.texts import among, as_numbers, is_text, matching, rows_of, shown, trimmed
+from unmem.data.texts import among, as_numbers, is_text, matching, quoted, rows_of, shown, trimmed
 from unmem.data.unlabelled import SHOWN, check_classes
 from unmem.errors import Phrase, UserError
 
@@ -266,7 +266,9 @@ def _read(path: Path, *, field: str = "data") -> _File:
 
     try:
         no_repeats(parquet.read_schema(path).names, path, field)
-        return _File(parquet.read_table(path))
+        found = parquet.read_table(path)
+        found.validate(full=True)  # texts that are no UTF-8, among others
+        return _File(found)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(field, str(path), f"cannot be read as parquet ({reason})", "save it again") from error
@@ -357,12 +359,8 @@ def _numbers_or_names(name: str, texts: Column) -> NDArray[Any]:
         return as_numbers(plain, number)
     rest = rows_of(plain, ~number)
     if number.any() and len(rest) and among(rest, MISSING_TEXTS).all():
-        raise UserError(
-            "data",
-            Phrase(f"column {name!r}"),
-            f"holds numbers, and {shown(rest)}",
-            f"pass --missing '{rest[0].as_py()}' if that is no label, or --categories '{name}' if it is a class",
-        )
+        fix = f"pass --missing {quoted(rest[0].as_py())} if that is no label, or --categories {quoted(name)} if it is"
+        raise UserError("data", Phrase(f"column {name!r}"), f"holds numbers, and {shown(rest)}", fix)
     return np.array(texts.to_pylist(), dtype=np.str_)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -63,6 +65,11 @@ def shown(texts: Any) -> str:
     counts = Counter(texts.to_pylist())
     more = f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
     return ", ".join(f"{str(text)[:40]!r} ({n:,})" for text, n in counts.most_common(SHOWN)) + more
+
+
+def quoted(name: str) -> str:
+    """A name as it can be written on a command line."""
+    return name if re.fullmatch(r"[\w.+-]+", name) else shlex.quote(f'"{name}"' if "," in name else name)
 
 
 def _mask(found: Any) -> Mask:
