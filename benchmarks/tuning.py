@@ -4,8 +4,8 @@
     .venv/bin/python benchmarks/tuning.py --tiny     # the same in some minutes, too small to publish
 
 The setting is that of benchmarks/unlearning.py: its data, forget sets, originals and retrained models; every method
-with an mlp, the main ones with small_cnn. The forecast is that of a short teacher, the budget of each search five runs of
-the method. A stopped run goes on where it was. Writes benchmarks/results/tuning.json and the tables of
+with an mlp, the main ones with small_cnn. The forecast is that of a short teacher, the budget of each search five runs
+of the method. A stopped run goes on where it was. Writes benchmarks/results/tuning.json and the tables of
 docs/unlearning.md.
 """
 
