@@ -31,8 +31,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def recipe_for(epochs: int) -> um.Recipe:
-    return um.Recipe(model="small_cnn", epochs=epochs, precision="bf16")
+def recipe_for(epochs: int, network: str = "small_cnn") -> um.Recipe:
+    return um.Recipe(model=network, epochs=epochs, precision="bf16")
 
 
 def pool() -> ProcessPoolExecutor:
@@ -41,19 +41,24 @@ def pool() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(2, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def reference_members(recipe: um.Recipe, data: um.Splits, count: int, executor: Executor, *, name: str) -> Ensemble:
-    """Members on random balanced subsets, the reference for memorization; kept, so that each benchmark finds them."""
+def reference_members(
+    recipe: um.Recipe, data: um.Splits, count: int, executor: Executor | None, *, name: str, seed: int = 0
+) -> Ensemble:
+    """Members on random balanced subsets, the reference for memorization; kept, so that each benchmark finds them.
+
+    seed: other subsets and weights, for an ensemble that is independent of the first.
+    """
     began = time.perf_counter()
 
     def told(done: int, total: int) -> None:
         print(f"\r{name}: member {done} of {total}, {time.perf_counter() - began:.0f} s", end="", flush=True)
 
-    kept = leave_out_masks(len(data.train), count, keep=KEEP, seed=0)
+    kept = leave_out_masks(len(data.train), count, keep=KEEP, seed=seed)
     members = train_members(
         recipe,
         data.train,
         kept,
-        seed=1000,
+        seed=1000 + 1_000_000 * seed,
         unseen=data.holdout,
         folder=RUNS / "members",
         executor=executor,

@@ -1,6 +1,7 @@
 """The three uses of unlearning on real data: before, after each method, and retrained.
 
     .venv/bin/python benchmarks/scenarios.py           # about ten minutes on two cores
+    .venv/bin/python benchmarks/scenarios.py --tiny    # the same in a minute, too small to publish
 
 Fashion-MNIST, 5,000 training examples, small_cnn, 20 epochs; three originals of other seeds, one retrained model each.
 privacy: 300 random examples; mislabelled: 5% of the labels; poisoned: 3% of the images carry a patch. A stopped run
@@ -9,67 +10,104 @@ goes on where it was. Writes benchmarks/results/scenarios.json and the tables of
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from common import ROOT, RUNS, cell, interval, machine, pool, recipe_for, usual_spread
 
 import unmem as um
 from unmem.evaluation import Scenario, mislabelled, poisoned, privacy
-from unmem.memorization import crossfit
+from unmem.memorization import CrossFit, Scores, crossfit
 from unmem.store import write_text
 from unmem.targets import FromCrossFit
 
 RESULTS = ROOT / "benchmarks" / "results" / "scenarios.json"
-SEEDS = (0, 1, 2)
 MAKE: dict[str, Callable[[um.Splits, int], Scenario]] = {
-    "privacy": lambda data, seed: privacy(data, 300, seed=seed),
+    "privacy": lambda data, seed: privacy(data, round(0.06 * len(data.train)), seed=seed),
     "mislabelled": lambda data, seed: mislabelled(data, 0.05, seed=seed),
     "poisoned": lambda data, seed: poisoned(data, 0.03, seed=seed),
 }
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What some methods need of an original before a request."""
+
+    fold: CrossFit
+    confidence: Scores
+
+
+METHODS: dict[str, Callable[[Prepared], um.Unlearner]] = {
+    "matching, teacher (default)": lambda _: um.Auto(),
+    "matching, crossfit": lambda prepared: um.Matching(targets=FromCrossFit(prepared.fold)),
+    "l1-sparse": lambda _: um.L1Sparse(),
+    "fine-tune": lambda _: um.FineTune(),
+    "neggrad+": lambda _: um.NegGradPlus(),
+    "salun": lambda _: um.SalUn(),
+    "RUM by confidence": lambda prepared: um.RUM(prepared.confidence, [um.Nothing(), um.FineTune(), um.SalUn()]),
+}
+ROWS = ("*before*", *METHODS, "*retrained*")
+Rows = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    examples: int = 5000
+    epochs: int = 20
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+TINY = Plan(600, 4, (0, 1))
+
+
 def main() -> None:
-    work = RUNS / "scenarios"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="a quick run that publishes nothing")
+    options = parser.parse_args()
+    plan = TINY if options.tiny else Plan()
+    work = RUNS / f"scenarios{'-tiny' * options.tiny}"
     work.mkdir(parents=True, exist_ok=True)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in MAKE}
+    found: dict[str, list[Rows]] = {}
     with pool() as executor:
-        jobs = {(name, seed): executor.submit(of_seed, name, seed) for name in MAKE for seed in SEEDS
-                if not (work / f"{name}-{seed}.json").exists()}  # fmt: skip
-        for (name, seed), job in jobs.items():
-            write_text(work / f"{name}-{seed}.json", json.dumps(job.result()))
-            print(name, seed, "done", flush=True)
-    for name in MAKE:
-        found[name] = [json.loads((work / f"{name}-{seed}.json").read_text()) for seed in SEEDS]
+        jobs = {name: [executor.submit(of_seed, name, seed, plan, work) for seed in plan.seeds] for name in MAKE}
+        for name, ours in jobs.items():
+            found[name] = [job.result() for job in ours]
+            print(name, "done", flush=True)
     result = {name: over_seeds(runs) for name, runs in found.items()}
-    write_text(RESULTS, json.dumps({"schema": 1, **machine(), "n": len(SEEDS), "scenarios": result}, indent=1) + "\n")
+    if options.tiny:
+        print(*(f"\n{name}\n{table(entry)}" for name, entry in result.items()), sep="\n")
+        return
+    about = {"schema": 1, **machine(), "n": len(plan.seeds)}
+    write_text(RESULTS, json.dumps(about | {"scenarios": result}, indent=1) + "\n")
     publish(result)
 
 
-def of_seed(name: str, seed: int) -> dict[str, dict[str, float]]:
-    """By model, each measure of the scenario."""
-    from dataclasses import replace
+def of_seed(name: str, seed: int, plan: Plan, work: Path) -> Rows:
+    """By model, each measure of the scenario; from its file, unless that is of an earlier version with other rows."""
+    path = work / f"{name}-{seed}.json"
+    known: Rows = json.loads(path.read_text()) if path.exists() else {}
+    if tuple(known) == ROWS:
+        return known
+    found = measured(name, seed, plan)
+    write_text(path, json.dumps(found))
+    return found
 
-    made = MAKE[name](um.load("fashion-mnist", limit=5000), seed)
-    recipe = replace(recipe_for(20), seed=seed)
+
+def measured(name: str, seed: int, plan: Plan) -> Rows:
+    made = MAKE[name](um.load("fashion-mnist", limit=plan.examples), seed)
+    recipe = replace(recipe_for(plan.epochs), seed=seed)
     events = um.LearningEvents()
     original = um.train(recipe, made.data.train, observers=[events])
     problem = um.Problem(original, made.data, made.forget, recipe=recipe)
-    fold = crossfit(recipe, made.data.train, seed=seed + 1)
-    confidence = events.scores("confidence")
-    methods: dict[str, um.Unlearner] = {
-        "matching": um.Matching(targets=FromCrossFit(fold)),
-        "l1-sparse": um.L1Sparse(),
-        "fine-tune": um.FineTune(),
-        "neggrad+": um.NegGradPlus(),
-        "salun": um.SalUn(),
-        "RUM by confidence": um.RUM(confidence, [um.Nothing(), um.FineTune(), um.SalUn()]),
-    }
-    models = {key: method(original, problem, seed=seed) for key, method in methods.items()}
+    prepared = Prepared(crossfit(recipe, made.data.train, seed=seed + 1), events.scores("confidence"))
+    models = {key: make(prepared)(original, problem, seed=seed) for key, make in METHODS.items()}
     retrained = um.Retrain()(original, problem, seed=1000 + seed)
-    rows = {"*before*": original, **models, "*retrained*": retrained}
-    return {key: {what: measure(model) for what, measure in made.measures.items()} for key, model in rows.items()}
+    by_row = {"*before*": original, **models, "*retrained*": retrained}
+    return {key: {what: measure(model) for what, measure in made.measures.items()} for key, model in by_row.items()}
 
 
 def over_seeds(runs: list[dict[str, dict[str, float]]]) -> dict[str, Any]:

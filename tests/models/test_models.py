@@ -68,6 +68,13 @@ def test_resnet18_is_the_published_one_but_for_its_stem() -> None:
     assert model[:3](torch.zeros(1, 3, 32, 32)).shape == (1, 64, 32, 32)
 
 
+@pytest.mark.parametrize("width", [8, 64])
+def test_resnet18_has_as_many_channels_as_its_width_says(width: int) -> None:
+    model = models.resnet18((3, 16, 16), 5, width=width)
+    assert model[:4](torch.zeros(2, 3, 16, 16)).shape == (2, width, 16, 16)
+    assert model[:-1](torch.zeros(2, 3, 16, 16)).shape == (2, 8 * width)
+
+
 def test_an_unknown_network_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match="model 'small-cnn': no such network; did you mean 'small_cnn'"):
         built("small-cnn")

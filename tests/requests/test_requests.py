@@ -42,7 +42,7 @@ def data() -> Splits:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("ids.txt", "# asked\n\n  17\nb 4\n"),
+        ("ids.txt", "\n  17\n\nb 4\n"),
         ("ids", "17\nb 4"),
         ("ids.csv", "17\nb 4\n"),
         ("ids.csv", "id\n17\n\nb 4\n"),
@@ -57,20 +57,20 @@ def data() -> Splits:
 )
 def test_ids_are_read_from_text_csv_and_json(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    assert read_ids(tmp_path / name) == ["17", "b 4"]
+    assert read_ids(tmp_path / name).names == ["17", "b 4"]
 
 
 @pytest.mark.parametrize("columns", [{"id": [17, 4], "label": [0, 1]}, {"who": ["17", "4"]}])
 @pytest.mark.parametrize("name", ["ids.parquet", "ids"])
 def test_ids_are_read_from_parquet(columns: dict[str, list[object]], name: str, tmp_path: Path) -> None:
     pq.write_table(pa.table(columns), tmp_path / name)
-    assert read_ids(tmp_path / name) == ["17", "4"]
+    assert read_ids(tmp_path / name).names == ["17", "4"]
 
 
 @pytest.mark.parametrize("text", ["17\n4\n", '["17", 4]', '{"ids": [17, 4]}'])
 def test_ids_are_read_from_standard_input(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    assert read_ids("-") == ["17", "4"]
+    assert read_ids("-").names == ["17", "4"]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_condition_that_cannot_be_is_refused(
 
 
 def issues(data: Splits, file: Path, worst: str = "") -> list[str]:
-    return read_issues(f"{file}{worst}").names(data.train)
+    return read_issues(f"{file}{worst}").names(data)
 
 
 def test_issues_by_id_and_the_worst_of_them(data: Splits, tmp_path: Path) -> None:
@@ -218,10 +218,13 @@ def test_issues_in_the_order_of_the_training_set(data: Splits, tmp_path: Path) -
     (tmp_path / "list.csv").write_text("is_label_issue\n" + "".join(f"{flag}\n" for flag in flags))
     (tmp_path / "mask.json").write_text(json.dumps(flags.tolist()))
     (tmp_path / "pandas.json").write_text(json.dumps({"is_label_issue": dict(enumerate(flags.tolist()))}))
-    for name in ("mask.npy", "mask.parquet", "mask.csv", "list.csv", "mask.json", "pandas.json"):
+    for name in ("mask.npy", "mask.parquet", "list.csv", "mask.json", "pandas.json"):
         assert issues(data, tmp_path / name) == expected, name
+    # The ids of these data are the numbers 0 to 59 in another order, so that the first column may mean either.
+    with pytest.raises(UserError, match="may be ids or positions"):
+        issues(data, tmp_path / "mask.csv")
     np.save(tmp_path / "short.npy", flags[:50])
-    with pytest.raises(UserError, match="50 rows, but there are 60 training examples"):
+    with pytest.raises(UserError, match=r"50 rows, but the training set of .* has 60 examples"):
         issues(data, tmp_path / "short.npy")
     with pytest.raises(UserError, match="no column label_quality"):
         issues(data, tmp_path / "mask.npy", ":1")
@@ -230,12 +233,15 @@ def test_issues_in_the_order_of_the_training_set(data: Splits, tmp_path: Path) -
         issues(data, tmp_path / "none.npy")
 
 
-def test_positions_count_only_where_ids_are_positions(data: Splits, tmp_path: Path) -> None:
+def test_positions_of_data_without_an_order_are_refused(data: Splits, tmp_path: Path) -> None:
     np.save(tmp_path / "found.npy", np.array([41, 3]))
-    assert issues(data, tmp_path / "found.npy") == ["41", "3"]
-    few = replace(data, train=data.train.drop(["0"]))
-    with pytest.raises(UserError, match="lists positions"):
-        issues(few, tmp_path / "found.npy")
+    assert issues(data, tmp_path / "found.npy") == data.train.ids[[41, 3]].tolist()
+    with pytest.raises(UserError, match="has no order in which to count"):
+        issues(replace(data, order=data.train.ids[:0]), tmp_path / "found.npy")
+    for wrong in ([3, 60], [-1]):
+        np.save(tmp_path / "found.npy", np.array(wrong))
+        with pytest.raises(UserError, match=r"lists position .* has the positions 0 to 59"):
+            issues(data, tmp_path / "found.npy")
 
 
 @pytest.mark.parametrize(

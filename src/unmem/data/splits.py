@@ -36,6 +36,10 @@ class Splits:
     flipped: ids of training examples whose labels were planted wrong on purpose (`flip_labels`).
     classes: names of the classes, in the order of the labels, where the source has them.
     notes: what the user should hear of how the source was read.
+    order: ids of the user's examples in the user's own order, which positions count in: of the whole source where it
+        was split here, of the training set otherwise. Empty where the source has no order, as a folder has none; None
+        is that of `train`.
+    split_here: whether the holdout and the test set were drawn from the one set that the source holds.
     """
 
     name: str
@@ -45,6 +49,8 @@ class Splits:
     flipped: Ids = field(default_factory=_no_ids)
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    order: Ids | None = None
+    split_here: bool = False
 
     @classmethod
     def of(
@@ -62,14 +68,14 @@ class Splits:
         holdout and half the test set, so that the training set stays exactly the user's.
         """
         _check_parts(train, test, holdout)
-        unseen = holdout if test is None else test
+        order, unseen = train.ids, holdout if test is None else test
         if unseen is None:
             _at_least(LEAST, train, "cannot be split 70/15/15", "examples, or unseen ones in a set of their own")
             train, holdout, test = stratified_split(train, (0.70, 0.15, 0.15), seed=SPLIT_SEED)
         elif holdout is None or test is None:
             _at_least(2, unseen, "cannot be cut into a holdout and a test set", "unseen examples")
             holdout, test = stratified_split(unseen, (0.5, 0.5), seed=SPLIT_SEED)
-        return cls(name, train, holdout, test, classes=classes)
+        return cls(name, train, holdout, test, classes=classes, order=order, split_here=unseen is None)
 
     @classmethod
     def of_parts(cls, name: str, parts: Mapping[str, Examples], *, classes: tuple[str, ...] = ()) -> Splits:

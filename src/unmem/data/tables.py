@@ -187,7 +187,7 @@ class Rows:
         if len(parts) > 1:
             check_classes(parts, layout.classes)
         splits = Splits.of_parts(layout.name, parts, classes=layout.classes)
-        return cls(whole, replace(splits, notes=layout.notes), order)
+        return cls(whole, replace(splits, notes=layout.notes, order=ids["train"]), order)
 
 
 @dataclass(frozen=True, eq=False)

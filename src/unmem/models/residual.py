@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from unmem.models.small import image_channels
 
-STAGES = (64, 128, 256, 512)
+STAGES = (1, 2, 4, 8)  # channels of each stage, as multiples of the first's
+WIDTH = 64
 
 
 class _Residual(nn.Module):
@@ -54,16 +55,19 @@ def _shortcut(before: int, after: int, stride: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
 
 
-def resnet18(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """ResNet-18 (He et al. 2016) with the stem for small images: 3×3, stride 1, no max-pooling."""
+def resnet18(input_shape: tuple[int, ...], n_classes: int, *, width: int = WIDTH) -> nn.Module:
+    """ResNet-18 (He et al. 2016) with the stem for small images: 3×3, stride 1, no max-pooling.
+
+    width: channels of the stem and of the first stage.
+    """
     channels = image_channels("resnet18", input_shape, at_least=1)
-    return _network(channels, n_classes, _Residual, (2, 2, 2, 2), STAGES)
+    return _network(channels, n_classes, _Residual, (2, 2, 2, 2), width, tuple(width * n for n in STAGES))
 
 
 def resnet50(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     """ResNet-50 (He et al. 2016; the stride in the 3×3 convolutions) with the same stem for small images."""
     channels = image_channels("resnet50", input_shape, at_least=1)
-    return _network(channels, n_classes, _Bottleneck, (3, 4, 6, 3), tuple(4 * width for width in STAGES))
+    return _network(channels, n_classes, _Bottleneck, (3, 4, 6, 3), WIDTH, tuple(4 * WIDTH * n for n in STAGES))
 
 
 def _network(
@@ -71,15 +75,16 @@ def _network(
     n_classes: int,
     block: type[_Residual] | type[_Bottleneck],
     depths: tuple[int, ...],
+    stem: int,
     widths: tuple[int, ...],
 ) -> nn.Module:
     blocks: list[nn.Module] = []
-    for stage, (before, after) in enumerate(pairwise((64, *widths))):
+    for stage, (before, after) in enumerate(pairwise((stem, *widths))):
         blocks.append(block(before, after, stride=1 if stage == 0 else 2))
         blocks += [block(after, after, stride=1) for _ in range(depths[stage] - 1)]
     return nn.Sequential(
-        nn.Conv2d(channels, 64, 3, padding=1, bias=False),
-        nn.BatchNorm2d(64),
+        nn.Conv2d(channels, stem, 3, padding=1, bias=False),
+        nn.BatchNorm2d(stem),
         nn.ReLU(),
         *blocks,
         nn.AdaptiveAvgPool2d(1),
