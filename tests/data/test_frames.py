@@ -88,6 +88,14 @@ def test_a_pandas_category_is_a_category(kind: Callable[[Any], Any]) -> None:
     assert splits.train.input_shape == (6,)
 
 
+def test_the_order_of_a_categorical_label_is_the_users() -> None:
+    label = pd.Categorical(NAMES[Y], categories=["yes", "no", "never"])
+    for splits in (um.load(frame(label=label)), um.load((frame(label=label), frame(label=label)))):
+        assert splits.classes == ("yes", "no", "never")
+        rows = [int(name) for name in splits.train.ids]
+        assert splits.train.labels.tolist() == [1 - Y[row] for row in rows]
+
+
 @pytest.mark.parametrize(
     ("made", "how", "said"),
     [
@@ -112,6 +120,9 @@ def test_a_pandas_category_is_a_category(kind: Callable[[Any], Any]) -> None:
         (lambda: (frame(), frame(label="new")), {}, "'new' in test: are classes without a training example"),
         (lambda: (frame().drop(columns="label"), Y[:5]), {}, "20 inputs, 5 labels"),
         (lambda: (frame().drop(columns="label"), pd.Series(Y).iloc[::-1]), {}, "have another index than the inputs"),
+        (lambda: X, {}, r"arrays of inputs have no labels; give \(X, y\)"),
+        (lambda: frame().iloc[:0], {}, "train table of data: has no rows"),
+        (lambda: (frame(), frame().iloc[:0]), {}, "test table of data: has no rows"),
         (lambda: (X, Y[:5]), {}, "20 inputs, 5 labels"),
         (lambda: (X, np.eye(2)[Y]), {}, "one-hot or multi-label"),
         (lambda: (X, Y + 0.5), {}, "regression targets"),

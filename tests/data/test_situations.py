@@ -191,7 +191,7 @@ def test_a_folder_of_parquet_parts_is_one_table_in_the_order_of_their_numbers(tm
     splits = um.load(folder)
     for part in splits.parts.values():
         assert [float(name) for name in part.ids] == part.columns["x"].tolist()
-    assert "11 parquet files" in " ".join(splits.notes)
+    assert "11 files are read as one table" in " ".join(splits.notes)
 
 
 def test_parquet_files_named_after_parts_are_these(tmp_path: Path) -> None:
@@ -205,6 +205,44 @@ def test_parquet_files_named_after_parts_are_these(tmp_path: Path) -> None:
     parquet.write_table(pa.table(table()), tmp_path / "more.parquet")
     with pytest.raises(UserError, match=r"more\.parquet is of no part"):
         um.load(tmp_path)
+
+
+def test_a_folder_of_csv_files_is_read_by_their_names(tmp_path: Path) -> None:
+    csv(tmp_path / "train.csv", table())
+    csv(tmp_path / "test.csv", table(x=range(100, 100 + N)), separator=";")
+    (tmp_path / "readme.txt").touch()
+    splits = um.load(tmp_path)
+    assert [len(part) for part in splits.parts.values()] == [20, 10, 10]
+    assert min(int(x) for x in splits.test.columns["x"]) >= 100
+    (tmp_path / "test.csv").rename(tmp_path / "cities.csv")
+    with pytest.raises(UserError, match=r"cities\.csv is of no part"):
+        um.load(tmp_path)
+
+
+def test_tables_of_different_things_are_not_one(tmp_path: Path) -> None:
+    csv(tmp_path / "cats.csv", table())
+    csv(tmp_path / "dogs.csv", table(y=range(N)))
+    with pytest.raises(UserError, match=r"dogs\.csv has other columns than cats\.csv"):
+        um.load(tmp_path)
+
+
+def test_a_table_beside_folders_of_classes_is_no_data_set(tmp_path: Path) -> None:
+    csv(tmp_path / "labels.csv", table())
+    (tmp_path / "cats").mkdir()
+    with pytest.raises(UserError, match="class"):
+        um.load(tmp_path)
+
+
+@pytest.mark.parametrize("first", ["", "sep=;\n"])
+def test_spaces_in_the_header_and_a_line_for_excel_do_not_count(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(first + "x; label\n" + "".join(f"{k}; {'ab'[k % 2]}\n" for k in range(N)))
+    assert um.load(path).train.input_shape == (1,)
+
+
+def test_a_column_that_counts_the_rows_is_named(tmp_path: Path) -> None:
+    splits = um.load(csv(tmp_path / "x.csv", table(sample=SHUFFLED)))
+    assert "though they count the rows: 'sample'" in " ".join(splits.notes)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

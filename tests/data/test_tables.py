@@ -114,7 +114,11 @@ def test_a_second_file_is_the_unseen_set(file: Path, tmp_path: Path) -> None:
     splits = um.load(write(file), test=test)
     assert [len(part) for part in splits.parts.values()] == [40, 20, 20]
     assert all(name.startswith("t") for name in [*splits.holdout.ids, *splits.test.ids])
-    assert splits.train.input_shape == (2 + 4 + 2,)  # four towns in the two files
+    assert splits.train.input_shape == (2 + 3 + 2,)  # Kiel is only in the second file: a model cannot learn it
+    kiel = [row for row, town in enumerate(splits.test.columns["town"]) if town == "Kiel"]
+    assert kiel
+    assert not splits.test.inputs[kiel, 2:5].any()
+    assert "'Kiel' only in unseen tables" in " ".join(splits.notes)
 
 
 def test_ids_of_the_second_file_get_a_prefix_where_they_clash(file: Path) -> None:

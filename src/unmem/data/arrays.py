@@ -30,6 +30,11 @@ def is_pair(found: Any) -> bool:
     return isinstance(inputs, list) and (_is_flat(labels) or isinstance(labels, np.ndarray | Tensor))
 
 
+def is_array(found: Any) -> bool:
+    """Whether something is an array or tensor without labels."""
+    return isinstance(found, np.ndarray | Tensor)
+
+
 def from_pairs(name: str, pairs: Mapping[str, tuple[Any, Any]], how: Reading) -> Splits:
     """Pairs by part: data frames as tables; arrays reach the model as they are, bytes from −1 to 1."""
     if any(is_frame(inputs) for inputs, _ in pairs.values()):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from unmem.data.reading import Reading
 from unmem.data.texts import (
+    SHOWN,
     Mask,
     among,
     as_numbers,
@@ -28,6 +29,7 @@ from unmem.errors import Phrase, UserError
 MOST_CATEGORIES = 100
 MOST_MARKS = 3  # of missing values that are written in more ways, a user knows more than we
 LARGEST = 3.4e38  # what a model's input can hold
+MISSING, UNKNOWN = -1, -2  # in the place of a category
 _EXACT = 2**53  # whole numbers up to here keep all of their digits
 # In a column of numbers, these stand for a missing one; among categories they are categories like any.
 MISSING_TEXTS = (
@@ -64,7 +66,7 @@ class Quantity:
 
 @dataclass(frozen=True, eq=False)
 class Categories:
-    """names: Of the categories, in order. codes: [N] which of them, −1 where missing."""
+    """names: Of the categories, in order. codes: [N] which of them, −1 where missing, −2 for one that is not known."""
 
     names: tuple[str, ...]
     codes: NDArray[np.int64]
@@ -75,7 +77,18 @@ class Categories:
 
     @property
     def missing(self) -> Mask:
-        return self.codes < 0
+        return self.codes == MISSING
+
+    def known_in(self, n_rows: int, name: str) -> Categories:
+        """With the categories of the first `n_rows` alone: those of the training table, which a model can learn."""
+        known = np.unique(self.codes[:n_rows][self.codes[:n_rows] >= 0])
+        if len(known) == len(self.names):
+            return self
+        there = np.isin(self.codes, known)
+        codes = np.where(there, np.searchsorted(known, self.codes), np.where(self.missing, MISSING, UNKNOWN))
+        new = [repr(one) for k, one in enumerate(self.names) if k not in known]
+        note = f"column {name!r}: {', '.join(new[:SHOWN])} only in unseen tables, count as none of the categories"
+        return Categories(tuple(self.names[k] for k in known), codes, (*self.notes, note))
 
 
 def feature(name: str, column: Any, how: Reading) -> Quantity | Categories:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections import Counter
 from itertools import islice
@@ -17,6 +18,7 @@ from pyarrow import csv as arrow_csv
 from unmem.errors import Phrase, UserError
 
 SEPARATORS = (",", ";", "\t", "|")
+_SAID = re.compile(r"\A\s*sep=.\r?\n")  # a first line with which Excel tells itself the separator
 _SAMPLE = 1 << 16  # characters that tell the separator
 _ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
 _LARGEST_BLOCK = 1 << 30
@@ -31,7 +33,7 @@ def read_csv(path: Path, *, field: str = "data") -> tuple[Any, tuple[str, ...]]:
     text, encoding = _decoded(path, field)
     separator = _separator(text, path)
     names = _header(text, separator)
-    if not names:
+    if not any(names):
         raise UserError(field, str(path), "cannot be read as csv (it is empty)", "save it again, with a header")
     table = _parsed(text, separator, names, path, field)
     notes = [] if encoding == "utf-8-sig" else [f"{path.name} is not in UTF-8 and was read as {encoding}"]
@@ -40,13 +42,14 @@ def read_csv(path: Path, *, field: str = "data") -> tuple[Any, tuple[str, ...]]:
         table = table.select([k for k in range(len(names)) if k not in empty])
         notes.append(f"{len(empty)} columns of {path.name} without a name and without values were left out")
     no_repeats(table.column_names, path, field)
-    return table, tuple(notes)
+    bare = [name.strip() for name in table.column_names]
+    return table.rename_columns(bare) if len(set(bare)) == len(bare) else table, tuple(notes)
 
 
 def columns_of(path: Path) -> list[str]:
     """The names in the first line of a file."""
     text, _ = _decoded(path, "data")
-    return _header(text, _separator(text, path))
+    return [name.strip() for name in _header(text, _separator(text, path))]
 
 
 def no_repeats(names: list[str], path: Path, field: str) -> None:
@@ -72,7 +75,7 @@ def _decoded(path: Path, field: str) -> tuple[str, str]:
             continue
         if "\0" in text:
             break
-        return text, encoding
+        return _SAID.sub("", text, count=1), encoding
     raise _unreadable(path, field, "it is no text")
 
 

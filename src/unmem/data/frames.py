@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from unmem.data.reading import Reading
 from unmem.data.splits import Splits
-from unmem.data.tables import USES, splits_of
+from unmem.data.tables import USES, splits_of, usual_label
 from unmem.errors import Phrase, UserError
 
 
@@ -29,7 +29,25 @@ def is_series(found: Any) -> bool:
 def from_frames(name: str, frames: Mapping[str, Any], how: Reading) -> Splits:
     """Data frames by part. An index of pandas other than 0, 1, … is one that rows are identified by."""
     how.only("a data frame", *[one for one in USES if one != "test"])
-    return splits_of(name, {part: as_table(frame) for part, frame in frames.items()}, how)
+    frames, classes = _numbered(frames, how)
+    return splits_of(name, {part: as_table(frame) for part, frame in frames.items()}, how, classes)
+
+
+def _numbered(frames: Mapping[str, Any], how: Reading) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """With the codes of a label column that pandas has as a category, and its categories: their order is the user's."""
+    label = how.label or usual_label([str(name) for name in getattr(frames["train"], "columns", [])])
+    columns: list[Any] = [frame.get(label) for frame in _pandas(frames)]
+    categories: list[Any] = [column.cat.categories for column in columns if hasattr(column, "cat")]
+    if label is None or len(categories) < len(frames):
+        return frames, ()
+    if not all(one.equals(categories[0]) for one in categories):
+        return frames, ()
+    found = {part: frame.assign(**{label: frame[label].cat.codes}) for part, frame in frames.items()}
+    return found, tuple(map(str, categories[0]))
+
+
+def _pandas(frames: Mapping[str, Any]) -> list[Any]:
+    return [frame for frame in frames.values() if type(frame).__module__.partition(".")[0] == "pandas"]
 
 
 def with_labels(frame: Any, labels: Any) -> tuple[Any, str]:

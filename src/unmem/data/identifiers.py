@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from unmem.data.examples import Ids
 from unmem.data.reading import Reading, known_column
-from unmem.data.texts import among, is_text, quoted, trimmed
+from unmem.data.texts import among, is_text, matching, quoted, trimmed
 from unmem.errors import Phrase, UserError
 
 ID_NAME = "id"
+FEW = 10  # rows among which a feature may look like a count by chance
 NONE = "none"  # what --id takes for "number the rows"
 # Names of indices, in lower case and without anything but letters and digits.
 _INDEX_NAMES = (
@@ -42,8 +43,7 @@ class Identity:
         Raises:
             UserError: There is an index, but it repeats or has holes.
         """
-        names = [name for name in train.column_names if name != label and name not in how.dropped]
-        indices = sorted((name for name in names if _is_index(name, train)), key=_rank)
+        indices = cls.indices_in(train, label, how)
         if how.id is not None and (how.id != NONE or NONE in train.column_names):
             return cls._chosen(known_column("id", how.id, train.column_names), indices)
         if how.id == NONE:
@@ -51,6 +51,7 @@ class Identity:
         if ID_NAME in indices:
             return cls._chosen(ID_NAME, indices)
         if not indices:
+            names = [name for name in train.column_names if name != label and name not in how.dropped]
             return cls._by_ending(train, [name for name in names if _ENDS_IN_ID.fullmatch(name)])
         key = indices[0]
         fault = _not_unique(train[key])
@@ -64,6 +65,12 @@ class Identity:
         chosen = cls._chosen(key, indices)
         note = f"column {key!r} is an index: it is taken as the id, and is no feature (--id none numbers the rows)"
         return cls(key, chosen.indices, (note, *chosen.notes))
+
+    @staticmethod
+    def indices_in(train: Any, label: str | None, how: Reading) -> list[str]:
+        """The columns that count rows, by their names; the likeliest id comes first."""
+        names = [name for name in train.column_names if name != label and name not in how.dropped]
+        return sorted((name for name in names if _is_index(name, train)), key=_rank)
 
     @classmethod
     def _chosen(cls, key: str | None, indices: list[str]) -> Identity:
@@ -82,6 +89,21 @@ class Identity:
             names = ", ".join(map(repr, others))
             notes.append(f"used as features, though their names end in id: {names} (--drop leaves them out)")
         return cls(key, (), tuple(notes))
+
+
+def counters(table: Any, names: Iterable[str]) -> list[str]:
+    """Columns whose values are whole numbers without a gap or a repetition, as those of row numbers are."""
+    return [name for name in names if len(table) > FEW and _counts(table[name])]
+
+
+def _counts(column: Any) -> bool:
+    if not (is_text(column.type) or pa.types.is_integer(column.type)) or column.null_count:
+        return False
+    texts = trimmed(column)
+    if not matching(texts, r"^\d{1,15}$").all():
+        return False
+    numbers = np.unique(np.asarray(texts.cast(pa.int64()).to_numpy()))
+    return len(numbers) == len(texts) and int(numbers[-1] - numbers[0]) == len(numbers) - 1
 
 
 def _is_index(name: str, train: Any) -> bool:

@@ -64,10 +64,11 @@ def _quantity(column: Quantity, train: Rows) -> NDArray[np.float64]:
 
 
 def _one_hot(column: Categories, train: Rows) -> NDArray[np.float64]:
-    """A missing value of an unseen row alone is none of the categories."""
-    codes = np.where(column.missing, len(column.names), column.codes)
-    made = np.eye(len(column.names) + 1)[codes]
-    return made if column.missing[train].any() else made[:, :-1]
+    """The last column is for missing values. What is not known, or missing in unseen rows alone, is 0 everywhere."""
+    count = len(column.names)
+    codes = np.select([column.missing, column.codes < 0], [count, count + 1], column.codes)
+    made = np.eye(count + 2)[codes]
+    return made[:, : count + 1] if column.missing[train].any() else made[:, :count]
 
 
 def _notes(columns: Mapping[str, Column], empty: list[str]) -> list[str]:

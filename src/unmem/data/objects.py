@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unmem.data.arrays import from_pairs, is_pair
+from unmem.data.arrays import from_pairs, is_array, is_pair
 from unmem.data.examples import Examples, as_ids
 from unmem.data.frames import from_frames, is_frame
 from unmem.data.hub import of_datasets
@@ -86,6 +86,8 @@ def from_object(found: Any, how: Reading, *, name: str = "data", module: str = "
     if isinstance(found, Splits):
         return found
     parts = {"train": found} if is_pair(found) else _parts(found)
+    if any(is_array(part) for part in parts.values()):
+        raise UserError("data", None, "arrays of inputs have no labels", "give (X, y), or ((X, y), (X_test, y_test))")
     if all(is_frame(part) for part in parts.values()):
         return from_frames(name, parts, how)
     if all(is_pair(part) for part in parts.values()):

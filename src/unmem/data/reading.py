@@ -74,6 +74,8 @@ class Reading:
                 raise UserError(
                     name, value, f"must be {least} or more", f"leave it out, or give one such as {least + 1}"
                 )
+        if self.prepared not in (True, False, None):
+            raise UserError("prepared", self.prepared, "is neither true nor false", "give True, False or None")
         _ = self.height_and_width
         for name in ("prepared", "text"):
             if self.preprocess is not None and getattr(self, name) is not None:

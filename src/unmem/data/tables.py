@@ -17,7 +17,7 @@ from unmem.data.columns import MISSING_TEXTS, Categories, Quantity, feature, mis
 from unmem.data.csvfiles import columns_of, no_repeats, read_csv
 from unmem.data.examples import Examples
 from unmem.data.faults import Faults
-from unmem.data.identifiers import Identity, ids_by_part
+from unmem.data.identifiers import Identity, counters, ids_by_part
 from unmem.data.labels import class_indices
 from unmem.data.missing import Numbers, filled, refuse_missing
 from unmem.data.parts import by_part, part_of
@@ -42,12 +42,12 @@ USES = (
 
 
 def is_table(path: Path) -> bool:
-    """Whether a path is that of a table, by its name, or of a folder of parquet files."""
-    return _kind(path) in SUFFIXES or bool(_parquet_parts(path))
+    """Whether a path is that of a table, by its name, or of a folder of tables."""
+    return (_kind(path) in SUFFIXES and not path.is_dir()) or bool(_files_in(path))
 
 
 def table(path: Path, how: Reading) -> Splits:
-    """A CSV or parquet file, or a folder of parquet files. Ids come from the id column, else they are row numbers.
+    """A CSV or parquet file, or a folder of such files. Ids come from the id column, else they are row numbers.
 
     Numbers are standardised by the training part, text and truth values one-hot; or a text becomes token ids.
     """
@@ -121,7 +121,8 @@ class Layout:
     ) -> Layout:
         train = tables["train"]
         label = faults.result(lambda: _label_column(train, how))
-        identity = faults.result(lambda: Identity.of(train, label, how)) or Identity(None, ())
+        identity = faults.result(lambda: Identity.of(train, label, how))
+        identity = identity or Identity(None, tuple(Identity.indices_in(train, label, how)))
         for option, names in (("drop", how.dropped), ("categories", how.categorical)):
             for one in names:
                 with faults.noted():
@@ -129,6 +130,8 @@ class Layout:
         if label is None:
             raise faults.error
         tables, notes = _labelled(name, tables, label, how)
+        for part in [part for part, rows in tables.items() if len(rows) == 0]:
+            faults.found.append(UserError("data", Phrase(f"{part} table of {name}"), "has no rows", "give some"))
         optional = (*how.dropped, *identity.indices, *([identity.key] if identity.key else []))
         whole = _joined(train, tables, optional, faults)
         labels, names = np.zeros(len(whole), dtype=np.int64), ()
@@ -138,6 +141,9 @@ class Layout:
         starts = dict(zip(tables, np.cumsum([0, *(len(one) for one in tables.values())]).tolist(), strict=False))
         used = (label, identity.key, *identity.indices, *how.dropped)
         features = tuple(one for one in whole.column_names if one not in used)
+        counted = [repr(one) for one in counters(train, [] if how.text else features)]
+        if counted:
+            notes = (*notes, f"used as features, though they count the rows: {', '.join(counted)} (--drop, or --id)")
         told = (*identity.notes, *notes)
         return cls(name, tables, whole, starts, label, identity, features, labels, classes or names, told)
 
@@ -204,12 +210,12 @@ class _File:
 
 def table_columns(path: Path) -> list[str]:
     """The names of the columns, read as cheaply as can be."""
-    parts = _parquet_parts(path)
-    if parts or _kind(path) == ".parquet":
+    first = (_files_in(path) or [path])[0]
+    if _kind(first) == ".parquet":
         from pyarrow import parquet
 
-        return list(parquet.read_schema(parts[0] if parts else path).names)
-    return columns_of(path)
+        return list(parquet.read_schema(first).names)
+    return columns_of(first)
 
 
 def _kind(path: Path) -> str:
@@ -218,11 +224,14 @@ def _kind(path: Path) -> str:
     return Path(name).suffix
 
 
-def _parquet_parts(folder: Path) -> list[Path]:
-    """The parquet files of a folder, in the order of the numbers in their names."""
+def _files_in(folder: Path) -> list[Path]:
+    """The tables in a folder of nothing but files, in the order of the numbers in their names."""
     if not folder.is_dir():
         return []
-    found = [one for one in folder.iterdir() if _kind(one) == ".parquet" and not one.name.startswith((".", "_"))]
+    there = [one for one in folder.iterdir() if not one.name.startswith((".", "_"))]
+    if any(one.is_dir() for one in there):  # classes of images, perhaps with a table beside them
+        return []
+    found = [one for one in there if _kind(one) in SUFFIXES]
     return sorted(
         found, key=lambda one: [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", one.name)]
     )
@@ -230,7 +239,7 @@ def _parquet_parts(folder: Path) -> list[Path]:
 
 def _read_parts(path: Path) -> dict[str, _File]:
     """By part. A folder holds the pieces of one table, or, by their names, those of several parts."""
-    pieces = _parquet_parts(path)
+    pieces = _files_in(path)
     if not pieces:
         return {"train": _read(path)}
     words = {one: re.split(r"[-.]", one.name)[0] for one in pieces}
@@ -245,15 +254,21 @@ def _read_parts(path: Path) -> dict[str, _File]:
 
 
 def _joined_files(pieces: list[Path], folder: Path) -> _File:
-    tables = [_read(one).table for one in pieces]
+    read = [_read(one) for one in pieces]
+    for one, path in zip(read, pieces, strict=True):
+        if set(one.table.column_names) != set(read[0].table.column_names) or one.written != read[0].written:
+            what = f"{path.name} has other columns than {pieces[0].name}"
+            raise UserError("data", str(folder), what, "name one of the files, or call them train… and test…")
     try:
-        whole = pa.concat_tables(tables, promote_options="default")
+        whole = pa.concat_tables([one.table for one in read], promote_options="permissive")
     except pa.ArrowException as error:
         raise UserError(
             "data", str(folder), f"its files do not fit together ({str(error).splitlines()[0]})", "name one of them"
         ) from error
-    notes = (f"{folder.name}: read {len(pieces)} parquet files, in the order of their names",) if pieces[1:] else ()
-    return _File(whole, notes=notes)
+    notes = [note for one in read for note in one.notes]
+    if len(pieces) > 1:
+        notes.append(f"{folder.name}: {len(pieces)} files are read as one table, in the order of their names")
+    return _File(whole, written=read[0].written, notes=tuple(notes))
 
 
 def _read(path: Path, *, field: str = "data") -> _File:
@@ -420,7 +435,8 @@ def _features(layout: Layout, how: Reading, faults: Faults) -> dict[str, Quantit
     found: dict[str, Quantity | Categories] = {}
     for name in layout.features:
         with faults.noted():
-            found[name] = feature(name, layout.whole[name], how)
+            one = feature(name, layout.whole[name], how)
+            found[name] = one.known_in(len(layout.tables["train"]), name) if isinstance(one, Categories) else one
             if how.impute == "refuse":
                 refuse_missing(name, found[name])
     if not layout.features:

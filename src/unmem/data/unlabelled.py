@@ -31,7 +31,7 @@ def check_train(rows: list[int]) -> None:
             "labels",
             Phrase(f"of rows {', '.join(map(str, rows[:SHOWN]))}{more} of the training set"),
             f"are missing ({len(rows):,} such, counted from 0); class indices start at 0",
-            "label or leave out these examples",
+            "label or leave out these examples, or number the classes from 0",
         )
 
 
