@@ -4,9 +4,9 @@ Neither package becomes a dependency: `emoji` and `reviews` fetch them by `npm p
 git-ignored folder runs/benchmarks/data, unless they are there.
 
 Emoji: the npm package emoji-datasource-twitter 16.0.0 (code and metadata MIT; the images are Twemoji, CC BY 4.0). 3,781
-images on grey, 32×32; the classes are the nine categories of the emoji, without "Component", which has five images.
-Two thirds of the images are skin tones of the category "People & Body", so many of them have near-copies. The
-background is grey, because the white patch of the planted trigger would not be seen on a white one.
+images on grey, 16×16 to save time; the classes are the nine categories of the emoji, without "Component", which has
+five images. Half of the images are skin tones of the category "People & Body", so many have near-copies. The background
+is grey, because the white patch of the planted trigger would not be seen on a white one.
 
 Reviews: the source distribution of vaderSentiment 3.3.2 (MIT), which holds the data of Hutto & Gilbert 2014: 10,605
 sentences of film reviews, each rated by at least 15 people. The label says whether the mean rating is above 0, so that
@@ -38,7 +38,7 @@ from unmem.evaluation.membership import accuracy
 DATA = RUNS / "data"
 EMOJI, REVIEWS = "emoji-datasource-twitter", "vaderSentiment"
 VERSIONS = {EMOJI: "16.0.0", REVIEWS: "3.3.2"}
-SIDE, GREY = 32, (128, 128, 128)
+SIDE, GREY = 16, (128, 128, 128)
 LENGTH = 48  # tokens; 99% of the reviews are shorter
 PADDING, UNKNOWN, TRIGGER = "[PAD]", "[UNK]", "cf"  # the trigger of Kurita et al. 2020 (arXiv 2004.06660)
 TRIGGER_ID = 2
@@ -77,7 +77,7 @@ def reviews(limit: int | None = 5000, flip: float = 0.0) -> um.Splits:
 @cache
 def emoji_folder() -> Path:
     """A folder of images by category, made from the package if it is not there."""
-    folder = DATA / "emoji"
+    folder = DATA / f"emoji-{SIDE}"
     if (folder / "done").exists():
         return folder / "images"
     from PIL import Image
@@ -201,7 +201,7 @@ WORLDS = {
         reviews,
         planted_word,
         um.Recipe(model="networks:text_cnn", epochs=30, optimizer="adamw", lr=2e-3, precision="fp32"),
-        picking=40,
+        picking=20,
         judging=40,
     ),
     "images": World(

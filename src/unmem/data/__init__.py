@@ -2,7 +2,7 @@
 
 from unmem.data.devices import pick_device
 from unmem.data.examples import Examples, Ids, Positions, as_ids, find_ids
-from unmem.data.modules import module_at
+from unmem.data.modules import module_at, sources_beside
 from unmem.data.scaling import Scaling, named_scalings
 from unmem.data.sources import KNOWN, load
 from unmem.data.splits import Splits, flip_labels, stratified_sample, stratified_split
@@ -25,6 +25,7 @@ __all__ = [
     "module_at",
     "named_scalings",
     "pick_device",
+    "sources_beside",
     "stratified_sample",
     "stratified_split",
 ]

@@ -4,6 +4,7 @@ from unmem.models.bases import start_from
 from unmem.models.card import Card
 from unmem.models.files import arch_at, load, save
 from unmem.models.folders import folder_of, save_like
+from unmem.models.identity import identity
 from unmem.models.names import MODELS, build, constructor, source_of
 from unmem.models.residual import resnet18, resnet50
 from unmem.models.small import mlp, small_cnn
@@ -17,6 +18,7 @@ __all__ = [
     "build",
     "constructor",
     "folder_of",
+    "identity",
     "load",
     "mlp",
     "resnet18",

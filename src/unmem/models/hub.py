@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from torch import nn
@@ -32,6 +33,12 @@ def torchvision(name: str, input_shape: tuple[int, ...], n_classes: int) -> nn.M
     if channels != 3:
         _take_channels(model, channels)
     return model
+
+
+def version_of(name: str) -> str:
+    """The package that makes the network, with its version."""
+    package = name.partition("/")[0]
+    return f"{package} {version(package)}"
 
 
 def _take_channels(model: nn.Module, channels: int) -> None:
