@@ -225,16 +225,26 @@ def _kind(path: Path) -> str:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """The tables in a folder of nothing but files, in the order of the numbers in their names."""
+    """The tables in a folder of nothing but files, in the order of the numbers in their names.
+
+    These are parquet files, or any tables if one of them is called train; others just happen to lie there.
+    """
     if not folder.is_dir():
         return []
     there = [one for one in folder.iterdir() if not one.name.startswith((".", "_"))]
     if any(one.is_dir() for one in there):  # classes of images, perhaps with a table beside them
         return []
     found = [one for one in there if _kind(one) in SUFFIXES]
+    if not any(part_of(_word(one)) == "train" for one in found):
+        found = [one for one in found if _kind(one) == ".parquet"]
     return sorted(
         found, key=lambda one: [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", one.name)]
     )
+
+
+def _word(path: Path) -> str:
+    """What a file is called before the number of a piece: "train" of train-00000-of-00002.parquet."""
+    return re.split(r"[-.]", path.name)[0]
 
 
 def _read_parts(path: Path) -> dict[str, _File]:
@@ -242,7 +252,7 @@ def _read_parts(path: Path) -> dict[str, _File]:
     pieces = _files_in(path)
     if not pieces:
         return {"train": _read(path)}
-    words = {one: re.split(r"[-.]", one.name)[0] for one in pieces}
+    words = {one: _word(one) for one in pieces}
     if not any(part_of(word) for word in words.values()):
         return {"train": _joined_files(pieces, path)}
     named = by_part(sorted(set(words.values())), source=str(path))
