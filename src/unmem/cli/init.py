@@ -97,7 +97,7 @@ def _source_problems(source: str) -> Iterator[UserError]:
 def _column_problems(data: DataOptions) -> Iterator[UserError]:
     """Whether a table has the columns that are named, and one with the classes."""
     from unmem.data.reading import known_column
-    from unmem.data.tables import LABEL_NAMES, usual_label
+    from unmem.data.tablelabels import LABEL_NAMES, usual_label
 
     columns = _columns(data.data)
     if not columns:
@@ -116,7 +116,7 @@ def _column_problems(data: DataOptions) -> Iterator[UserError]:
 
 def _asked(data: DataOptions, model: ModelOptions) -> tuple[DataOptions, ModelOptions]:
     """The answers; an empty one takes the default. What cannot be is asked again."""
-    from unmem.data.tables import usual_label
+    from unmem.data.tablelabels import usual_label
 
     data = _answered("Data set, file or folder", "data", data, model)[0]
     columns = _columns(data.data)
@@ -153,7 +153,7 @@ def _answered(question: str, key: str, data: DataOptions, model: ModelOptions) -
 
 def _columns(data: str) -> list[str]:
     """The columns of a table; none of anything else."""
-    from unmem.data.tables import is_table, table_columns
+    from unmem.data.tablefiles import is_table, table_columns
 
     path = Path(data)
     try:

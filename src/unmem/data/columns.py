@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from unmem.data.reading import Reading
-from unmem.data.texts import (
+from unmem.data.cells import (
     SHOWN,
     Mask,
     among,
@@ -24,6 +23,7 @@ from unmem.data.texts import (
     shown,
     trimmed,
 )
+from unmem.data.reading import Reading
 from unmem.errors import Phrase, UserError
 
 MOST_CATEGORIES = 100

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from unmem.data.reading import Reading
 from unmem.data.splits import Splits
-from unmem.data.tables import USES, splits_of, usual_label
+from unmem.data.tablelabels import usual_label
+from unmem.data.tables import USES, splits_of
 from unmem.errors import Phrase, UserError
 
 

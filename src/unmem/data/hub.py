@@ -11,12 +11,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from unmem.data.images import PIXELS, pictures
+from unmem.data.layout import Rows
 from unmem.data.parts import by_part
 from unmem.data.reading import Reading
 from unmem.data.scaling import Scaling, named_scalings
 from unmem.data.splits import Splits
 from unmem.data.streaming import Stream
-from unmem.data.tables import USES, Rows, splits_of, usual_label
+from unmem.data.tablelabels import usual_label
+from unmem.data.tables import USES, splits_of
 from unmem.data.unlabelled import check_classes, check_train, unlabelled
 from unmem.errors import UserError
 from unmem.extras import imported

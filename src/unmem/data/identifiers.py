@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from unmem.data.cells import among, is_text, matching, quoted, trimmed
 from unmem.data.examples import Ids
 from unmem.data.reading import Reading, known_column
-from unmem.data.texts import among, is_text, matching, quoted, trimmed
 from unmem.errors import Phrase, UserError
 
 ID_NAME = "id"

@@ -18,7 +18,8 @@ from unmem.data.reading import Reading
 from unmem.data.scaling import FROM_DATA, Scaling, scaling_from
 from unmem.data.splits import Splits, flip_labels, stratified_sample
 from unmem.data.streaming import Stream, available_memory
-from unmem.data.tables import SUFFIXES, is_table, table
+from unmem.data.tablefiles import SUFFIXES, is_table
+from unmem.data.tables import table
 from unmem.errors import UserError, nearest
 
 KNOWN = ("digits", "fashion-mnist", *NAMED)

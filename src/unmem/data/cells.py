@@ -1,4 +1,4 @@
-"""Columns of texts in bulk: pyarrow's functions, with NumPy masks for what holds in which row."""
+"""Cells of a column in bulk: pyarrow's functions for texts, with NumPy masks for what holds in which row."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ SHOWN = 3
 def is_text(kind: Any) -> bool:
     """Whether a pyarrow type is one of texts."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def plain(column: Any) -> Any:
+    """Categories as what they stand for, and one type for texts."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.string()) if is_text(column.type) else column
 
 
 def trimmed(column: Any) -> Any:
