@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -337,11 +337,14 @@ class _LastGood:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self.state = copy.deepcopy(model.state_dict())
+        self.state: dict[str, Any] = copy.deepcopy(model.state_dict())
 
     @torch.no_grad()
     def keep(self) -> None:
-        torch._foreach_copy_(list(self.state.values()), list(self._model.state_dict().values()))  # pyright: ignore
+        now: dict[str, Any] = self._model.state_dict()
+        tensors = [key for key, value in now.items() if isinstance(value, Tensor)]
+        torch._foreach_copy_([self.state[key] for key in tensors], [now[key] for key in tensors])  # pyright: ignore
+        self.state |= {key: copy.deepcopy(now[key]) for key in now.keys() - set(tensors)}  # extra state of layers
 
 
 @contextmanager

@@ -24,11 +24,11 @@ from unmem.executors import Name, check_executor
 from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
 from unmem.recipe import Recipe
+from unmem.rehearsal import check_answers, rehearse
 from unmem.store import LOGS, RETRAINED_FILES, RunFolder, free_folder
 from unmem.tracking import LogTo
 from unmem.training import Observer, train
 from unmem.unlearning import Problem, Retrain, retrain_all
-from unmem.unlearning.problem import check_model
 
 SCHEMA = 1
 
@@ -64,6 +64,7 @@ class Session:
     began: float = field(default_factory=time.perf_counter)
     log: LogTo = field(default_factory=lambda: LogTo(()))
     _base: str = ""  # of the recipes that were checked
+    _rehearsed: set[str] = field(default_factory=set[str])  # networks that were tried
 
     @classmethod
     def open(cls, command: str, settings: dict[str, Any], options: DataOptions, *, log: LogTo | None = None) -> Session:
@@ -147,7 +148,7 @@ class Session:
             told=warn,
         )
         model = model.to(train_set.device).eval()
-        check_model(model, train_set)
+        check_answers(model, train_set, field="--model", value=str(file))
         if card.data is not None and card.data != train_set.fingerprint:
             raise UserError(
                 "--model",
@@ -163,6 +164,9 @@ class Session:
         if file is not None and base and _place(file) == _place(Path(base)):
             fix = "name what it was fine-tuned from"
             raise UserError("--base", base, "is the model itself, which knows what is to be forgotten", fix)
+        if recipe.model not in self._rehearsed:
+            rehearse(recipe, self.data.train)
+            self._rehearsed.add(recipe.model)
         if not base or base == self._base:
             return recipe
         train_set = self.data.train

@@ -5,6 +5,7 @@ from unmem.models.card import Card
 from unmem.models.files import arch_at, load, save
 from unmem.models.folders import folder_of, save_like
 from unmem.models.identity import identity
+from unmem.models.logits import logits_of
 from unmem.models.names import MODELS, build, constructor, source_of
 from unmem.models.residual import resnet18, resnet50
 from unmem.models.small import mlp, small_cnn
@@ -20,6 +21,7 @@ __all__ = [
     "folder_of",
     "identity",
     "load",
+    "logits_of",
     "mlp",
     "resnet18",
     "resnet50",

@@ -13,6 +13,7 @@ from unmem.errors import UserError, nearest
 from unmem.models import bases, hub, own, transformers
 from unmem.models.identity import identity
 from unmem.models.layouts import LAYOUTS
+from unmem.models.lazy import materialized
 from unmem.models.residual import resnet18, resnet50
 from unmem.models.small import mlp, small_cnn
 from unmem.models.vgg import vgg16
@@ -42,7 +43,7 @@ def build(name: str, input_shape: tuple[int, ...], n_classes: int, *, seed: int,
     make = constructor(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = make(input_shape, n_classes)
+        model = materialized(make(input_shape, n_classes), input_shape)
     if base:
         bases.start_from(base, model, input_shape, n_classes)
     return model
