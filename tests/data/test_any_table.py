@@ -6,9 +6,14 @@ computes; and whatever a file holds, the answer is data or a `UserError`.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import datetime
+import gzip
+import io
 import os
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -178,41 +183,76 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@RANDOM
-@given(data=st.data(), how=OPTIONS)
-def test_whatever_a_file_holds_the_answer_is_data_or_a_sentence(
-    data: st.DataObject, how: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("any")
-    path = folder / data.draw(st.sampled_from(["x.csv", "x.tsv", "x.CSV.gz", "x.parquet"]))
-    names = data.draw(
-        st.lists(st.sampled_from(["a", "b", "id", "label", "", "Unnamed: 0", "c d", '"', "é"]), max_size=5)
-    )
-    n = data.draw(st.integers(0, 12))
-    column = st.lists(ANY_CELL, min_size=n, max_size=n) | st.lists(
-        st.sampled_from(["0", "1", "x"]), min_size=n, max_size=n
-    )
-    cells = {name: data.draw(column) for name in names}
-    if path.suffix == ".parquet":
-        typed = data.draw(
-            st.sampled_from([pa.string(), pa.float64(), pa.int64(), pa.bool_(), pa.date32(), pa.list_(pa.int8())])
-        )
-        table = pa.table({name: pa.array(values, pa.string()) for name, values in cells.items()})
-        if names:
-            table = table.append_column("t", pa.nulls(n, typed))
-        parquet.write_table(table, path)
-    else:
-        with path.open("w", newline="", encoding="utf-8", errors="surrogatepass") as file:
-            csv.writer(file).writerows([names, *zip(*cells.values(), strict=True)] if cells else [])
-    raw = bytearray(path.read_bytes())
-    for place, byte in data.draw(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3)):
-        if raw:
-            raw[place % len(raw)] = byte
-    path.write_bytes(raw)
+ANY_VALUE = ANY_CELL | st.sampled_from(
+    [
+        *(None, float("nan"), float("inf"), 0, 1, 2**70, -1, True, 1.5, 1e300, b"x", Decimal("1.5")),
+        *((1, 2), [1], {"a": 1}, datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1), complex(1, 2), object),
+    ]
+)
+NAMES = st.lists(st.sampled_from(["a", "b", "id", "", "Unnamed: 0", "c d", '"', "é", "label "]), min_size=1, max_size=4)
+
+
+def columns_of(draw: Any, value: st.SearchStrategy[Any]) -> dict[str, list[Any]]:
+    """Columns that make sense in most draws, so that what comes after reading is reached."""
+    n = draw(st.integers(6, 14))
+    sensible = st.sampled_from(["0", "1", "x", "2.5", "NA"])
+    found = {
+        name: draw(st.lists(draw(st.sampled_from([value, sensible])), min_size=n, max_size=n)) for name in draw(NAMES)
+    }
+    classes = draw(st.sampled_from([["u", "v"], ["0", "1"], ["-1", "1"], ["NA", "x"], ["", "x"], ["1.5", "2"]]))
+    return found | {"label": [classes[k % 2] for k in range(n)]}
+
+
+def answer(source: Any, how: dict[str, Any]) -> None:
+    """Whatever the source holds: data that a model can take, or a sentence for the user."""
     try:
-        splits = um.load(path, **how)
+        splits = um.load(source, **how)
     except UserError:
         return
     for part in splits.parts.values():
         assert len(part) == len(part.ids) > 0
         assert np.isfinite(part.inputs.numpy()).all()
+
+
+@RANDOM
+@given(data=st.data(), how=OPTIONS)
+def test_whatever_a_file_holds_the_answer_is_data_or_a_sentence(
+    data: st.DataObject, how: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("any") / data.draw(st.sampled_from(["x.csv", "x.tsv", "x.CSV.gz", "x.parquet"]))
+    cells = columns_of(data.draw, ANY_CELL)
+    if path.suffix == ".parquet":
+        kinds = [pa.string(), pa.float64(), pa.int64(), pa.bool_(), pa.date32(), pa.list_(pa.int8()), pa.null()]
+        kinds += [pa.decimal128(5, 2), pa.large_string(), pa.binary(), pa.uint64(), pa.float16(), pa.time32("s")]
+        table = pa.table({name: pa.array(values, pa.string()) for name, values in cells.items()})
+        parquet.write_table(table.append_column("t", pa.nulls(len(table), data.draw(st.sampled_from(kinds)))), path)
+    else:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, delimiter=data.draw(st.sampled_from(",;\t")))
+        writer.writerows([cells, *zip(*cells.values(), strict=True)])
+        path.write_bytes(text.getvalue().encode("utf-8", errors="replace"))
+    if data.draw(st.integers(0, 3)) == 0:
+        raw = bytearray(path.read_bytes())
+        for place, byte in data.draw(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3)):
+            raw[place % len(raw)] = byte
+        path.write_bytes(raw)
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    answer(path, how)
+
+
+@RANDOM
+@given(data=st.data(), how=OPTIONS)
+def test_whatever_a_data_frame_holds_the_answer_is_data_or_a_sentence(data: st.DataObject, how: dict[str, Any]) -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(
+        {name: pd.Series(values, dtype=object) for name, values in columns_of(data.draw, ANY_VALUE).items()}
+    )
+    for name in frame.columns:
+        kind = data.draw(st.sampled_from([None, None, "category", "string", "float64"]))
+        if kind is not None:
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                frame[name] = frame[name].astype(kind)
+    answer(frame, how)
+    answer((frame, frame["label"]), how)
+    answer((frame.drop(columns="label"), frame["label"].tolist()), how | {"label": None})

@@ -98,8 +98,8 @@ def _of_pandas(frame: Any) -> Any:
     counts = getattr(index, "start", None) == 0 and getattr(index, "step", None) == 1
     try:
         return pa.Table.from_pandas(_as_texts(frame), preserve_index=not counts)
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # of many kinds, by what the cells hold
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError("data", None, f"the data frame cannot be read ({reason})", "convert the column") from error
 
 
