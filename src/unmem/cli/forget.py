@@ -498,6 +498,8 @@ def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: floa
     """Whether unlearning cost more accuracy on unseen examples than the user allows."""
     from unmem.evaluation import accuracy
 
+    if len(session.data.holdout) == 0:
+        return {"holdout_before": None, "holdout_after": None, "max_drop": max_drop, "fell": False}
     had, has = (accuracy(model, session.data.holdout) for model in (before, after))
     return {"holdout_before": had, "holdout_after": has, "max_drop": max_drop, "fell": had - has > max_drop}
 

@@ -35,6 +35,11 @@ class DataOptions:
     "A second table, of unseen examples."
     label: str | None = None
     "Column of the classes. Default: label, target, class or y."
+    split: str | None = None
+    """Where the data are one set: shares of training, holdout and test examples. none: all of it is training data, so
+    that nothing can be said of unseen examples. Default: 70/15/15; a model from elsewhere needs a word on it."""
+    unseen: Path | None = None
+    "File of ids that the model was not trained on, in the forms of --forget: they become the holdout and the test set."
     classes: str = ""
     """Names of the classes in the order of the model's outputs, separated by commas. Default: that of the model, if its
     folder names them (id2label); else alphabetical, numbers by value."""
@@ -182,7 +187,7 @@ class SelectOptions:
 _READING_FIELDS = (
     *("folder", "test", "label", "id", "drop", "text", "tokenizer", "max_length"),
     *("categories", "missing", "impute", "decimal", "prepared", "preprocess"),
-    *("size", "grey", "rgb", "scaling", "stream", "loaders"),
+    *("size", "grey", "rgb", "scaling", "stream", "loaders", "split"),
 )
 _TRAINING_FIELDS = (
     *("epochs", "lr", "batch_size", "optimizer", "momentum", "weight_decay", "label_smoothing", "schedule"),

@@ -19,12 +19,13 @@ from unmem.cli.console import Stage, alarm, stage, warn
 from unmem.cli.options import SAME_DATA, DataOptions, ModelOptions, OutputOptions, RecipeOptions
 from unmem.data import Examples, Splits, holds_tokenizer, load, numbered_as, pick_device
 from unmem.errors import UserError
-from unmem.evaluation import Untrained, accuracy, chance, find_mismatch, find_order, untrained
+from unmem.evaluation import Untrained, accuracy, chance, find_mismatch, find_order, seen_alike, untrained
 from unmem.executors import Name, check_executor
 from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
 from unmem.recipe import Recipe
 from unmem.rehearsal import check_answers, rehearse
+from unmem.requests import read_ids
 from unmem.store import LOGS, RETRAINED_FILES, RunFolder, free_folder
 from unmem.tracking import LogTo
 from unmem.training import Observer, train
@@ -133,9 +134,33 @@ class Session:
                 f"the file does not say how it was trained; what is trained here takes {recipe.words} "
                 "(--epochs, --optimizer, --lr, …)"
             )
+        if original.card is None or original.card.data is None:
+            self._check_unseen(original.model)
         _in_step_with_data(original.model, self.data, options.model)
         _warm_up(original.recipe, self.data)
         return original
+
+    def _check_unseen(self, model: nn.Module) -> None:
+        """What a model from elsewhere was trained on must be said, and is doubted where it does not show."""
+        data = self.data
+        if data.split_here and self.settings.get("split") is None:
+            raise UserError(
+                "--split",
+                None,
+                f"{data.name} is one set, and which of its examples this model was never trained on is not known",
+                "name them with --test FILE or --unseen IDS, pass --split 70/15/15 if unmem's split was held back from "
+                "its training, or --split none if it was trained on all of them",
+            )
+        if len(data.holdout) == 0:
+            warn(
+                "all of the data are training data: what the model does on unseen examples cannot be known, so that "
+                "there is no ToW, no attack and no guard by --max-drop"
+            )
+        elif seen_alike(model, data.train, data.holdout):
+            warn(
+                "the model is as sure of its unseen examples as of its training set: if it was trained on them too, "
+                "ToW, attacks and targets are wrong (--unseen, --split)"
+            )
 
     def read_model(self, file: Path, options: RecipeOptions, *, seed: int, unsafe: bool = False) -> Original:
         """The model in a file, checked to fit the data. recipe: how it was trained, as far as the options say."""
@@ -314,6 +339,8 @@ def _place(path: Path) -> Path:
 def _reading(options: DataOptions, model: str | None) -> dict[str, Any]:
     """How to read the data; texts by the tokenizer in the folder of the model, unless another is named."""
     reading = options.reading()
+    if options.unseen is not None:
+        reading["unseen"] = tuple(read_ids(options.unseen, field="--unseen").names)
     if options.text is not None and options.tokenizer is None and model is not None and holds_tokenizer(Path(model)):
         reading["tokenizer"] = Path(model)
     return reading

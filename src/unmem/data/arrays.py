@@ -60,7 +60,7 @@ def from_pairs(name: str, pairs: Mapping[str, tuple[Any, Any]], how: Reading) ->
         parts[part] = array_examples(inputs[part], indices[end - n : end], ids=ids, n_classes=count, field=f"x_{part}")
     check_classes(parts, classes)
     notes = tuple(f"{part} of {name} has examples without a label and was left out" for part in bare)
-    return replace(Splits.of_parts(name, parts, classes=classes), notes=notes)
+    return replace(Splits.of_parts(name, parts, classes=classes, parting=how.parting), notes=notes)
 
 
 def _is_flat(found: Any) -> bool:

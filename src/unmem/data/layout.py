@@ -15,6 +15,7 @@ from unmem.data.examples import Examples
 from unmem.data.faults import Faults
 from unmem.data.identifiers import Identity, counters, ids_by_part
 from unmem.data.labels import class_indices
+from unmem.data.parting import Parting
 from unmem.data.reading import Reading, known_column
 from unmem.data.splits import Splits
 from unmem.data.tablelabels import label_column, label_values, labelled_parts
@@ -30,7 +31,8 @@ class Layout:
     """What the columns of the tables are.
 
     whole: The tables of all parts, one below the other, in the order of the files. starts: Where each part starts.
-    label, identity: Columns. features: Names of the others. labels, classes: Of the rows.
+    label, identity: Columns. features: Names of the others. labels, classes: Of the rows. parting: How rows that are
+    one set are split.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Layout:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    parting: Parting
 
     @classmethod
     def of(
@@ -81,7 +84,7 @@ class Layout:
         if counted:
             notes = (*notes, f"used as features, though they count the rows: {', '.join(counted)} (--drop, or --id)")
         told = (*identity.notes, *notes)
-        return cls(name, tables, whole, starts, label, identity, features, labels, classes or names, told)
+        return cls(name, tables, whole, starts, label, identity, features, labels, classes or names, told, how.parting)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +125,7 @@ class Rows:
             parts[part] = Examples.of(rows, labels[rows], ids=chosen, n_classes=count, columns=own)
         if len(parts) > 1:
             check_classes(parts, layout.classes)
-        splits = Splits.of_parts(layout.name, parts, classes=layout.classes)
+        splits = Splits.of_parts(layout.name, parts, classes=layout.classes, parting=layout.parting)
         return cls(whole, replace(splits, notes=layout.notes, order=ids["train"]), order)
 
 

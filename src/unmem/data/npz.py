@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmem.data.examples import Examples, Ids
+from unmem.data.parting import USUAL_PARTING, Parting
 from unmem.data.parts import NAMES, by_part
 from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
@@ -21,7 +22,7 @@ from unmem.errors import Phrase, UserError
 KINDS = ("x", "y", "ids")
 
 
-def npz(path: str | Path) -> Splits:
+def npz(path: str | Path, parting: Parting = USUAL_PARTING) -> Splits:
     """A file in the Keras layout: x_train, y_train, and if it has them x_test, y_test, x_val, y_val, and ids_train, ….
 
     Parts go by the names in `parts`, whatever the case. uint8 images become [-1, 1]; other numbers reach the model as
@@ -52,7 +53,7 @@ def npz(path: str | Path) -> Splits:
                 "make the shapes equal",
             )
     check_classes(parts)
-    return replace(Splits.of_parts(Path(path).name, parts), notes=tuple(notes))
+    return replace(Splits.of_parts(Path(path).name, parts, parting=parting), notes=tuple(notes))
 
 
 def _classes_in(labels: NDArray[Any]) -> int:

@@ -93,7 +93,7 @@ def from_object(found: Any, how: Reading, *, name: str = "data", module: str = "
     if all(is_pair(part) for part in parts.values()):
         return from_pairs(name, parts, how)
     if all(isinstance(part, Examples) for part in parts.values()):
-        return Splits.of_parts(name, parts)
+        return Splits.of_parts(name, parts, parting=how.parting)
     if all(_is_hugging_face(part) for part in parts.values()):
         return of_datasets(name, parts, how)
     how.only("a PyTorch data set", "size", "grey", "rgb", "scaling", "stream")
@@ -153,7 +153,7 @@ def _of_items(name: str, parts: dict[str, Any], how: Reading, module: str) -> Sp
         examples[part] = Examples.of(np.array(rows), labels[np.array(rows)], ids=ids, n_classes=count)
         first += len(found)
     check_classes(examples)
-    splits = replace(Splits.of_parts(name, examples, classes=classes), notes=_notes(items))
+    splits = replace(Splits.of_parts(name, examples, classes=classes, parting=how.parting), notes=_notes(items))
     if stored is not None:
         names = np.concatenate([one.ids for one in examples.values()])
         stored = Examples.of(stored, labels, ids=names).inputs  # refuses what is not finite

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
+from unmem.data.parting import Parting
 from unmem.data.streaming import LOADERS
 from unmem.errors import UserError, nearest, one_of, whole_number
 
@@ -15,6 +16,7 @@ Streaming = Literal["auto", "always", "never"]
 Decimal = Literal[".", ","]
 Impute = Literal["median", "refuse"]
 MAX_LENGTH = 128
+_ANYWHERE = ("loaders", "split", "unseen")  # mean something for every kind of source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ class Reading:
     scaling: a name or MEAN/SD, see `named_scalings`.
     stream: read inputs when they are needed; "auto" where they would take over a quarter of the free memory.
     loaders: processes that read.
+    split: shares of training, holdout and test examples where the source holds one set, such as "70/15/15"; "none": all
+        of it is training data. unseen: ids of examples that no model was trained on, instead.
     """
 
     folder: str | Path | None = None
@@ -62,6 +66,8 @@ class Reading:
     scaling: str | None = None
     stream: Streaming = "auto"
     loaders: int = LOADERS
+    split: str | None = None
+    unseen: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         one_of("stream", self.stream, get_args(Streaming))
@@ -80,8 +86,13 @@ class Reading:
         for name in ("prepared", "text"):
             if self.preprocess is not None and getattr(self, name) is not None:
                 raise UserError(name, getattr(self, name), "is given beside preprocess", "leave one of them out")
+        _ = self.parting
         if self.grey and self.rgb:
             raise UserError("rgb", True, "images cannot be grey and colour", "leave out one of --grey and --rgb")
+
+    @property
+    def parting(self) -> Parting:
+        return Parting.of(self.split, self.unseen)
 
     @property
     def mode(self) -> Literal["RGB", "L"] | None:
@@ -113,7 +124,11 @@ class Reading:
         """Refuse what was said and means nothing for this kind of source."""
         for one in fields(self):
             value = getattr(self, one.name)
-            if one.name in (*used, "loaders") or value == one.default or (one.name, value) == ("stream", "never"):
+            if (
+                one.name in (*used, "loaders", "split", "unseen")
+                or value == one.default
+                or (one.name, value) == ("stream", "never")
+            ):
                 continue
             if one.name in ("drop", "categories", "missing") and not _listed(value):
                 continue

@@ -57,12 +57,12 @@ def _read(source: Any, how: Reading) -> Splits:
         return named(name, how)
     if name in ("digits", "fashion-mnist"):
         how.only(name, *(("folder", "scaling") if name == "fashion-mnist" else ()))
-        return digits() if name == "digits" else fashion_mnist(how.folder)
+        return digits(how.parting) if name == "digits" else fashion_mnist(how.folder, how.parting)
     if name.startswith("hf:"):
         return from_hub(name, how)
     if path.suffix.lower() == ".npz":
         how.only("an .npz file", "scaling")
-        return npz(path)
+        return npz(path, how.parting)
     if is_table(path) and not is_saved(path):
         return table(path, how)
     if path.is_dir():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmem.data.examples import Examples, Ids, Positions
+from unmem.data.parting import USUAL_PARTING, Parting
 from unmem.data.scaling import Scaling
 from unmem.data.streaming import Stream
 from unmem.errors import Phrase, UserError, whole_number
@@ -61,26 +62,41 @@ class Splits:
         test: Examples | None = None,
         holdout: Examples | None = None,
         classes: tuple[str, ...] = (),
+        parting: Parting = USUAL_PARTING,
     ) -> Splits:
         """What there is, in three parts.
 
-        Training examples alone are split 70/15/15. Of unseen examples in one set, test or holdout, half become the
-        holdout and half the test set, so that the training set stays exactly the user's.
+        Training examples alone are split as `parting` says, usually 70/15/15. Of unseen examples in one set, test or
+        holdout, half become the holdout and half the test set, so that the training set stays exactly the user's.
         """
         _check_parts(train, test, holdout)
         order, unseen = train.ids, holdout if test is None else test
+        if parting != USUAL_PARTING and unseen is not None:
+            field = "unseen" if parting.unseen else "split"
+            raise UserError(field, None, f"{name} has unseen examples of its own", "leave it out")
+        drawn = unseen is None and not parting.unseen and parting.shares is not None
+        if parting.unseen:
+            unseen = train.take(parting.unseen, field="unseen")
+            train = train.drop(parting.unseen, field="unseen")
         if unseen is None:
-            _at_least(LEAST, train, "cannot be split 70/15/15", "examples, or unseen ones in a set of their own")
-            train, holdout, test = stratified_split(train, (0.70, 0.15, 0.15), seed=SPLIT_SEED)
+            train, holdout, test = _alone(train, parting)
         elif holdout is None or test is None:
             _at_least(2, unseen, "cannot be cut into a holdout and a test set", "unseen examples")
             holdout, test = stratified_split(unseen, (0.5, 0.5), seed=SPLIT_SEED)
-        return cls(name, train, holdout, test, classes=classes, order=order, split_here=unseen is None)
+        return cls(name, train, holdout, test, classes=classes, order=order, split_here=drawn)
 
     @classmethod
-    def of_parts(cls, name: str, parts: Mapping[str, Examples], *, classes: tuple[str, ...] = ()) -> Splits:
+    def of_parts(
+        cls,
+        name: str,
+        parts: Mapping[str, Examples],
+        *,
+        classes: tuple[str, ...] = (),
+        parting: Parting = USUAL_PARTING,
+    ) -> Splits:
         """The same, of examples by part: train, and perhaps test and holdout."""
-        return cls.of(name, parts["train"], test=parts.get("test"), holdout=parts.get("holdout"), classes=classes)
+        test, holdout = parts.get("test"), parts.get("holdout")
+        return cls.of(name, parts["train"], test=test, holdout=holdout, classes=classes, parting=parting)
 
     def filled(
         self, inputs: Tensor | Stream, *, scaling: Scaling | None, marks: NDArray[np.uint8] | None = None
@@ -137,6 +153,16 @@ def numbered_as(splits: Splits, names: Sequence[str], *, field: str, whose: str)
     new = torch.tensor([place[name.casefold()] for name in splits.classes])
     moved = splits.each(lambda part: replace(part.relabel(new.to(part.labels)[part.labels]), n_classes=n))
     return replace(moved, classes=tuple(names))
+
+
+def _alone(train: Examples, parting: Parting) -> tuple[Examples, Examples, Examples]:
+    """A single set in three parts."""
+    if parting.shares is None:
+        none = train.at(np.arange(0))
+        return train, none, none
+    _at_least(LEAST, train, "cannot be split 70/15/15", "examples, or unseen ones in a set of their own")
+    first, second, third = stratified_split(train, parting.shares, seed=SPLIT_SEED)
+    return first, second, third
 
 
 def _check_parts(train: Examples, test: Examples | None, holdout: Examples | None) -> None:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from unmem.data import Examples, Scaling, stratified_sample
 from unmem.data.scaling import named_scalings
+from unmem.ensembles import log_odds
 from unmem.training import predict
 
 MOST = 2000  # training examples to look at: enough to tell any of these apart
@@ -106,6 +107,21 @@ def find_order(model: nn.Module, examples: Examples) -> Mismatch | None:
     if gain <= 3 * error or 1 - right > (1 - plain) / 2:
         return None
     return Mismatch(right, order=tuple(order.tolist()))
+
+
+def seen_alike(model: nn.Module, train: Examples, unseen: Examples) -> bool:
+    """Whether a model is as sure of unseen examples as of its training set: it does not overfit, or it has seen them.
+
+    The mean log-odds of the label, of at most `MOST` examples each, differ by less than three standard errors.
+    """
+    means: list[float] = []
+    variance = 0.0
+    for examples in (train, unseen):
+        some = examples if len(examples) <= MOST else stratified_sample(examples, MOST, seed=0)
+        phi = log_odds(predict(model, some), some.labels)[0].double()
+        means.append(float(phi.mean()))
+        variance += float(phi.var(unbiased=False)) / len(some)
+    return means[0] - means[1] < 3 * variance**0.5
 
 
 def _ways(sample: Examples) -> Iterator[tuple[str | None, str | None, Examples]]:
