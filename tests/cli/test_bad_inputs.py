@@ -213,7 +213,11 @@ def case(name: str, arguments: list[str], words: list[str], code: int = 2) -> An
         case(
             "labels in another order",
             [*SOME, "--model", "{order.safetensors}"],
-            ["no more than chance", "its class 9 is your class 0, its class 0 is your class 1", "number your classes"],
+            [
+                "no more than chance",
+                "its class 9 is your class 0, its class 0 is your class 1",
+                "number your classes as the model does",
+            ],
         ),
     ],
 )

@@ -35,6 +35,9 @@ class DataOptions:
     "A second table, of unseen examples."
     label: str | None = None
     "Column of the classes. Default: label, target, class or y."
+    classes: str = ""
+    """Names of the classes in the order of the model's outputs, separated by commas. Default: that of the model, if its
+    folder names them (id2label); else alphabetical, numbers by value."""
     id: str | None = None
     """Column of the ids. Default: id, or an index column that is unique and complete; else the row number. none: the
     row number."""

@@ -17,9 +17,9 @@ from torch import nn
 from unmem import __version__, models
 from unmem.cli.console import Stage, alarm, stage, warn
 from unmem.cli.options import SAME_DATA, DataOptions, ModelOptions, OutputOptions, RecipeOptions
-from unmem.data import Examples, Splits, holds_tokenizer, load, pick_device
+from unmem.data import Examples, Splits, holds_tokenizer, load, numbered_as, pick_device
 from unmem.errors import UserError
-from unmem.evaluation import Untrained, accuracy, chance, find_mismatch, untrained
+from unmem.evaluation import Untrained, accuracy, chance, find_mismatch, find_order, untrained
 from unmem.executors import Name, check_executor
 from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
@@ -80,6 +80,7 @@ class Session:
         )
         for note in data.notes:
             warn(note)
+        data = numbered(data, options.classes, settings.get("model"))
         if len(data.flipped):
             warn(
                 f"{len(data.flipped)} of {len(data.train):,} training labels were flipped on purpose "
@@ -132,7 +133,7 @@ class Session:
                 f"the file does not say how it was trained; what is trained here takes {recipe.words} "
                 "(--epochs, --optimizer, --lr, …)"
             )
-        _more_than_chance(original.model, self.data, options.model)
+        _in_step_with_data(original.model, self.data, options.model)
         _warm_up(original.recipe, self.data)
         return original
 
@@ -318,24 +319,40 @@ def _reading(options: DataOptions, model: str | None) -> dict[str, Any]:
     return reading
 
 
+def numbered(data: Splits, classes: str, model: str | None) -> Splits:
+    """The data with their classes in the order of the model's outputs, as far as that is known."""
+    if classes:
+        names = [name.strip() for name in classes.split(",")]
+        return numbered_as(data, names, field="--classes", whose="it names")
+    names = () if model is None else models.class_names(Path(model))
+    if not names or not data.classes:
+        return data
+    ordered = numbered_as(data, names, field="--data", whose="the model has")
+    if ordered.classes[: len(data.classes)] != data.classes:
+        warn(f"the classes are numbered as the model does: {', '.join(names[:10])}{', …' * (len(names) > 10)}")
+    return ordered
+
+
 def _warm_up(recipe: Recipe, data: Splits) -> None:
     """A few throwaway steps: PyTorch loads parts of itself at the first one, which is no cost of training."""
     few = data.train.at(data.train.positions(data.train.ids[: 2 * recipe.batch_size]))
     train(replace(recipe, epochs=1, lr=1e-6), few)
 
 
-def _more_than_chance(model: nn.Module, data: Splits, path: Path) -> None:
-    """Refuse a model that knows nothing of its training data, and say why if that can be found out."""
+def _in_step_with_data(model: nn.Module, data: Splits, path: Path) -> None:
+    """Refuse a model that knows nothing of its training data, or knows it under other labels, and say why."""
     reached = accuracy(model, data.train)
     share, most = chance(data.train)
-    if reached > most:
+    found = find_mismatch(model, data.train) if reached <= most else find_order(model, data.train)
+    if reached > most and found is None:
         return
-    said = f"it gets {reached:.1%} of its own training examples right, no more than chance ({share:.1%})"
-    found = find_mismatch(model, data.train)
+    said = f"it gets {reached:.1%} of its own training examples right"
+    if reached <= most:
+        said += f", no more than chance ({share:.1%})"
     if found is None:
         fix = "check that the file, --arch, --data and the label order belong together"
         raise UserError("--model", str(path), said, fix)
-    raise UserError("--model", str(path), f"{said}; {found.words}", found.fix)
+    raise UserError("--model", str(path), f"{said}; {found.words(data.classes)}", found.fix(data.classes))
 
 
 def _usual_network(examples: Examples) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -103,6 +103,40 @@ class Splits:
     def each(self, change: Callable[[Examples], Examples]) -> Splits:
         """The same splits, with `change` made of each part."""
         return replace(self, **{name: change(part) for name, part in self.parts.items()})
+
+
+def numbered_as(splits: Splits, names: Sequence[str], *, field: str, whose: str) -> Splits:
+    """The same examples with their classes numbered in the order of these names, which may be more than theirs.
+
+    Args:
+        splits: Their classes have names, or are numbers; these are taken to count in the order of `names`.
+        names: Of the classes, in the order of a model's outputs. Capitals make no difference.
+        field: What an error is about.
+        whose: Whose names they are, as the subject of a sentence.
+
+    Raises:
+        UserError: A class is not among the names, or two are the same.
+    """
+    place = {name.casefold(): k for k, name in enumerate(names)}
+    if len(place) < len(names):
+        raise UserError(field, ", ".join(names), "a name is there twice", "give each class a name of its own")
+    n = len(names)
+    if not splits.classes:
+        if n < splits.train.n_classes:
+            count = splits.train.n_classes
+            raise UserError(field, ", ".join(names), f"{whose} {n} classes, the data have {count}", "name all classes")
+        return replace(splits.each(lambda part: replace(part, n_classes=n)), classes=tuple(names))
+    strange = [name for name in splits.classes if name.casefold() not in place]
+    if strange:
+        raise UserError(
+            field,
+            strange[0],
+            f"a class of the data that is not among those of the model ({', '.join(names[:10])}{', …' * (n > 10)})",
+            "call the classes of the data as the model does, or give --classes in the order of its outputs",
+        )
+    new = torch.tensor([place[name.casefold()] for name in splits.classes])
+    moved = splits.each(lambda part: replace(part.relabel(new.to(part.labels)[part.labels]), n_classes=n))
+    return replace(moved, classes=tuple(names))
 
 
 def _check_parts(train: Examples, test: Examples | None, holdout: Examples | None) -> None:

@@ -2,7 +2,7 @@
 
 from unmem.models.bases import start_from
 from unmem.models.card import Card
-from unmem.models.files import arch_at, load, save
+from unmem.models.files import arch_at, class_names, load, save
 from unmem.models.folders import folder_of, save_like
 from unmem.models.identity import identity
 from unmem.models.logits import logits_of
@@ -17,6 +17,7 @@ __all__ = [
     "Card",
     "arch_at",
     "build",
+    "class_names",
     "constructor",
     "folder_of",
     "identity",
