@@ -96,7 +96,7 @@ def _source_problems(source: str) -> Iterator[UserError]:
 
 def _column_problems(data: DataOptions) -> Iterator[UserError]:
     """Whether a table has the columns that are named, and one with the classes."""
-    from unmem.data.reading import known_column
+    from unmem.data.reading import Reading, known_column
     from unmem.data.tablelabels import LABEL_NAMES, usual_label
 
     columns = _columns(data.data)
@@ -105,8 +105,10 @@ def _column_problems(data: DataOptions) -> Iterator[UserError]:
     if data.label is None and usual_label(columns) is None:
         listed = ", ".join(columns)
         yield UserError("--label", None, f"no column is called {', '.join(LABEL_NAMES)}", f"name one of {listed}")
-    for name, column in (("--label", data.label), ("--text", data.text), ("--id", data.id)):
-        if column is None:
+    how = Reading(drop=data.drop, categories=data.categories)
+    listed = [*(("--drop", one) for one in how.dropped), *(("--categories", one) for one in how.categorical)]
+    for name, column in (("--label", data.label), ("--text", data.text), ("--id", data.id), *listed):
+        if column is None or (name == "--id" and column == "none"):
             continue
         try:
             known_column(name, column, columns)

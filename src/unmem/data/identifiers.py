@@ -20,8 +20,8 @@ FEW = 10  # rows among which a feature may look like a count by chance
 NONE = "none"  # what --id takes for "number the rows"
 # Names of indices, in lower case and without anything but letters and digits.
 _INDEX_NAMES = (
-    *("id", "idx", "index", "rowid", "rowindex", "rownames", "rowname", "rownumber", "rownr", "row", "level0"),
-    *("uuid", "guid", "recordid", "exampleid", "sampleid"),
+    *("id", "idx", "index", "rowid", "rowindex", "rownames", "rowname", "rownumber", "rownr", "level0"),
+    *("uuid", "guid"),
 )
 # What pandas, R and spreadsheets call a column of row numbers that has no name.
 _UNNAMED = re.compile(r"\s*|unnamed: \d+|__index_level_\d+__|\.\.\.\d+", re.IGNORECASE)
@@ -37,11 +37,17 @@ class Identity:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, train: Any, label: str | None, how: Reading) -> Identity:
+    def of(cls, train: Any, label: str | None, how: Reading, *, strict: bool = True) -> Identity:
         """By `how.id`; else a column `id`, or an index that is unique and complete.
 
+        Args:
+            train: The training table.
+            label: The column of the labels.
+            how: Names columns.
+            strict: Refuse an index that repeats or has holes; else, as for images and texts, number the rows.
+
         Raises:
-            UserError: There is an index, but it repeats or has holes.
+            UserError: There is such an index.
         """
         indices = cls.indices_in(train, label, how)
         if how.id is not None and (how.id != NONE or NONE in train.column_names):
@@ -55,6 +61,9 @@ class Identity:
             return cls._by_ending(train, [name for name in names if _ENDS_IN_ID.fullmatch(name)])
         key = indices[0]
         fault = _not_unique(train[key])
+        if fault and not strict:
+            note = f"column {key!r} looks like an index, but {fault}: rows are numbered (--id names the ids)"
+            return cls(None, tuple(indices), (note,))
         if fault:
             raise UserError(
                 "id",

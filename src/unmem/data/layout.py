@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from unmem.data.cells import plain
+from unmem.data.cells import is_text, plain
 from unmem.data.examples import Examples
 from unmem.data.faults import Faults
 from unmem.data.identifiers import Identity, counters, ids_by_part
@@ -56,11 +56,14 @@ class Layout:
         faults: Faults,
         classes: tuple[str, ...],
         *,
-        written: bool,
+        written: bool = False,
+        inputs_apart: bool = False,
     ) -> Layout:
+        """inputs_apart: The columns are no features; inputs come from elsewhere."""
         train = tables["train"]
         label = faults.result(lambda: label_column(train, how))
-        identity = faults.result(lambda: Identity.of(train, label, how))
+        tabular = how.text is None and not inputs_apart
+        identity = faults.result(lambda: Identity.of(train, label, how, strict=tabular))
         identity = identity or Identity(None, tuple(Identity.indices_in(train, label, how)))
         for option, names in (("drop", how.dropped), ("categories", how.categorical)):
             for one in names:
@@ -80,7 +83,7 @@ class Layout:
         starts = dict(zip(tables, np.cumsum([0, *(len(one) for one in tables.values())]).tolist(), strict=False))
         used = (label, identity.key, *identity.indices, *how.dropped)
         features = tuple(one for one in whole.column_names if one not in used)
-        counted = [repr(one) for one in counters(train, [] if how.text else features)]
+        counted = [repr(one) for one in counters(train, features if tabular else [])]
         if counted:
             notes = (*notes, f"used as features, though they count the rows: {', '.join(counted)} (--drop, or --id)")
         told = (*identity.notes, *notes)
@@ -102,7 +105,7 @@ class Rows:
     @classmethod
     def of_tables(cls, name: str, tables: Mapping[str, Table], how: Reading, classes: tuple[str, ...] = ()) -> Rows:
         faults = Faults(name)
-        return cls.of(Layout.of(name, tables, how, faults, classes, written=False), faults)
+        return cls.of(Layout.of(name, tables, how, faults, classes, inputs_apart=True), faults)
 
     @classmethod
     def of(cls, layout: Layout, faults: Faults) -> Rows:
@@ -163,6 +166,10 @@ def _array(column: Column) -> NDArray[Any]:
     simple = pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)
     if simple and column.null_count == 0:
         return column.to_numpy()
+    if is_text(column.type):  # equal texts are one object, which spares memory
+        coded = column.combine_chunks().dictionary_encode()
+        texts = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+        return texts[np.asarray(coded.indices.fill_null(-1).to_numpy(zero_copy_only=False))]
     values: NDArray[Any] = np.empty(len(column), dtype=object)
     values[:] = column.to_pylist()
     return values
