@@ -289,11 +289,10 @@ class Session:
     def facts(self, recipe: Recipe, source: Path | None = None) -> dict[str, str]:
         """What a report says of how it came about. source: the file of the original, if it was not trained here."""
         data = self.data
-        sizes = f"{len(data.train):,} training, {len(data.holdout):,} holdout, {len(data.test):,} test examples"
         trained = recipe.words + (f", from {recipe.base}" if recipe.base else "")
         read = "" if source is None else f"read from {source}; what was trained here: "
         return {
-            "data": f"{data.name}: {sizes}",
+            "data": f"{data.name}: {data.sizes}",
             "model": f"{recipe.model}, {read}{trained}",
             "seed": str(recipe.seed),
             "command": f"unmem {self.command}",

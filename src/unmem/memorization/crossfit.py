@@ -49,6 +49,9 @@ class CrossFit:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        return f"CrossFit({len(self):,} examples, {self.log_probs.shape[1]} classes)"
+
     def take(self, ids: Iterable[object]) -> CrossFit:
         """The predictions of these examples, in the order given. Raises `UserError` for those it does not hold."""
         wanted = as_ids(ids)

@@ -65,6 +65,9 @@ class Trace:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        return f"Trace({len(self):,} training examples, {len(self.unseen_ids):,} of the holdout)"
+
     @property
     def spent(self) -> float:
         return 0.0
@@ -165,6 +168,11 @@ class TraceRecorder(Observer):
         self.begin(examples, {"recipe": asdict(recipe), "pass": "training"})
         self._epochs = window(recipe.epochs, start=self._start, end=self._end)
 
+    def on_pass(self, examples: Examples) -> None:
+        if examples is not self._examples:
+            fix = "record the training of the original"
+            raise UserError("trace", None, "the run shows other examples from pass to pass, as unlearners do", fix)
+
     def on_step(self, step: Step) -> None:
         if step.epoch + 1 in self._epochs:
             began = time.perf_counter()
@@ -179,7 +187,7 @@ class TraceRecorder(Observer):
         """Forget what was recorded and start again."""
         most = min(MOST, max(1, round(UNSEEN_SHARE * len(examples))))
         self._unseen = calibrating(self._holdout, most)
-        self._ids = examples.ids
+        self._examples, self._ids = examples, examples.ids
         self._settings = settings | {"data": examples.fingerprint}
         self._sums = torch.zeros(len(examples), examples.n_classes, device=examples.device)
         self._unseen_sums = torch.zeros(len(self._unseen), examples.n_classes, device=examples.device)
