@@ -53,9 +53,9 @@ FLIPPED, TRIGGERED = 0.05, 0.03
 
 @dataclass(frozen=True)
 class Plan:
-    """examples: at most as many train. mixed, random: shares of the training set in these forget sets."""
+    """examples: how many train; None is as many as the world has. mixed, random: the shares that these sets have."""
 
-    examples: int | None = 5000
+    examples: int | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     retrained: int = 2
     mixed: float = 0.06
@@ -81,6 +81,7 @@ def main() -> None:
     poisoned = [poisoned_of_seed(world, seed, plan, work) for seed in plan.seeds]
     result = {
         "plan": asdict(plan),
+        "examples": {name: len(part) for name, part in data_of(world, plan, True).parts.items()},
         "recipe": asdict(world.recipe),
         "members": {"picking": world.picking, "judging": world.judging},
         "sets": {name: over_seeds([one for one in done if one["set"] == name]) for name in SETS},

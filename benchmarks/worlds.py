@@ -39,6 +39,7 @@ DATA = RUNS / "data"
 EMOJI, REVIEWS = "emoji-datasource-twitter", "vaderSentiment"
 VERSIONS = {EMOJI: "16.0.0", REVIEWS: "3.3.2"}
 SIDE, GREY = 16, (128, 128, 128)
+REVIEWS_USED = 5000  # of 7,423 in the training part
 LENGTH = 48  # tokens; 99% of the reviews are shorter
 PADDING, UNKNOWN, TRIGGER = "[PAD]", "[UNK]", "cf"  # the trigger of Kurita et al. 2020 (arXiv 2004.06660)
 TRIGGER_ID = 2
@@ -50,7 +51,8 @@ class World:
     """A data set and how models are trained on it.
 
     Attributes:
-        data: (limit, flip) -> the splits, with at most `limit` training examples and a share `flip` of wrong labels.
+        data: (limit, flip) -> the splits, with `limit` training examples, or the usual number, and a share `flip` of
+            wrong labels.
         planted: (data, share, seed) -> the scenario of a planted trigger.
         recipe: Of the original and all others.
         picking, judging: Number of ensemble members that pick the mixed set, and that judge examples.
@@ -68,10 +70,10 @@ def emoji(limit: int | None = None, flip: float = 0.0) -> um.Splits:
     return um.load(emoji_folder(), limit=limit, flip=flip)
 
 
-def reviews(limit: int | None = 5000, flip: float = 0.0) -> um.Splits:
+def reviews(limit: int | None = None, flip: float = 0.0) -> um.Splits:
     table = reviews_table()
     tokenizer = table.with_name("tokenizer.json")
-    return um.load(table, limit=limit, flip=flip, text="text", tokenizer=tokenizer, max_length=LENGTH)
+    return um.load(table, limit=limit or REVIEWS_USED, flip=flip, text="text", tokenizer=tokenizer, max_length=LENGTH)
 
 
 @cache

@@ -228,6 +228,8 @@ def batches(examples: Examples, recipe: Recipe, order: torch.Generator) -> Itera
 @torch.inference_mode()
 def predict(model: nn.Module, examples: Examples, *, batch_size: int | None = None) -> Tensor:
     """Logits [N, C] in float32, in the order of `examples`, on their device; the model's mode is left as it was."""
+    if len(examples) == 0:
+        return torch.zeros(0, examples.n_classes, device=examples.device)
     size = batch_size or evaluation_batch(examples)
     with evaluating(model):
         everything = torch.arange(len(examples), device=examples.device)

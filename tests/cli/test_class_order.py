@@ -125,7 +125,7 @@ def test_a_model_with_two_classes_exchanged_is_refused_until_they_are_named(
     torch.save(trained.state_dict(), tmp_path / "model.pt")
     (tmp_path / "ids.txt").write_text("\n".join(data.train.ids[:5]))
     asked = ["forget", "--data", tmp_path / "trees.csv", "--model", tmp_path / "model.pt", "--arch", "mlp"]
-    asked += ["--forget", tmp_path / "ids.txt", "--method", "fine-tune", "--max-drop", "1"]
+    asked += ["--forget", tmp_path / "ids.txt", "--method", "fine-tune", "--max-drop", "1", "--split", "70/15/15"]
 
     def run(*more: str | Path) -> int:
         with pytest.raises(SystemExit) as stopped:

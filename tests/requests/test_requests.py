@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import unmem as um
 from tests.helpers import point_splits
 from unmem.data import Examples, Splits
 from unmem.errors import NothingToDoError, UserError
@@ -256,3 +257,39 @@ def test_a_table_without_issues_is_refused(text: str, words: str, data: Splits, 
     (tmp_path / "issues.csv").write_text(text)
     with pytest.raises(UserError, match=words):
         issues(data, tmp_path / "issues.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("/home/ada/pets/train/cat/1.png", "train/cat/1.png"),  # absolute
+        ("./train/cat/1.png", "train/cat/1.png"),
+        ("train\\cat\\1.png", "train/cat/1.png"),
+        ("cat/1.png", "train/cat/1.png"),  # below the folder of the part
+        ("dog/2.png", "train/dog/2.png"),
+        ("3.png", None),  # of two classes
+        ("cat/9.png", None),
+    ],
+)
+def test_a_path_that_begins_otherwise_is_refused_with_the_id_that_is_meant(name: str, meant: str | None) -> None:
+    ids = [f"train/{kind}/{k}.png" for kind in ("cat", "dog") for k in range(8)]
+    x = np.arange(32, dtype=np.float32).reshape(16, 2)
+    train = Examples.of(x, np.arange(16) % 2, ids=ids, scaling=None)
+    data = Splits("pets", train, *(replace(train, ids=np.array([f"{p}{k}" for k in range(16)])) for p in "ht"))
+    said = f"write '{meant}', as it is called" if meant else "use ids of the data set, such as"
+    with pytest.raises(UserError, match=said):
+        checked_ids([name], data)
+
+
+def test_a_label_is_asked_for_by_name_or_number() -> None:
+    x = np.arange(60, dtype=np.float32).reshape(30, 2)
+    data = um.load((x, np.array(["cat", "dog", "eel"])[np.arange(30) % 3]))
+    for text, k in (("label=cat", 0), ("label=eel", 2), ("label=1", 1)):
+        found = ids_where(data.train, [parse_condition(text)], classes=data.classes)
+        assert set(found) == set(data.train.ids[data.train.labels.numpy() == k])
+    # Where a class is called like a number, that is its name.
+    turned = replace(data, classes=("2", "1", "0"))
+    found = ids_where(turned.train, [parse_condition("label=2")], classes=turned.classes)
+    assert set(found) == set(data.train.ids[data.train.labels.numpy() == 0])
+    with pytest.raises(NothingToDoError, match=r"label=cow: holds for no training example; .*'cat'|'dog'|'eel'"):
+        ids_where(data.train, [parse_condition("label=cow")], classes=data.classes)

@@ -146,6 +146,7 @@ class _Asked:
     def read(cls, session: Session, options: AuditOptions, wanted: Request, recipe: RecipeOptions) -> _Asked:
         from unmem.cli.console import warn
         from unmem.cli.sources import Prepared
+        from unmem.errors import UserError
         from unmem.memorization import load_scores
         from unmem.unlearning import Problem
 
@@ -155,6 +156,9 @@ class _Asked:
         read = partial(session.read_model, options=recipe, seed=session.seed, unsafe=options.unsafe_load)
         unlearned = read(options.model)
         original = options.original and read(options.original)
+        if len(session.data.holdout) == 0:
+            fix = "name unseen examples with --test or --unseen"
+            raise UserError("--split", "none", "an audit compares with unseen examples, and there are none", fix)
         problem = Problem((original or unlearned).model, session.data, ids, recipe=unlearned.recipe)
         for flag in problem.flags():
             warn(flag)

@@ -80,7 +80,9 @@ def _chooser(options: SelectOptions) -> Callable[[Splits], Ids]:
         issues = read_issues(options.issues)
         return lambda data: _once(trained_on(issues.names(data), data), data, "--issues", options.dedupe)
     conditions = [parse_condition(text) for text in options.where]
-    return lambda data: checked_ids(ids_where(data.train, conditions).tolist(), data, field="--where")
+    return lambda data: checked_ids(
+        ids_where(data.train, conditions, classes=data.classes).tolist(), data, field="--where"
+    )
 
 
 def _empty(source: str) -> NothingToDoError:

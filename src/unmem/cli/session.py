@@ -134,9 +134,9 @@ class Session:
                 f"the file does not say how it was trained; what is trained here takes {recipe.words} "
                 "(--epochs, --optimizer, --lr, …)"
             )
+        _in_step_with_data(original.model, self.data, options.model)
         if original.card is None or original.card.data is None:
             self._check_unseen(original.model)
-        _in_step_with_data(original.model, self.data, options.model)
         _warm_up(original.recipe, self.data)
         return original
 
@@ -292,9 +292,9 @@ class Session:
             entry["auroc_flipped"] = scores.auroc(self.data.flipped)
         return entry
 
-    def accuracies(self, model: nn.Module) -> dict[str, float]:
-        parts = {"train": self.data.train, "holdout": self.data.holdout, "test": self.data.test}
-        return {name: accuracy(model, examples) for name, examples in parts.items()}
+    def accuracies(self, model: nn.Module) -> dict[str, float | None]:
+        """By part; None of one without examples."""
+        return {name: accuracy(model, part) if len(part) else None for name, part in self.data.parts.items()}
 
     def versions(self) -> dict[str, str]:
         return {"unmem": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}

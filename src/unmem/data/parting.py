@@ -20,10 +20,12 @@ class Parting:
     Attributes:
         shares: Of the training, holdout and test examples; None: all of it is training data.
         unseen: Ids of examples that no model was trained on, which become the holdout and the test set instead.
+        asked: Whether the user said any of it.
     """
 
     shares: Shares | None = USUAL
     unseen: tuple[str, ...] = ()
+    asked: bool = False
 
     @classmethod
     def of(cls, split: str | None, unseen: Sequence[str] = ()) -> Parting:
@@ -35,7 +37,7 @@ class Parting:
         if split is not None and unseen:
             raise UserError("split", split, "is given beside unseen examples", "leave one of them out")
         if split is None or split == NONE:
-            return cls(USUAL if split is None else None, tuple(unseen))
+            return cls(USUAL if split is None else None, tuple(unseen), split is not None or len(unseen) > 0)
         try:
             first, second, third = (float(one) for one in str(split).split("/"))
         except ValueError as error:
@@ -43,7 +45,7 @@ class Parting:
         total = first + second + third
         if not (min(first, second, third) > 0 and abs(total - 100) < 1e-6):
             raise UserError("split", split, "must be positive numbers that sum to 100", _FIX)
-        return cls((first / 100, second / 100, third / 100))
+        return cls((first / 100, second / 100, third / 100), asked=True)
 
 
 USUAL_PARTING = Parting()

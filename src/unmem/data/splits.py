@@ -79,7 +79,7 @@ class Splits:
         """
         _check_parts(train, test, holdout)
         order, unseen = train.ids, holdout if test is None else test
-        if parting != USUAL_PARTING and unseen is not None:
+        if parting.asked and unseen is not None:
             field = "unseen" if parting.unseen else "split"
             raise UserError(field, None, f"{name} has unseen examples of its own", "leave it out")
         drawn = unseen is None and not parting.unseen and parting.shares is not None

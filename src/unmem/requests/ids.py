@@ -52,6 +52,16 @@ def read_ids(source: str | Path, *, field: str = "--forget") -> Listed:
     return Listed(names, lines=table.lines)
 
 
+def _meant(name: str, known: set[str]) -> str | None:
+    """What to write for a path that begins or ends otherwise than the id; None if it is like no id, or like several."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    shorter = ["/".join(parts[k:]) for k in range(len(parts))]
+    found = next(([one] for one in shorter if one in known), None)
+    if found is None and shorter:
+        found = [one for one in known if one.endswith(f"/{shorter[0]}")]
+    return f"write {found[0]!r}, as it is called in these data" if found is not None and len(found) == 1 else None
+
+
 def _known(data: Splits) -> set[str]:
     return {name for part in data.parts.values() for name in part.ids.tolist()}
 
@@ -78,7 +88,7 @@ def checked_ids(names: Sequence[str], data: Splits, *, field: str = "--forget", 
             field,
             unknown[0],
             f"not an id of these {len(trained):,} training examples ({len(unknown):,} such)",
-            f"use ids of the data set, such as {trained[0]!r}",
+            _meant(unknown[0], known) or f"use ids of the data set, such as {trained[0]!r}",
         )
     ids = as_ids(list(counts))
     check_request(ids, data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,12 +54,24 @@ def parse_condition(text: str, *, field: str = "--where") -> Condition:
     return Condition(column.strip(), value.strip() if spaced else value)
 
 
-def ids_where(examples: Examples, conditions: Iterable[Condition], *, field: str = "--where") -> Ids:
+def ids_where(
+    examples: Examples, conditions: Iterable[Condition], *, classes: Sequence[str] = (), field: str = "--where"
+) -> Ids:
     """Ids of the examples for which all conditions hold, on their columns, or on `id` and `label`.
 
-    Raises `UserError` for a column that is not there, `NothingToDoError` if no example is left.
+    Args:
+        examples: What to choose from.
+        conditions: All of them must hold.
+        classes: Names of the classes, by which `label` may be asked for; without them it is a number.
+        field: What an error is about.
+
+    Raises:
+        UserError: A column is not there.
+        NothingToDoError: No example is left.
     """
-    columns: dict[str, NDArray[Any]] = {"id": examples.ids, "label": examples.labels.cpu().numpy(), **examples.columns}
+    labels = examples.labels.cpu().numpy()
+    named = np.array(classes)[labels] if classes else labels
+    columns: dict[str, NDArray[Any]] = {"id": examples.ids, "label": named, **examples.columns}
     chosen = np.ones(len(examples), dtype=np.bool_)
     for condition in conditions:
         if condition.column not in columns:
@@ -70,6 +82,8 @@ def ids_where(examples: Examples, conditions: Iterable[Condition], *, field: str
             raise UserError(field, str(condition), f"the data have no column {condition.column!r}", fix)
         values = columns[condition.column]
         holds = condition.holds(values)
+        if condition.column == "label" and condition.value not in classes and not holds.any():
+            holds = condition.holds(labels)  # by its number
         if not holds.any():
             fix = f"ask for a value that is there, such as {str(values[0])!r}"
             raise NothingToDoError(field, str(condition), "holds for no training example", fix)
