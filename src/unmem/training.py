@@ -46,7 +46,13 @@ class Observer:
     """Watches a run of `fit`; does nothing by default. Must not touch the model or draw random numbers."""
 
     def on_start(self, examples: Examples, recipe: Recipe) -> None:
-        """Before the first step of a run."""
+        """Before the first step of a run. examples: those of the last pass of its first epoch, often of all passes."""
+
+    def on_pass(self, examples: Examples) -> None:
+        """Before each pass: until the next one, `batch.index` counts in `examples`.
+
+        An epoch is one pass in a training, but may have several in an unlearner, or other examples than the one before.
+        """
 
     def on_step(self, step: Step) -> None:
         """After every optimiser step."""
@@ -138,7 +144,7 @@ def fit_epochs(
             last_good.keep()
             _training_mode(model)
             losses = torch.zeros((), device=device)
-            for objective, batch in _steps(passes, recipe, order):
+            for objective, batch in _steps(passes, recipe, order, observers):
                 optimizer.param_groups[0]["lr"] = lr = recipe.lr_at(done / total)
                 with autocast(recipe, batch.inputs):
                     loss, logits = objective(run, batch)
@@ -159,9 +165,13 @@ def fit_epochs(
     return model.eval()
 
 
-def _steps(passes: Sequence[Pass], recipe: Recipe, order: torch.Generator) -> Iterator[tuple[Objective, Batch]]:
+def _steps(
+    passes: Sequence[Pass], recipe: Recipe, order: torch.Generator, observers: Sequence[Observer]
+) -> Iterator[tuple[Objective, Batch]]:
     usual: Objective = partial(cross_entropy, smoothing=recipe.label_smoothing)
     for one in passes:
+        for observer in observers:
+            observer.on_pass(one.examples)
         for batch in _epoch(one.examples, recipe, order):
             yield one.objective or usual, batch
 

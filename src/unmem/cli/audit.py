@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from unmem.cli.options import DataOptions, Flag, OutputOptions, RecipeOptions, SelectOptions, settings
+from unmem.cli.options import (
+    DataOptions,
+    Flag,
+    OutputOptions,
+    RecipeOptions,
+    SelectOptions,
+    check_reference,
+    folder_at,
+    settings,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
     from unmem.cli.sources import Prepared
     from unmem.data import Ids
     from unmem.evaluation import Audit
+    from unmem.store import RunFolder
     from unmem.targets import Targets
     from unmem.unlearning import Copies, Problem
 
@@ -84,11 +94,13 @@ def audit(
     from unmem.store import RunFolder
 
     _check_annex(options.annex, force=output.force)
+    if options.reference == RETRAIN:
+        check_reference(options.reference_seeds)
     wanted = Request.read(options)
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "audit") as log:
         session = Session.open("audit", settings(data, recipe, options), data, log=log)
         asked = _Asked.read(session, options, wanted, recipe)
-        retrained = asked.reference(session, recipe)
+        retrained = asked.reference(session, recipe, folder)
         with stage("Look for copies of the forget examples among the retained") as bar:
             copies = _copies(asked.problem)
             bar.note = _said(copies)
@@ -110,8 +122,6 @@ def audit(
             "forget": {"n": len(asked.problem.forget), "flags": asked.problem.flags()},
             "copies": copies.counts,
         }
-        if options.reference == RETRAIN:
-            session.save_retrained(folder, asked.problem.recipe, retrained)
         folder.text("report.html", _page(session, asked, found))
         session.finish(folder, result | found.to_dict())
     _print(found)
@@ -170,17 +180,22 @@ class _Asked:
             return None
         return make(there[0] if chosen == "auto" else self.prepared.source(chosen), self.problem, session)
 
-    def reference(self, session: Session, recipe: RecipeOptions) -> list[nn.Module]:
-        """The retrained models: made here, read from a folder, or none."""
+    def reference(self, session: Session, recipe: RecipeOptions, folder: RunFolder) -> list[nn.Module]:
+        """The retrained models: made here and kept in the run folder, read from a folder, or none."""
         from unmem.errors import UserError
+        from unmem.store import retrained_in
 
         chosen = self.options.reference
         if chosen == NONE:
             return []
         if chosen == RETRAIN:
-            return session.retrain(self.problem, self.options.reference_seeds, seed=session.seed)[0]
-        folder = Path(chosen)
-        files = sorted(folder.glob("retrained-*.safetensors")) or sorted(folder.glob("*.safetensors"))
+            files = [self.options.model, *([self.options.original] if self.options.original else [])]
+            folders = [folder.path, *map(folder_at, files)]
+            made = session.retrain(self.problem, self.options.reference_seeds, seed=session.seed, folders=folders)
+            session.save_retrained(folder, self.problem, made, seed=session.seed)
+            return made[0]
+        place = Path(chosen)
+        files = retrained_in(place) or sorted(place.glob("*.safetensors"))
         if not files:
             raise UserError(
                 "--reference",

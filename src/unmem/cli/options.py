@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from unmem.errors import UserError
 from unmem.recipe import Augment, Compile, Optimizer, Precision, Recipe, Schedule
 
 _DATA = Group("Data", sort_key=1)
@@ -193,6 +194,17 @@ _TRAINING_FIELDS = (
     *("epochs", "lr", "batch_size", "optimizer", "momentum", "weight_decay", "label_smoothing", "schedule"),
     *("augment", "precision", "compile"),
 )
+
+
+def check_reference(count: int, *, least: int = 1) -> None:
+    """Refuse, before any work, a number of retrained models that means nothing."""
+    if count < least:
+        raise UserError("--reference-seeds", count, f"must be {least} or more", "give a number such as 2")
+
+
+def folder_at(path: Path) -> Path:
+    """The folder of a model: where it is a folder, that; else the one that its file is in."""
+    return path if path.is_dir() else path.parent
 
 
 def settings(*options: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from unmem.cli.options import SAME_DATA, SelectOptions
 from unmem.data import Ids, Splits
 from unmem.errors import NothingToDoError, UserError
 from unmem.evaluation import Shortfall, shortfalls_of
-from unmem.memorization import CrossFit, Opposed, Scorer, Scores, check_names, load_scores, opposed
+from unmem.memorization import Opposed, Scorer, Scores, check_names, load_scores, opposed
 from unmem.requests import checked_ids, ids_where, order_of, parse_condition, read_ids, read_issues
 
 _KINDS = {"forget": "FILE", "top": "SCORE:N", "where": "COLUMN=VALUE", "issues": "FILE"}
@@ -109,20 +109,6 @@ def _once(names: list[str], data: Splits, field: str, dedupe: bool) -> Ids:
     if len(ids) < len(names):
         warn(f"{len(names) - len(ids):,} repeated ids were left out")
     return ids
-
-
-def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
-    """A cross-fit of `unmem prepare`, made sure to be of the examples at hand and to hold those asked for."""
-    found = CrossFit.load(path)
-    if found.settings.get("data") != data.train.fingerprint:
-        raise UserError(
-            "--crossfit",
-            str(path),
-            "it was made from other examples than these",
-            f"{SAME_DATA} as when it was made",
-        )
-    found.take(data.train.ids[:0] if ids is None else ids)
-    return found
 
 
 def parse_top(text: str) -> tuple[str, int]:

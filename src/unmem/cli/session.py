@@ -6,7 +6,6 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import yaml
 from torch import nn
 
 from unmem import __version__, models
+from unmem.cli import retrained
 from unmem.cli.console import Stage, alarm, stage, warn
 from unmem.cli.options import SAME_DATA, DataOptions, ModelOptions, OutputOptions, RecipeOptions
 from unmem.data import Examples, Splits, holds_tokenizer, load, numbered_as, pick_device
@@ -26,7 +26,7 @@ from unmem.models import Card
 from unmem.recipe import Recipe
 from unmem.rehearsal import check_answers, rehearse
 from unmem.requests import read_ids
-from unmem.store import LOGS, RETRAINED_FILES, RunFolder, free_folder
+from unmem.store import LOGS, RunFolder, free_folder
 from unmem.tracking import LogTo
 from unmem.training import Observer, train
 from unmem.unlearning import Problem, Retrain, retrain_all
@@ -213,21 +213,34 @@ class Session:
             alarm(fault.text)
         return Original(model, recipe, bar.seconds, fault=fault)
 
-    def retrain(self, problem: Problem, count: int, *, seed: int) -> tuple[list[nn.Module], list[float]]:
-        """The reference: `count` models trained without the forget set, from seed + 1 on, and the seconds of each."""
-        if self.executor != "serial" and count > 1:
-            with stage(f"Retrain from scratch without them, {count} models") as bar:
-                seeds = range(seed + 1, seed + count + 1)
-                return retrain_all(problem, seeds, executor=self.executor, workers=self.workers, on_model=bar.on_member)
-        models: list[nn.Module] = []
-        seconds: list[float] = []
-        for k in range(1, count + 1):
-            with stage(f"Retrain from scratch without them, {k} of {count}") as bar:
-                models.append(
-                    Retrain()(problem.model, problem, seed=seed + k, observers=self.logged(f"retrained-{k}", bar))
-                )
-            seconds.append(bar.seconds)
-        return models, seconds
+    def retrain(
+        self, problem: Problem, count: int, *, seed: int, folders: Sequence[Path] = ()
+    ) -> tuple[list[nn.Module], list[float]]:
+        """The reference: `count` models trained without the forget set, from seed + 1 on, and the seconds of each.
+
+        folders: where an earlier run may have left them.
+        """
+        seeds = range(seed + 1, seed + count + 1)
+        found = retrained.find(problem, seeds, folders)
+        if found:
+            warn(f"{len(found):,} of {count:,} retrained models were there already")
+        missing = [one for one in seeds if one not in found]
+        found |= self._retrained(problem, missing, at={one: k for k, one in enumerate(seeds, 1)})
+        return [found[one][0] for one in seeds], [found[one][1] for one in seeds]
+
+    def _retrained(self, problem: Problem, seeds: Sequence[int], *, at: Mapping[int, int]) -> retrained.Found:
+        """at: the number of each seed among all of them."""
+        if self.executor != "serial" and len(seeds) > 1:
+            with stage(f"Retrain from scratch without them, {len(seeds)} models") as bar:
+                made = retrain_all(problem, seeds, executor=self.executor, workers=self.workers, on_model=bar.on_member)
+            return dict(zip(seeds, zip(*made, strict=True), strict=True))
+        found: retrained.Found = {}
+        for one in seeds:
+            with stage(f"Retrain from scratch without them, {at[one]} of {len(at)}") as bar:
+                observers = self.logged(f"retrained-{at[one]}", bar)
+                model = Retrain()(problem.model, problem, seed=one, observers=observers)
+            found[one] = model, bar.seconds
+        return found
 
     def save_models(
         self,
@@ -249,12 +262,12 @@ class Session:
                 told = {**(about or {}), "unmem version": __version__}
                 folder.file("unlearned", lambda path: models.save_like(source, unlearned, path, told))
 
-    def save_retrained(self, folder: RunFolder, recipe: Recipe, retrained: Sequence[nn.Module]) -> None:
-        """So that other models can be judged against the same ones."""
-        train_set = self.data.train
-        card = Card(recipe.model, train_set.input_shape, train_set.n_classes, train_set.fingerprint)
-        for name, model in zip(RETRAINED_FILES, retrained, strict=False):
-            folder.file(name, partial(models.save, model, card))
+    def save_retrained(
+        self, folder: RunFolder, problem: Problem, made: tuple[Sequence[nn.Module], Sequence[float]], *, seed: int
+    ) -> None:
+        """What `retrain` gave, so that other models can be judged against the same ones."""
+        pairs = zip(*made, strict=True)
+        retrained.save(folder, problem, {seed + k: pair for k, pair in enumerate(pairs, 1)})
 
     def save_scores(self, folder: RunFolder, scores: list[Scores]) -> None:
         labels = self.data.train.labels.cpu().numpy()
@@ -289,11 +302,10 @@ class Session:
     def facts(self, recipe: Recipe, source: Path | None = None) -> dict[str, str]:
         """What a report says of how it came about. source: the file of the original, if it was not trained here."""
         data = self.data
-        sizes = f"{len(data.train):,} training, {len(data.holdout):,} holdout, {len(data.test):,} test examples"
         trained = recipe.words + (f", from {recipe.base}" if recipe.base else "")
         read = "" if source is None else f"read from {source}; what was trained here: "
         return {
-            "data": f"{data.name}: {sizes}",
+            "data": f"{data.name}: {data.sizes}",
             "model": f"{recipe.model}, {read}{trained}",
             "seed": str(recipe.seed),
             "command": f"unmem {self.command}",

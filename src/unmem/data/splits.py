@@ -53,6 +53,14 @@ class Splits:
     order: Ids | None = None
     split_here: bool = False
 
+    def __repr__(self) -> str:
+        return f"Splits({self.name!r}, {self.sizes}, {self.train.n_classes} classes)"
+
+    @property
+    def sizes(self) -> str:
+        """How many examples each split has, in words."""
+        return f"{len(self.train):,} training, {len(self.holdout):,} holdout, {len(self.test):,} test examples"
+
     @classmethod
     def of(
         cls,

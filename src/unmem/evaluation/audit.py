@@ -74,6 +74,12 @@ class Evidence:
     klom: float | None = None
     klom_control: float | None = None
 
+    def __repr__(self) -> str:
+        from unmem.evaluation.evidence_rows import one_row
+
+        known = [f"{title} {text}" for title, text in one_row(self).items() if text is not None]
+        return f"Evidence({', '.join(known)})"
+
     def _repr_html_(self) -> str:
         from unmem.evaluation.notebook import evidence_html
 
@@ -107,6 +113,11 @@ class Audit:
     notes: tuple[str, ...]
     t: dict[str, Real]
     shortfalls: tuple[Shortfall, ...] = ()
+
+    def __repr__(self) -> str:
+        """A line per verdict, then the evaluation."""
+        said = [f"  {name}: {verdict.text}" for name, verdict in self.verdicts.items()]
+        return "\n".join(["Audit", *said, repr(self.evaluation)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `result.json`: aggregates only."""

@@ -78,6 +78,12 @@ class Outcome:
     cost: float | None = None
     cost_all_told: float | None = None
 
+    def __repr__(self) -> str:
+        known = [f"{name} {value:.1%}" for name, value in self.accuracy.items() if not math.isnan(value)]
+        scores = (("ToW", self.tow), ("ToW-MIA", self.tow_mia))
+        known += [f"{name} {value:.3f}" for name, value in scores if value is not None]
+        return f"Outcome({', '.join(known)})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in `result.json`; `reason` only where a number is missing."""
         values = asdict(self)
@@ -113,6 +119,13 @@ class Evaluation:
     reference: Outcome | None
     n_reference: int
     shortfalls: tuple[Shortfall, ...] = ()
+
+    def __repr__(self) -> str:
+        """A line per model."""
+        controls = {"retrained": self.reference, "one retrain vs another": self.retrain_vs_retrain}
+        shown = {**controls, **self.methods, "do nothing": self.do_nothing}
+        lines = [f"  {name}: {outcome!r}" for name, outcome in shown.items() if outcome is not None]
+        return "\n".join([f"Evaluation, against {self.n_reference} retrained models", *lines])
 
     @property
     def spread(self) -> float | None:

@@ -1,7 +1,7 @@
 """Networks by name, and model files: a state and what is needed to build the module it belongs to."""
 
 from unmem.models.bases import start_from
-from unmem.models.card import Card
+from unmem.models.card import Card, card_of
 from unmem.models.files import arch_at, class_names, load, save
 from unmem.models.folders import folder_of, save_like
 from unmem.models.identity import identity
@@ -17,6 +17,7 @@ __all__ = [
     "Card",
     "arch_at",
     "build",
+    "card_of",
     "class_names",
     "constructor",
     "folder_of",

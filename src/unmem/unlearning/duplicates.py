@@ -45,6 +45,10 @@ class Copies:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def __repr__(self) -> str:
+        counts = self.counts
+        return f"Copies({counts['exact']:,} exact pairs, {counts['near']:,} near)"
+
     @property
     def retain_ids(self) -> Ids:
         """The retained examples that are copies, each once."""

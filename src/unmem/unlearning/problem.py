@@ -38,6 +38,10 @@ class Problem:
         self.retain: Examples = data.train.drop(ids, field="forget")
         check_answers(model, data.train)
 
+    def __repr__(self) -> str:
+        whole = len(self.forget) + len(self.retain)
+        return f"Problem({self.data.name!r}, forget {len(self.forget):,} of {whole:,} examples)"
+
     @property
     def holdout(self) -> Examples:
         return self.data.holdout
