@@ -31,8 +31,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def recipe_for(epochs: int) -> um.Recipe:
-    return um.Recipe(model="small_cnn", epochs=epochs, precision="bf16")
+def recipe_for(epochs: int, network: str = "small_cnn") -> um.Recipe:
+    return um.Recipe(model=network, epochs=epochs, precision="bf16")
 
 
 def pool() -> ProcessPoolExecutor:

@@ -3,9 +3,10 @@
     .venv/bin/python benchmarks/tuning.py            # the published figures; about forty minutes on two cores
     .venv/bin/python benchmarks/tuning.py --tiny     # the same in some minutes, too small to publish
 
-The setting is that of benchmarks/unlearning.py: its data, network, forget sets, originals and retrained models. The
-forecast is that of a short teacher, the budget of each search five runs of the method. A stopped run goes on where it
-was. Writes benchmarks/results/tuning.json and the table of docs/unlearning.md.
+The setting is that of benchmarks/unlearning.py: its data, forget sets, originals and retrained models; every method
+with an mlp, the main ones with small_cnn. The forecast is that of a short teacher, the budget of each search five runs
+of the method. A stopped run goes on where it was. Writes benchmarks/results/tuning.json and the tables of
+docs/unlearning.md.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, RUNS, cell, interval, machine, pool, recipe_for, reference_members
+from common import ROOT, RUNS, cell, interval, machine, pool, reference_members
 
-from unlearning import FULL, SETS, TINY, VANILLA, Plan, Setting, data_of
+from unlearning import FULL, MAIN, SETS, TINY, VANILLA, Plan, Setting, data_of
 from unmem.ensembles import Ensemble
 from unmem.errors import DivergedError
 from unmem.store import write_text
@@ -27,6 +29,7 @@ from unmem.targets import ShortTeacher, Targets
 from unmem.unlearning import RUM, FineTune, Matching, NegGradPlus, Nothing, SalUn, Unlearner, tune
 
 RESULTS = ROOT / "benchmarks" / "results" / "tuning.json"
+NETWORKS = ("mlp", "small_cnn")
 NUMBERS = ("tow", "tow_mia", "under", "over", "cost")
 
 
@@ -34,29 +37,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a quick run that publishes nothing")
     options = parser.parse_args()
-    plan = replace(TINY if options.tiny else FULL, main=True)
-    work = RUNS / f"tuning{'-tiny' * options.tiny}"
+    plans = {network: replace(TINY if options.tiny else FULL, main=True, network=network) for network in NETWORKS}
+    with pool() as executor:
+        found = {network: run(plan, executor, tiny=options.tiny) for network, plan in plans.items()}
+    for network, sets in found.items():
+        print(f"\n{network}\n{table(sets)}")
+    if not options.tiny:
+        described = {network: asdict(plan) | {"recipe": asdict(plan.recipe)} for network, plan in plans.items()}
+        write_text(RESULTS, json.dumps({"schema": 1, **machine(), "plans": described, "found": found}, indent=1) + "\n")
+        publish(found)
+
+
+def run(plan: Plan, executor: Executor, *, tiny: bool) -> dict[str, Any]:
+    """By forget set, what every method reached with one network."""
+    work = RUNS / f"tuning-{plan.network}{'-tiny' * tiny}"
     work.mkdir(parents=True, exist_ok=True)
     done: list[dict[str, Any]] = []
-    with pool() as executor:
-        for clean, names in ((True, ("mixed", "random")), (False, ("mislabelled",))):
-            count = plan.members if clean else plan.members_flipped
-            title = "members" if clean else "members with flipped labels"
-            members = reference_members(recipe_for(plan.epochs), data_of(plan, clean), count, executor, name=title)
-            jobs = [executor.submit(of_seed, name, seed, plan, members, work) for name in names for seed in plan.seeds]
-            done += [job.result() for job in jobs]
-    sets = {name: over_seeds([one["rows"] for one in done if one["set"] == name]) for name in SETS}
-    print(table(sets))
-    if not options.tiny:
-        result = {
-            "schema": 1,
-            **machine(),
-            "plan": asdict(plan),
-            "recipe": asdict(recipe_for(plan.epochs)),
-            "sets": sets,
-        }
-        write_text(RESULTS, json.dumps(result, indent=1) + "\n")
-        publish(sets)
+    for clean, names in ((True, ("mixed", "random")), (False, ("mislabelled",))):
+        count = plan.members if clean else plan.members_flipped
+        title = f"members, {plan.network}{', flipped labels' * (not clean)}"
+        members = reference_members(plan.recipe, data_of(plan, clean), count, executor, name=title)
+        jobs = [executor.submit(of_seed, name, seed, plan, members, work) for name in names for seed in plan.seeds]
+        done += [job.result() for job in jobs]
+    return {name: over_seeds([one["rows"] for one in done if one["set"] == name]) for name in SETS}
 
 
 def of_seed(name: str, seed: int, plan: Plan, members: Ensemble, work: Path) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def of_seed(name: str, seed: int, plan: Plan, members: Ensemble, work: Path) -> 
         return found
     setting = Setting.make(name, seed, plan, members)
     targets = ShortTeacher()(setting.problem, seed=seed)
-    for key, unlearner in methods(setting, targets).items():
+    for key, unlearner in methods(setting, targets, every=plan.network == "mlp").items():
         if key not in found["rows"]:
             found["rows"][key] = both(unlearner, setting, targets)
             write_text(path, json.dumps(found))
@@ -77,12 +80,12 @@ def of_seed(name: str, seed: int, plan: Plan, members: Ensemble, work: Path) -> 
     return found
 
 
-def methods(setting: Setting, targets: Targets) -> dict[str, Unlearner]:
+def methods(setting: Setting, targets: Targets, *, every: bool) -> dict[str, Unlearner]:
     by = setting.scores["confidence"]
     found: dict[str, Unlearner] = {"matching": Matching(targets=targets)} | {kind().name: kind() for kind in VANILLA}
     found["RUM by confidence"] = RUM(by, [Nothing(), FineTune(), SalUn()])
     found["RUM^F neggrad+ by confidence"] = RUM.uniform(by, NegGradPlus())
-    return found
+    return {key: method for key, method in found.items() if every or key in ("matching", *MAIN)}
 
 
 def both(unlearner: Unlearner, setting: Setting, targets: Targets) -> dict[str, Any]:
@@ -107,7 +110,7 @@ def both(unlearner: Unlearner, setting: Setting, targets: Targets) -> dict[str, 
 def over_seeds(found: list[dict[str, Any]]) -> dict[str, Any]:
     """By method: each number as usual and tuned, and the paired difference."""
     rows: dict[str, Any] = {}
-    for key in found[0]:
+    for key in [key for key in found[0] if all(key in one for one in found)]:
         ours = [one[key] for one in found]
         rows[key] = {way: {n: interval([one[way][n] for one in ours]) for n in NUMBERS} for way in ("usual", "tuned")}
         rows[key]["difference"] = {n: interval([one["tuned"][n] - one["usual"][n] for one in ours]) for n in NUMBERS}
@@ -138,11 +141,15 @@ def signed(entry: dict[str, Any]) -> str:
     return "0" if not any(entry["runs"]) else cell(entry, float("inf"), "+.3f").replace("± +", "± ")
 
 
-def publish(sets: dict[str, Any]) -> None:
-    """The table between the markers of docs/unlearning.md."""
+def publish(found: dict[str, Any]) -> None:
+    """The tables between the markers of docs/unlearning.md."""
     page = ROOT / "docs" / "unlearning.md"
-    before, rest = page.read_text().split("<!-- tuned -->")
-    write_text(page, f"{before}<!-- tuned -->\n{table(sets)}\n<!-- /tuned -->{rest.split('<!-- /tuned -->')[1]}")
+    text = page.read_text()
+    for network, sets in found.items():
+        begin, end = f"<!-- tuned {network} -->", f"<!-- /tuned {network} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{table(sets)}\n{end}{rest.split(end)[1]}"
+    write_text(page, text)
 
 
 if __name__ == "__main__":

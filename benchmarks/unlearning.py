@@ -87,6 +87,11 @@ class Plan:
     seeds: tuple[int, ...]
     retrained: int
     main: bool = False
+    network: str = "small_cnn"
+
+    @property
+    def recipe(self) -> um.Recipe:
+        return recipe_for(self.epochs, self.network)
 
 
 FULL = Plan(EXAMPLES, 20, 80, 60, 100, 300, (0, 1, 2), 2)
@@ -106,7 +111,7 @@ def main() -> None:
         for clean, names in ((True, ("mixed", "random")), (False, ("mislabelled",))):
             count = plan.members if clean else plan.members_flipped
             title = "members" if clean else "members with flipped labels"
-            recipe, data = recipe_for(plan.epochs), data_of(plan, clean)
+            recipe, data = plan.recipe, data_of(plan, clean)
             members = reference_members(recipe, data, count, executor, name=title)
             jobs = [executor.submit(of_seed, name, seed, plan, members, work) for name in names for seed in plan.seeds]
             done += [job.result() for job in jobs]
@@ -115,7 +120,7 @@ def main() -> None:
         "schema": 1,
         **machine(),
         "plan": asdict(plan),
-        "recipe": asdict(recipe_for(plan.epochs)),
+        "recipe": asdict(plan.recipe),
         "sets": {name: over_seeds(found) for name, found in by_set.items()},
     }
     for name, entry in result["sets"].items():
@@ -163,7 +168,7 @@ class Setting:
 
     @classmethod
     def make(cls, name: str, seed: int, plan: Plan, members: Ensemble) -> Setting:
-        data, recipe = data_of(plan, name != "mislabelled"), replace(recipe_for(plan.epochs), seed=seed)
+        data, recipe = data_of(plan, name != "mislabelled"), replace(plan.recipe, seed=seed)
         half = len(members) // 2
         memorization = renamed(feldman(members.members(range(half))), "memorization")
         forget = forget_set(name, plan, data, memorization)

@@ -24,6 +24,7 @@ ROOMS = (
         "data",
         "models",
         "training",
+        "rehearsal",
         "batchnorm",
         "tracking",
     ),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from unmem.errors import UserError, not_negative, one_of, whole_number
 
@@ -16,10 +18,43 @@ Compile = Literal["auto", "on", "off"]
 LARGEST = 3.4e38  # what a weight can hold
 
 
+class OwnNetwork(str):
+    """The name of a function that makes a network, with the function itself.
+
+    It is hashed, compared and written to files as its name, `module:function`; it is pickled with the function, so that
+    other processes have one that only this session knows.
+
+    digest: Of what the function does; set when it is first asked for, where the file of the function is at hand.
+    """
+
+    make: Callable[..., Any]
+    digest: str
+
+    def __new__(cls, make: Callable[..., Any], digest: str = "") -> OwnNetwork:
+        inner: Any = getattr(make, "func", make)  # of functools.partial
+        name = getattr(inner, "__qualname__", type(inner).__qualname__)
+        found = super().__new__(cls, f"{getattr(inner, '__module__', '__main__')}:{name}")
+        found.make, found.digest = make, digest
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import cloudpickle
+
+        return _arrived, (cloudpickle.dumps(self.make), self.digest)
+
+    def __deepcopy__(self, memo: Any) -> OwnNetwork:
+        return self
+
+
+def _arrived(function: bytes, digest: str) -> OwnNetwork:
+    return OwnNetwork(pickle.loads(function), digest)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One training, fully stated: with the examples it determines the trained model.
 
+    `model` is the name of a network, or a function of (input_shape, n_classes) that makes one.
     SGD with momentum and weight decay, as in the papers (arXiv 2410.16516, 2406.01257), or AdamW, with `momentum` as
     its beta1 and 0.999 as its beta2. `lr` is the peak learning rate; `schedule` takes it to 0 over the run (cosine,
     linear), over the second half of it (cooldown, linear), or leaves it (constant). `augment` shows each image shifted
@@ -49,6 +84,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._name_function()
         for field, value in (("epochs", self.epochs), ("batch_size", self.batch_size), ("seed", self.seed)):
             whole_number(field, value)
         _at_least("epochs", self.epochs, 0)
@@ -66,6 +102,19 @@ class Recipe:
         one_of("compile", self.compile, get_args(Compile))
         if not 0 < self.lr <= LARGEST:
             raise UserError("lr", self.lr, "a learning rate is a positive number", "give one such as 0.1")
+
+    def _name_function(self) -> None:
+        model: Any = self.model
+        if isinstance(model, str):
+            return
+        if not callable(model) or (hasattr(model, "state_dict") and not isinstance(model, type)):
+            raise UserError(
+                "model",
+                type(model).__name__,
+                "is no name of a network, and no function that makes one",
+                "give a function that returns a fresh network, such as lambda input_shape, n_classes: ...",
+            )
+        object.__setattr__(self, "model", OwnNetwork(model))
 
     @property
     def words(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -23,26 +24,45 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TRACE = "trace.npz"
-RETRAINED_FILES = tuple(f"retrained-{k}.safetensors" for k in range(1, 11))
-# Everything that unmem itself puts in a run folder. `--force` replaces these and touches nothing else.
+CROSSFIT = "crossfit.npz"
+PRIVATE = "private"  # the folder, inside of a run folder, of predictions for the forgotten examples
+# Everything that unmem itself puts in a run folder, with the retrained models. `--force` replaces these and touches
+# nothing else.
 RUN_FILES = (
     "result.json",
     "config.yaml",
     "scores.parquet",
-    "crossfit.npz",
+    CROSSFIT,
     TRACE,
     "original.safetensors",
     "unlearned.safetensors",
     "unlearned",  # a folder: the model as the transformers library keeps it
     "flipped.txt",
     "report.html",
-    *RETRAINED_FILES,
+    PRIVATE,
 )
+_RETRAINED = re.compile(r"retrained-([1-9]\d*)\.safetensors")
 RESULT = "result.json"
 _STAGING = ".unfinished-"
 _NEW = 60.0  # seconds in which a staging folder may not be held yet by the run that made it
 MEMBERS = "members"  # the folder, inside of a run folder, that a stopped run goes on from; --force leaves it
 LOGS = "logs"  # the same for the files of --log: one folder a run, written as the run goes
+
+
+def retrained_name(k: int) -> str:
+    """The file of the k-th retrained model, counted from 1."""
+    return f"retrained-{k}.safetensors"
+
+
+def retrained_in(folder: Path) -> list[Path]:
+    """The files of retrained models in a run folder, by their number."""
+    found = [(match, path) for path in folder.glob("retrained-*") if (match := _RETRAINED.fullmatch(path.name))]
+    return [path for _, path in sorted(found, key=lambda pair: int(pair[0][1]))]
+
+
+def _in_run(folder: Path) -> list[Path]:
+    """What a run folder holds that unmem put there."""
+    return [*(folder / name for name in RUN_FILES if (folder / name).exists()), *retrained_in(folder)]
 
 
 @contextmanager
@@ -123,7 +143,7 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
-        present = [name for name in RUN_FILES if (self.path / name).exists()]
+        present = [path.name for path in _in_run(self.path)]
         if present and not self._force:
             raise UserError(
                 "--out",
@@ -144,7 +164,7 @@ class RunFolder:
 
     def file(self, name: str, write: Callable[[Path], object]) -> None:
         """Add a file, or a folder: `write` is called with the path to fill."""
-        if name not in RUN_FILES:
+        if name not in RUN_FILES and not _RETRAINED.fullmatch(name):
             raise ValueError(f"{name} is not in RUN_FILES, so --force would not replace it")
         write(self._staging / name)
 
@@ -174,11 +194,11 @@ class RunFolder:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         # From here on the old run is no longer whole, so its result goes first and the new one comes last.
-        for name in RUN_FILES:
-            if (self.path / name).is_dir():
-                shutil.rmtree(self.path / name)
+        for path in (*(self.path / name for name in RUN_FILES), *retrained_in(self.path)):
+            if path.is_dir():
+                shutil.rmtree(path)
             else:
-                (self.path / name).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
         for path in written:
             path.replace(self.path / path.name)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,13 @@ class Observer:
     """Watches a run of `fit`; does nothing by default. Must not touch the model or draw random numbers."""
 
     def on_start(self, examples: Examples, recipe: Recipe) -> None:
-        """Before the first step of a run."""
+        """Before the first step of a run. examples: those of the last pass of its first epoch, often of all passes."""
+
+    def on_pass(self, examples: Examples) -> None:
+        """Before each pass: until the next one, `batch.index` counts in `examples`.
+
+        An epoch is one pass in a training, but may have several in an unlearner, or other examples than the one before.
+        """
 
     def on_step(self, step: Step) -> None:
         """After every optimiser step."""
@@ -138,7 +144,7 @@ def fit_epochs(
             last_good.keep()
             _training_mode(model)
             losses = torch.zeros((), device=device)
-            for objective, batch in _steps(passes, recipe, order):
+            for objective, batch in _steps(passes, recipe, order, observers):
                 optimizer.param_groups[0]["lr"] = lr = recipe.lr_at(done / total)
                 with autocast(recipe, batch.inputs):
                     loss, logits = objective(run, batch)
@@ -159,9 +165,13 @@ def fit_epochs(
     return model.eval()
 
 
-def _steps(passes: Sequence[Pass], recipe: Recipe, order: torch.Generator) -> Iterator[tuple[Objective, Batch]]:
+def _steps(
+    passes: Sequence[Pass], recipe: Recipe, order: torch.Generator, observers: Sequence[Observer]
+) -> Iterator[tuple[Objective, Batch]]:
     usual: Objective = partial(cross_entropy, smoothing=recipe.label_smoothing)
     for one in passes:
+        for observer in observers:
+            observer.on_pass(one.examples)
         for batch in _epoch(one.examples, recipe, order):
             yield one.objective or usual, batch
 
@@ -218,6 +228,8 @@ def batches(examples: Examples, recipe: Recipe, order: torch.Generator) -> Itera
 @torch.inference_mode()
 def predict(model: nn.Module, examples: Examples, *, batch_size: int | None = None) -> Tensor:
     """Logits [N, C] in float32, in the order of `examples`, on their device; the model's mode is left as it was."""
+    if len(examples) == 0:
+        return torch.zeros(0, examples.n_classes, device=examples.device)
     size = batch_size or evaluation_batch(examples)
     with evaluating(model):
         everything = torch.arange(len(examples), device=examples.device)
@@ -337,11 +349,14 @@ class _LastGood:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self.state = copy.deepcopy(model.state_dict())
+        self.state: dict[str, Any] = copy.deepcopy(model.state_dict())
 
     @torch.no_grad()
     def keep(self) -> None:
-        torch._foreach_copy_(list(self.state.values()), list(self._model.state_dict().values()))  # pyright: ignore
+        now: dict[str, Any] = self._model.state_dict()
+        tensors = [key for key, value in now.items() if isinstance(value, Tensor)]
+        torch._foreach_copy_([self.state[key] for key in tensors], [now[key] for key in tensors])  # pyright: ignore
+        self.state |= {key: copy.deepcopy(now[key]) for key in now.keys() - set(tensors)}  # extra state of layers
 
 
 @contextmanager

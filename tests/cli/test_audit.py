@@ -87,6 +87,22 @@ def test_all_that_is_at_hand_is_used_and_nothing_about_persons_is_written(
     assert result(tmp_path / "again")["reference"]["accuracy"] == found["reference"]["accuracy"]
 
 
+def test_a_short_teacher_forecasts_where_nothing_was_prepared(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of flipped labels a model that never saw them gets few right, whatever the original learned by heart."""
+    original = made / "score" / "original.safetensors"
+    given = ["--model", original, "--original", original, "--forget", made / "ids.txt", "--no-relearning"]
+    assert run("audit", *DATA, *RECIPE, *given, "--out", tmp_path / "bare") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "forecast of the forget accuracy; that needs targets by a short teacher, about 0.1" in shown
+    assert run("audit", *DATA, *RECIPE, *given, "--targets", "teacher", "--out", tmp_path / "audit") == 0
+    found = result(tmp_path / "audit")
+    assert found["forecast"]["source"] == "a short teacher"
+    assert found["forecast"]["high"] < 0.5
+    assert not any(one["what"].startswith("forecast") for one in found["missing"])
+
+
 def test_two_retrained_models_cannot_clear_the_original(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """40 of 640 examples and no members: with one degree of freedom not even doing nothing can be seen."""
     data = ["--limit", "640", *RECIPE]
@@ -116,6 +132,7 @@ def test_two_retrained_models_cannot_clear_the_original(tmp_path: Path, capsys: 
         (["--scores", "{here}/ids.txt"], ["not a parquet table"]),
         (["--crossfit", "{here}/ids.txt"], ["not a cross-fit"]),
         (["--original", "{here}/ids.txt"], ["not a .safetensors file"]),
+        (["--targets", "trace"], ["there is no trace", "--trace"]),
     ],
 )
 def test_a_wrong_input_is_one_sentence_and_leaves_nothing_behind(

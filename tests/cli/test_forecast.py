@@ -78,8 +78,12 @@ def test_a_request_uses_the_predictions_once_and_then_they_are_gone(
     assert (found["unlearner"]["form"], found["unlearner"]["epochs"]) == ("kl", 2)
     assert not (tmp_path / "forgot" / "crossfit.npz").exists()
     assert list(um.CrossFit.load(crossfit).ids) == list(ids[FORGOTTEN:])
-    capsys.readouterr()
-    # The same request again: nothing is known of these examples any more.
+    kept = tmp_path / "forgot" / "private" / "crossfit.npz"
+    assert f"moved from {crossfit} to {kept}" in capsys.readouterr().out
+    assert set(um.CrossFit.load(kept).ids) == set(ids[:FORGOTTEN])
+    assert kept.parent.stat().st_mode & 0o077 == 0
+    # The same request again, once the kept rows were deleted: nothing is known of these examples any more.
+    kept.unlink()
     assert run("forget", *arguments, "--out", tmp_path / "again") == 2
     assert "has no prediction for 20 of the ids" in capsys.readouterr().err
 

@@ -278,7 +278,7 @@ def _command(raw: bytes, suffix: str, folder: Path, _: um.Splits) -> None:
 def _ids(raw: bytes, suffix: str, folder: Path, data: um.Splits) -> None:
     file = folder / f"ids{suffix}"
     file.write_bytes(raw)
-    for read in (read_ids, lambda path: read_issues(f"{path}:2").names(data.train)):
+    for read in (lambda path: read_ids(path).ids(data), lambda path: read_issues(f"{path}:2").names(data)):
         with contextlib.suppress(um.UserError):
             ids = checked_ids(read(file), data)
             assert set(ids) <= set(data.train.ids)

@@ -22,7 +22,7 @@ from unmem.cli.session import Session
 from unmem.errors import UserError
 from unmem.store import RunFolder
 
-QUICK = ["--limit", "300", "--epochs", "8"]
+QUICK = ["--limit", "300", "--epochs", "8", "--split", "70/15/15"]
 
 
 @pytest.fixture(scope="module")

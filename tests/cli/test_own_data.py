@@ -50,6 +50,25 @@ def test_a_table_is_trained_on_and_forgotten_from(table: Path, tmp_path: Path) -
     assert (tmp_path / "second" / "unlearned.safetensors").is_file()
 
 
+@pytest.mark.parametrize("place", ["command line", "unmem.yaml"])
+def test_options_for_tables_reach_the_reader(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{(7 * k) % 60};{('1,5', '?', '-9', '2')[k % 4]};{k % 3};{'ab'[k % 2]}" for k in range(60)]
+    Path("x.csv").write_text("\n".join(["ID;price;shop;label", *rows]) + "\n")
+    options = ["--data", "x.csv", "--decimal", ",", "--missing", "?,-9", "--categories", "shop", "--prepared"]
+    more = ["--id", "none"] if place == "command line" else []
+    if place == "unmem.yaml":
+        assert run("init", *options, "--id", "none") == 0
+        options = []
+    assert run("train", *options, *more, *QUICK, "--out", "out") == 0
+    assert load_file("out/original.safetensors")["1.weight"].shape == (256, 2 + 3)
+    said = capsys.readouterr().out
+    for part in ("no features: 'ID'", "'price' (30, written '-9' or '?')", "as they are (--prepared)"):
+        assert part in said
+
+
 def test_a_streamed_folder_gives_the_model_and_the_scores_of_one_in_memory(tree: Path, tmp_path: Path) -> None:
     scores = ["--method", "confidence,holdout", "--data", tree, "--scaling", "dataset", *QUICK]
     for how in ("always", "never"):

@@ -238,3 +238,18 @@ def test_a_part_without_labels_is_left_out_and_training_rows_are_named(missing: 
 def test_a_transform_that_is_not_applied_is_named() -> None:
     made = rows().with_transform(lambda batch: batch)
     assert any("transform of data (train) is not applied" in note for note in um.load(made).notes)
+
+
+def test_an_index_that_repeats_is_no_id_and_stops_neither_images_nor_texts() -> None:
+    splits = um.load(rows().add_column("idx", [0] * len(rows())))
+    assert {int(name) for part in splits.parts.values() for name in part.ids} == set(range(len(rows())))
+    numbers = datasets.Dataset.from_dict({"idx": [0] * 12, "x": list(range(12)), "label": [0, 1] * 6})
+    with pytest.raises(UserError, match="looks like an index, but 11 of its values are repetitions"):
+        um.load(numbers)
+
+
+def test_an_index_of_a_hugging_face_set_is_the_id() -> None:
+    named = [f"n{k}" for k in range(len(rows()))]
+    splits = um.load(rows().add_column("idx", named))
+    assert {str(name) for part in splits.parts.values() for name in part.ids} == set(named)
+    assert "'idx' is an index" in " ".join(splits.notes)

@@ -16,6 +16,7 @@ from unmem.errors import UserError
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.memorization import CrossFit
+from unmem.targets import Targets
 
 N = 400
 
@@ -157,3 +158,22 @@ def test_order_of_the_request_changes_nothing() -> None:
     mixed = replace(some, ids=some.ids[::-1], inputs=torch.flip(some.inputs, [0]), labels=torch.flip(some.labels, [0]))
     first, second = (forecast(source, one, unseen_accuracy=0.6) for one in (some, mixed))
     assert (first.accuracy, first.low) == pytest.approx((second.accuracy, second.low))
+
+
+def test_targets_forecast_their_mean_confidence() -> None:
+    """They are calibrated already: nothing is added for more training examples."""
+    chance = np.linspace(0.05, 0.95, N)
+    log_probs = np.log(np.stack([1 - chance, chance], axis=1)).astype(np.float32)
+    phi = (log_probs[:, 1] - log_probs[:, 0]).astype(np.float32)
+    targets = Targets("teacher", examples().ids, phi, log_probs)
+    found = forecast(targets, examples().at(np.arange(150, 250)), unseen_accuracy=0.99)
+    assert found.accuracy == pytest.approx(chance[150:250].mean(), abs=1e-5)
+    assert found.raw == found.accuracy
+    assert found.source == "a short teacher"
+    # The same chances by a cross-fit that has nothing to compare with give the same interval.
+    other = forecast(crossfit_with(chance, chance > 0.5), examples().at(np.arange(150, 250)), unseen_accuracy=0.99)
+    assert found.high - found.low == pytest.approx(other.high - other.low, abs=1e-5)
+    bare = replace(targets, log_probs=None)
+    assert forecast(bare, examples(), unseen_accuracy=0.9).accuracy == pytest.approx(0.5, abs=1e-5)
+    with pytest.raises(UserError, match="no target"):
+        forecast(targets.without(examples().ids[:1]), examples(), unseen_accuracy=0.9)

@@ -12,6 +12,21 @@ from unmem.memorization import EVENTS, LearningEvents
 from unmem.training import Step, predict
 
 
+class ById(um.Observer):
+    """Every visit under the id of its example, in whichever pass it comes."""
+
+    def __init__(self) -> None:
+        self.visits: dict[str, list[tuple[np.ndarray, int]]] = {}
+
+    def on_pass(self, examples: um.Examples) -> None:
+        self.ids = examples.ids
+
+    def on_step(self, step: Step) -> None:
+        batch = step.batch
+        for i, z, y in zip(batch.index, step.logits.double().numpy(), batch.labels, strict=True):
+            self.visits.setdefault(str(self.ids[int(i)]), []).append((z, int(y)))
+
+
 class Log(um.Observer):
     def __init__(self) -> None:
         self.visits: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
@@ -27,6 +42,11 @@ def slow(log: Log, n: int) -> dict[str, np.ndarray]:
     for _, index, logits, labels in log.visits:
         for i, z, y in zip(index, logits, labels, strict=True):
             history[int(i)].append((z, int(y)))
+    return slow_from(history)
+
+
+def slow_from(history: dict[int, list[tuple[np.ndarray, int]]]) -> dict[str, np.ndarray]:
+    n = len(history)
     found: dict[str, np.ndarray] = {name: np.zeros(n) for name in EVENTS}
     for i, visits in history.items():
         right = []
@@ -91,6 +111,33 @@ def test_a_second_run_starts_from_nothing(digits: um.Splits) -> None:
     first = events.scores("loss").values
     um.train(recipe, digits.train, observers=[events])
     assert np.array_equal(events.scores("loss").values, first)
+
+
+@pytest.mark.parametrize(
+    "unlearner",
+    [um.SCRUB(epochs=3), um.SCRUB(epochs=4, max_epochs=2), um.Matching(targets=um.ShortTeacher()), um.NegGradPlus()],
+    ids=["scrub", "scrub-2-of-4", "matching", "neggrad+"],
+)
+def test_each_example_counts_in_the_passes_that_visit_it(problem: um.Problem, unlearner: um.Unlearner) -> None:
+    """SCRUB passes over two sets of examples in an epoch, matching over fewer examples in its last one."""
+    log, events = ById(), LearningEvents()
+    # The teacher is a training of its own, and starts the record anew.
+    if isinstance(unlearner, um.Matching):
+        unlearner = um.Matching(targets=um.ShortTeacher()(problem, seed=0))
+    unlearner(problem.model, problem, seed=0, observers=[log, events])
+    ids = list(log.visits)
+    expected = slow_from({i: log.visits[name] for i, name in enumerate(ids)})
+    assert set(ids) == set(map(str, events.scores("loss").ids))
+    if isinstance(unlearner, um.SCRUB):
+        assert set(ids) == set(map(str, problem.data.train.ids))
+    for name in EVENTS:
+        # el2n of a model that is sure is the root of a difference of float32 numbers.
+        np.testing.assert_allclose(events.scores(name).of(ids), expected[name], rtol=1e-3, atol=5e-4, err_msg=name)
+
+
+def test_a_trace_of_a_run_with_several_passes_is_refused(problem: um.Problem) -> None:
+    with pytest.raises(um.UserError, match="other examples from pass to pass"):
+        um.SCRUB()(problem.model, problem, seed=0, observers=[um.TraceRecorder(problem.holdout)])
 
 
 def test_events_after_the_fact_come_from_checkpoints(digits: um.Splits) -> None:

@@ -6,6 +6,7 @@ import copy
 import pickle
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,7 @@ def test_members_and_retrained_models_are_trained_in_processes(place: Path, tmp_
     assert np.array_equal(there.train.phi, here.train.phi)
     # Members of another version of the file are others.
     found = list(files.members_in(folder))
-    assert [one.about["source"] for one in found] == [models.source_of(recipe.model)] * 2
+    built = partial(models.source_of, recipe.model, input_shape=data.train.input_shape, n_classes=3)
+    assert [one.about["source"] for one in found] == [built()] * 2
     place.write_text(SOURCE + "\n# changed\n")
-    assert found[0].about["source"] != models.source_of(recipe.model)
+    assert found[0].about["source"] != built()

@@ -13,10 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import unmem as um
 from tests.helpers import point_splits
 from unmem.data import Examples, Splits
 from unmem.errors import NothingToDoError, UserError
 from unmem.requests import checked_ids, ids_where, parse_condition, read_ids, read_issues
+
+USERS = (
+    *("7", "07", "007", " 7", "1e5", "100000", "12345678901234567890", "12345678901234567891"),
+    *("None", "NA", "", "nan"),
+)
 
 
 @pytest.fixture
@@ -27,6 +33,9 @@ def data() -> Splits:
         "age": np.arange(60),
         "dose": (np.arange(60) / 10).astype(np.float32),
         "adult": np.arange(60) >= 18,
+        "user": np.array([*USERS, *["other"] * (60 - len(USERS))], dtype=object),
+        "holes": np.array([None, float("nan")] * 30, dtype=object),
+        "long": 12345678901234566 + np.arange(60),  # neighbours are one number in float64
     }
     return replace(splits, train=replace(splits.train, columns=columns))
 
@@ -34,7 +43,7 @@ def data() -> Splits:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("ids.txt", "# asked\n\n  17\nb 4\n"),
+        ("ids.txt", "\n  17\n\nb 4\n"),
         ("ids", "17\nb 4"),
         ("ids.csv", "17\nb 4\n"),
         ("ids.csv", "id\n17\n\nb 4\n"),
@@ -49,20 +58,20 @@ def data() -> Splits:
 )
 def test_ids_are_read_from_text_csv_and_json(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    assert read_ids(tmp_path / name) == ["17", "b 4"]
+    assert read_ids(tmp_path / name).names == ["17", "b 4"]
 
 
 @pytest.mark.parametrize("columns", [{"id": [17, 4], "label": [0, 1]}, {"who": ["17", "4"]}])
 @pytest.mark.parametrize("name", ["ids.parquet", "ids"])
 def test_ids_are_read_from_parquet(columns: dict[str, list[object]], name: str, tmp_path: Path) -> None:
     pq.write_table(pa.table(columns), tmp_path / name)
-    assert read_ids(tmp_path / name) == ["17", "4"]
+    assert read_ids(tmp_path / name).names == ["17", "4"]
 
 
 @pytest.mark.parametrize("text", ["17\n4\n", '["17", 4]', '{"ids": [17, 4]}'])
 def test_ids_are_read_from_standard_input(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    assert read_ids("-") == ["17", "4"]
+    assert read_ids("-").names == ["17", "4"]
 
 
 @pytest.mark.parametrize(
@@ -125,15 +134,28 @@ def where(train: Examples, *conditions: str) -> list[str]:
     [
         ("site=oslo", range(0, 60, 2)),
         ("age=17", [17]),
-        ("age=17.0", [17]),
-        ("age = 017", [17]),
+        ("age = 17", [17]),
         ("dose=0.3", [3]),
-        ("dose=3e-1", [3]),
+        ("dose=3.0", [30]),
+        ("dose=3", [30]),
+        ("user=7", [0]),
+        ("user=07", [1]),
+        ("user=007", [2]),
+        ("user= 7", [3]),
+        ("user=1e5", [4]),
+        ("user=100000", [5]),
+        ("user=12345678901234567890", [6]),
+        ("user=12345678901234567891", [7]),
+        ("user=None", [8]),
+        ("user=NA", [9]),
+        ("user=", [10]),
+        ("user=nan", [11]),
+        ("long=12345678901234567", [1]),
         ("adult=true", range(18, 60)),
         ("adult=False", range(18)),
     ],
 )
-def test_a_condition_compares_text_and_numbers(data: Splits, condition: str, chosen: list[int]) -> None:
+def test_a_condition_compares_values_to_the_letter(data: Splits, condition: str, chosen: list[int]) -> None:
     assert where(data.train, condition) == data.train.ids[list(chosen)].tolist()
 
 
@@ -153,6 +175,12 @@ def test_conditions_hold_together_and_know_id_and_label(data: Splits) -> None:
         (["sit=oslo"], UserError, "no column 'sit'; did you mean 'site'"),
         (["site"], UserError, "COLUMN=VALUE"),
         (["=oslo"], UserError, "COLUMN=VALUE"),
+        (["age=17.0"], NothingToDoError, "holds for no training example"),
+        (["age=017"], NothingToDoError, "holds for no training example"),
+        (["dose=3e-1"], NothingToDoError, "holds for no training example"),
+        (["adult=1"], NothingToDoError, "holds for no training example"),
+        (["holes=None"], NothingToDoError, "holds for no training example"),
+        (["holes=nan"], NothingToDoError, "holds for no training example"),
         (["site=rome"], NothingToDoError, "holds for no training example.*'oslo'"),
         (["age=" + "9" * 400], NothingToDoError, "holds for no"),
         (["dose=" + "9" * 400], NothingToDoError, "holds for no"),
@@ -167,7 +195,7 @@ def test_a_condition_that_cannot_be_is_refused(
 
 
 def issues(data: Splits, file: Path, worst: str = "") -> list[str]:
-    return read_issues(f"{file}{worst}").names(data.train)
+    return read_issues(f"{file}{worst}").names(data)
 
 
 def test_issues_by_id_and_the_worst_of_them(data: Splits, tmp_path: Path) -> None:
@@ -191,10 +219,13 @@ def test_issues_in_the_order_of_the_training_set(data: Splits, tmp_path: Path) -
     (tmp_path / "list.csv").write_text("is_label_issue\n" + "".join(f"{flag}\n" for flag in flags))
     (tmp_path / "mask.json").write_text(json.dumps(flags.tolist()))
     (tmp_path / "pandas.json").write_text(json.dumps({"is_label_issue": dict(enumerate(flags.tolist()))}))
-    for name in ("mask.npy", "mask.parquet", "mask.csv", "list.csv", "mask.json", "pandas.json"):
+    for name in ("mask.npy", "mask.parquet", "list.csv", "mask.json", "pandas.json"):
         assert issues(data, tmp_path / name) == expected, name
+    # The ids of these data are the numbers 0 to 59 in another order, so that the first column may mean either.
+    with pytest.raises(UserError, match="may be ids or positions"):
+        issues(data, tmp_path / "mask.csv")
     np.save(tmp_path / "short.npy", flags[:50])
-    with pytest.raises(UserError, match="50 rows, but there are 60 training examples"):
+    with pytest.raises(UserError, match=r"50 rows, but the training set of .* has 60 examples"):
         issues(data, tmp_path / "short.npy")
     with pytest.raises(UserError, match="no column label_quality"):
         issues(data, tmp_path / "mask.npy", ":1")
@@ -203,12 +234,15 @@ def test_issues_in_the_order_of_the_training_set(data: Splits, tmp_path: Path) -
         issues(data, tmp_path / "none.npy")
 
 
-def test_positions_count_only_where_ids_are_positions(data: Splits, tmp_path: Path) -> None:
+def test_positions_of_data_without_an_order_are_refused(data: Splits, tmp_path: Path) -> None:
     np.save(tmp_path / "found.npy", np.array([41, 3]))
-    assert issues(data, tmp_path / "found.npy") == ["41", "3"]
-    few = replace(data, train=data.train.drop(["0"]))
-    with pytest.raises(UserError, match="lists positions"):
-        issues(few, tmp_path / "found.npy")
+    assert issues(data, tmp_path / "found.npy") == data.train.ids[[41, 3]].tolist()
+    with pytest.raises(UserError, match="has no order in which to count"):
+        issues(replace(data, order=data.train.ids[:0]), tmp_path / "found.npy")
+    for wrong in ([3, 60], [-1]):
+        np.save(tmp_path / "found.npy", np.array(wrong))
+        with pytest.raises(UserError, match=r"lists position .* has the positions 0 to 59"):
+            issues(data, tmp_path / "found.npy")
 
 
 @pytest.mark.parametrize(
@@ -223,3 +257,39 @@ def test_a_table_without_issues_is_refused(text: str, words: str, data: Splits, 
     (tmp_path / "issues.csv").write_text(text)
     with pytest.raises(UserError, match=words):
         issues(data, tmp_path / "issues.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("/home/ada/pets/train/cat/1.png", "train/cat/1.png"),  # absolute
+        ("./train/cat/1.png", "train/cat/1.png"),
+        ("train\\cat\\1.png", "train/cat/1.png"),
+        ("cat/1.png", "train/cat/1.png"),  # below the folder of the part
+        ("dog/2.png", "train/dog/2.png"),
+        ("3.png", None),  # of two classes
+        ("cat/9.png", None),
+    ],
+)
+def test_a_path_that_begins_otherwise_is_refused_with_the_id_that_is_meant(name: str, meant: str | None) -> None:
+    ids = [f"train/{kind}/{k}.png" for kind in ("cat", "dog") for k in range(8)]
+    x = np.arange(32, dtype=np.float32).reshape(16, 2)
+    train = Examples.of(x, np.arange(16) % 2, ids=ids, scaling=None)
+    data = Splits("pets", train, *(replace(train, ids=np.array([f"{p}{k}" for k in range(16)])) for p in "ht"))
+    said = f"write '{meant}', as it is called" if meant else "use ids of the data set, such as"
+    with pytest.raises(UserError, match=said):
+        checked_ids([name], data)
+
+
+def test_a_label_is_asked_for_by_name_or_number() -> None:
+    x = np.arange(60, dtype=np.float32).reshape(30, 2)
+    data = um.load((x, np.array(["cat", "dog", "eel"])[np.arange(30) % 3]))
+    for text, k in (("label=cat", 0), ("label=eel", 2), ("label=1", 1)):
+        found = ids_where(data.train, [parse_condition(text)], classes=data.classes)
+        assert set(found) == set(data.train.ids[data.train.labels.numpy() == k])
+    # Where a class is called like a number, that is its name.
+    turned = replace(data, classes=("2", "1", "0"))
+    found = ids_where(turned.train, [parse_condition("label=2")], classes=turned.classes)
+    assert set(found) == set(data.train.ids[data.train.labels.numpy() == 0])
+    with pytest.raises(NothingToDoError, match=r"label=cow.*: holds for no training example; .*('cat'|'dog'|'eel')"):
+        ids_where(data.train, [parse_condition("label=cow")], classes=data.classes)

@@ -6,21 +6,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from unmem.cli.options import DataOptions, Flag, OutputOptions, RecipeOptions, SelectOptions, settings
+from unmem.cli.options import (
+    DataOptions,
+    Flag,
+    OutputOptions,
+    RecipeOptions,
+    SelectOptions,
+    check_reference,
+    folder_at,
+    settings,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
     from unmem.cli.request import Request
     from unmem.cli.session import Session
+    from unmem.cli.sources import Prepared
     from unmem.data import Ids
-    from unmem.ensembles import Ensemble
     from unmem.evaluation import Audit
-    from unmem.memorization import CrossFit
+    from unmem.store import RunFolder
+    from unmem.targets import Targets
     from unmem.unlearning import Copies, Problem
 
 _AUDIT = Group("Audit", sort_key=0)
@@ -50,7 +60,12 @@ class AuditOptions(SelectOptions):
     """Folder that unmem score --method feldman (or ensemble) --work filled; for the test of single examples, LiRA and
     RMIA. Not the members that picked these ids."""
     crossfit: Path | None = None
-    "A crossfit.npz of unmem prepare, for the forecast of the forget accuracy if there are no members."
+    "A crossfit.npz of unmem prepare, for the forecast of the forget accuracy."
+    trace: Path | None = None
+    "A trace.npz that training left beside the original, for the same."
+    targets: Literal["auto", "ensemble", "crossfit", "trace", "teacher"] = "auto"
+    """What the forecast is made from: auto takes the first of members, cross-fit and trace that is given; teacher
+    trains one for it, for 0.2 trainings."""
     scores: Path | None = None
     "A scores.parquet, to show everything by memorization part."
     score: str = "confidence"
@@ -79,11 +94,13 @@ def audit(
     from unmem.store import RunFolder
 
     _check_annex(options.annex, force=output.force)
+    if options.reference == RETRAIN:
+        check_reference(options.reference_seeds)
     wanted = Request.read(options)
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "audit") as log:
         session = Session.open("audit", settings(data, recipe, options), data, log=log)
         asked = _Asked.read(session, options, wanted, recipe)
-        retrained = asked.reference(session, recipe)
+        retrained = asked.reference(session, recipe, folder)
         with stage("Look for copies of the forget examples among the retained") as bar:
             copies = _copies(asked.problem)
             bar.note = _said(copies)
@@ -92,8 +109,9 @@ def audit(
                 {"unlearned": asked.model},
                 asked.problem,
                 reference=retrained,
-                members=asked.members,
-                crossfit=asked.crossfit,
+                members=asked.prepared.members,
+                crossfit=asked.prepared.crossfit,
+                targets=asked.targets(session),
                 parts=asked.parts,
                 runs={"unlearned": asked.models(session, recipe, options.runs)},
                 original=options.original is not None,
@@ -104,8 +122,6 @@ def audit(
             "forget": {"n": len(asked.problem.forget), "flags": asked.problem.flags()},
             "copies": copies.counts,
         }
-        if options.reference == RETRAIN:
-            session.save_retrained(folder, asked.problem.recipe, retrained)
         folder.text("report.html", _page(session, asked, found))
         session.finish(folder, result | found.to_dict())
     _print(found)
@@ -123,53 +139,63 @@ class _Asked:
     options: AuditOptions
     model: nn.Module
     problem: Problem
-    members: Ensemble | None
-    crossfit: CrossFit | None
+    prepared: Prepared
     parts: dict[str, Ids]
 
     @classmethod
     def read(cls, session: Session, options: AuditOptions, wanted: Request, recipe: RecipeOptions) -> _Asked:
         from unmem.cli.console import warn
-        from unmem.cli.request import read_crossfit
-        from unmem.ensembles import read_members
+        from unmem.cli.sources import Prepared
+        from unmem.errors import UserError
         from unmem.memorization import load_scores
         from unmem.unlearning import Problem
 
-        train = session.data.train
         ids = wanted.ids(session.data)
         if ids is None:
             raise ValueError("the most memorized examples were asked for without their scores")
         read = partial(session.read_model, options=recipe, seed=session.seed, unsafe=options.unsafe_load)
         unlearned = read(options.model)
         original = options.original and read(options.original)
+        if len(session.data.holdout) == 0:
+            fix = "name unseen examples with --test or --unseen"
+            raise UserError("--split", "none", "an audit compares with unseen examples, and there are none", fix)
         problem = Problem((original or unlearned).model, session.data, ids, recipe=unlearned.recipe)
         for flag in problem.flags():
             warn(flag)
-        members = options.members and read_members(options.members, train, unseen=session.data.holdout)
+        prepared = Prepared.read(options, None, session.data, ids)
+        if options.targets != "auto":
+            prepared.check(options.targets, trained_here=False)
         parts: dict[str, Ids] = {}
         if options.scores is not None and len(ids) >= 3:
             cut = load_scores(options.scores, options.score).parts(3, among=ids)
             parts.update(zip(("low", "medium", "high"), cut, strict=True))
-        return cls(
-            options,
-            unlearned.model,
-            problem,
-            members or None,
-            None if options.crossfit is None else read_crossfit(options.crossfit, session.data, ids),
-            parts,
-        )
+        return cls(options, unlearned.model, problem, prepared, parts)
 
-    def reference(self, session: Session, recipe: RecipeOptions) -> list[nn.Module]:
-        """The retrained models: made here, read from a folder, or none."""
+    def targets(self, session: Session) -> Targets | None:
+        """What the forecast is made from, if it is not the members or the cross-fit."""
+        from unmem.cli.sources import make
+
+        chosen, there = self.options.targets, self.prepared.sources
+        if chosen == "auto" and (not there or there[0] is not self.prepared.trace):
+            return None
+        return make(there[0] if chosen == "auto" else self.prepared.source(chosen), self.problem, session)
+
+    def reference(self, session: Session, recipe: RecipeOptions, folder: RunFolder) -> list[nn.Module]:
+        """The retrained models: made here and kept in the run folder, read from a folder, or none."""
         from unmem.errors import UserError
+        from unmem.store import retrained_in
 
         chosen = self.options.reference
         if chosen == NONE:
             return []
         if chosen == RETRAIN:
-            return session.retrain(self.problem, self.options.reference_seeds, seed=session.seed)[0]
-        folder = Path(chosen)
-        files = sorted(folder.glob("retrained-*.safetensors")) or sorted(folder.glob("*.safetensors"))
+            files = [self.options.model, *([self.options.original] if self.options.original else [])]
+            folders = [folder.path, *map(folder_at, files)]
+            made = session.retrain(self.problem, self.options.reference_seeds, seed=session.seed, folders=folders)
+            session.save_retrained(folder, self.problem, made, seed=session.seed)
+            return made[0]
+        place = Path(chosen)
+        files = retrained_in(place) or sorted(place.glob("*.safetensors"))
         if not files:
             raise UserError(
                 "--reference",

@@ -25,7 +25,7 @@ class Stage(Observer):
     def __init__(self, progress: Progress, title: str) -> None:
         self._progress, self._title = progress, title
         self._task = progress.add_task(title, total=None)
-        self._total = 0
+        self._total = self._shown = 0  # steps: of all runs, and of the passes that have begun
         self._began = time.perf_counter()
         self.seconds = 0.0
         self.note = ""
@@ -33,8 +33,15 @@ class Stage(Observer):
         self._taken_up = 0
 
     def on_start(self, examples: Examples, recipe: Recipe) -> None:
+        self._recipe = recipe
         self._total += recipe.epochs * steps_per_epoch(recipe, examples)  # work of several runs adds up
         self._progress.update(self._task, total=self._total)
+
+    def on_pass(self, examples: Examples) -> None:
+        self._shown += steps_per_epoch(self._recipe, examples)
+        if self._shown > self._total:  # an epoch has more passes than one
+            self._total = self._shown
+            self._progress.update(self._task, total=self._total)
 
     def on_step(self, step: Step) -> None:
         self._progress.advance(self._task)

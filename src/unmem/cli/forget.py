@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from unmem.cli.options import DataOptions, Flag, ModelOptions, OutputOptions, SelectOptions, settings
+from unmem.cli.options import (
+    DataOptions,
+    Flag,
+    ModelOptions,
+    OutputOptions,
+    SelectOptions,
+    check_reference,
+    folder_at,
+    settings,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,9 +63,10 @@ class RequestOptions(SelectOptions):
     this request, else a teacher."""
     trace: Path | None = None
     """A trace.npz of unmem train, recorded while --model was trained. Default: trace.npz in the folder of the model.
-    The predictions of the forgotten examples are deleted from it."""
+    The predictions of the forgotten examples are moved from it to the folder private in --out."""
     crossfit: Path | None = None
-    "A crossfit.npz of unmem prepare. The predictions of the forgotten examples are deleted from it."
+    """A crossfit.npz of unmem prepare. The predictions of the forgotten examples are moved from it to the folder
+    private in --out."""
     members: Path | None = None
     "Folder that unmem score --method feldman (or ensemble) --work filled, as another source of targets."
     tune: Flag = False
@@ -99,8 +109,10 @@ def forget(
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Session, log_of
     from unmem.cli.table import outcome_table
-    from unmem.store import TRACE, RunFolder
+    from unmem.store import PRIVATE, TRACE, RunFolder
 
+    if request.reference == "retrain":
+        check_reference(request.reference_seeds)
     method, steps, score = _method(request, trained_here=model.model is None)
     planned = methods.plan(method, steps, request.set)
     source = ScoreSource(request.scores, trained_here=model.model is None)
@@ -115,10 +127,13 @@ def forget(
         run = _Run.prepare(session, request, wanted, model, planned, source, needed, score)
         made = run.forget()
         guard = _guard(session, run.original.model, made.model, request.max_drop)
-        evaluation = run.evaluate(made)
+        evaluation = run.evaluate(made, folder)
         session.save_models(folder, run.original, made.model, run.for_the_card(evaluation))
         if run.prepared.trace is not None and run.prepared.trace_file is None:
-            folder.file(TRACE, run.prepared.trace.without(run.problem.forget.ids).save)
+            rest = run.prepared.trace.without(run.problem.forget.ids)
+            folder.file(TRACE, replace(rest, moved=(f"{PRIVATE}/{TRACE}",)).save)
+        if not guard["fell"] or run.prepared.trace_file is None:
+            run.prepared.keep_rows(folder, run.problem.forget.ids)
         _report(folder, run, evaluation)
         session.finish(folder, run.described(made) | {"guard": guard} | run.outcomes(evaluation))
     console.print(outcome_table(evaluation, run.names))
@@ -131,7 +146,7 @@ def forget(
             f"more than --max-drop {request.max_drop}"
         )
         return UTILITY_FELL
-    run.prepared.delete(run.problem.forget.ids, request)
+    run.prepared.delete(run.problem.forget.ids, request, folder.path)
     return 0
 
 
@@ -183,6 +198,8 @@ class _Run:
         from unmem.unlearning import Problem
 
         ids = wanted.ids(session.data)
+        if ids is not None:
+            _check_parts(len(ids), planned, request)
         prepared = sources.Prepared.read(request, model.model, session.data, ids)
         prepared.check(request.targets, trained_here=model.model is None)
         read = session.read_original(model, seed=session.seed) if model.model is not None else None
@@ -262,11 +279,17 @@ class _Run:
             unlearned = unlearner(model, problem, seed=seed, observers=self.session.logged("forget", bar))
         return _Made(unlearned, unlearner, bar.seconds, None)
 
-    def evaluate(self, made: _Made) -> Evaluation:
+    def evaluate(self, made: _Made, folder: RunFolder) -> Evaluation:
+        """The models beside retrained ones, if they are asked for; these go to the folder."""
         from unmem.evaluation import evaluate
 
-        wanted = self.request.reference_seeds if self.request.reference == "retrain" else 0
-        retrained, retrain_seconds = self.session.retrain(self.problem, wanted, seed=self.session.seed)
+        retrained: list[nn.Module] = []
+        retrain_seconds: list[float] = []
+        if self.request.reference == "retrain":
+            count, seed = self.request.reference_seeds, self.session.seed
+            folders = [folder.path, *([folder_at(self.original.source)] if self.original.source else [])]
+            retrained, retrain_seconds = self.session.retrain(self.problem, count, seed=seed, folders=folders)
+            self.session.save_retrained(folder, self.problem, (retrained, retrain_seconds), seed=seed)
         parts: dict[str, Ids] = {}
         if self.scores and len(self.problem.forget) >= 3:
             score = list(self.scores.values())[-1]
@@ -360,6 +383,16 @@ def _method(request: RequestOptions, *, trained_here: bool) -> tuple[str, list[s
 def default_score(*, trained_here: bool) -> str:
     """Learning events need the training of the original."""
     return "confidence" if trained_here else "holdout"
+
+
+def _check_parts(count: int, planned: Planned, request: RequestOptions) -> None:
+    """Refuse, before any work, a RUM with more steps than there are examples to forget."""
+    from unmem.errors import UserError
+
+    steps = len((request.steps or DEFAULT_STEPS).split(","))
+    if planned.needs_scores and count < steps and not any("thresholds" in one for one in request.set):
+        problem = f"its {steps} steps need {steps} parts, and the request has {count} example{'s' * (count != 1)}"
+        raise UserError("--method", planned.name, problem, "leave --method out, or name fewer --steps")
 
 
 def _chosen(planned: Planned, prepared: Prepared, request: RequestOptions, problem: Problem) -> Choice:
@@ -498,6 +531,8 @@ def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: floa
     """Whether unlearning cost more accuracy on unseen examples than the user allows."""
     from unmem.evaluation import accuracy
 
+    if len(session.data.holdout) == 0:
+        return {"holdout_before": None, "holdout_after": None, "max_drop": max_drop, "fell": False}
     had, has = (accuracy(model, session.data.holdout) for model in (before, after))
     return {"holdout_before": had, "holdout_after": has, "max_drop": max_drop, "fell": had - has > max_drop}
 

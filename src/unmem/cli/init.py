@@ -96,8 +96,8 @@ def _source_problems(source: str) -> Iterator[UserError]:
 
 def _column_problems(data: DataOptions) -> Iterator[UserError]:
     """Whether a table has the columns that are named, and one with the classes."""
-    from unmem.data.reading import known_column
-    from unmem.data.tables import LABEL_NAMES, usual_label
+    from unmem.data.reading import Reading, known_column
+    from unmem.data.tablelabels import LABEL_NAMES, usual_label
 
     columns = _columns(data.data)
     if not columns:
@@ -105,8 +105,10 @@ def _column_problems(data: DataOptions) -> Iterator[UserError]:
     if data.label is None and usual_label(columns) is None:
         listed = ", ".join(columns)
         yield UserError("--label", None, f"no column is called {', '.join(LABEL_NAMES)}", f"name one of {listed}")
-    for name, column in (("--label", data.label), ("--text", data.text), ("--id", data.id)):
-        if column is None:
+    how = Reading(drop=data.drop, categories=data.categories)
+    listed = [*(("--drop", one) for one in how.dropped), *(("--categories", one) for one in how.categorical)]
+    for name, column in (("--label", data.label), ("--text", data.text), ("--id", data.id), *listed):
+        if column is None or (name == "--id" and column == "none"):
             continue
         try:
             known_column(name, column, columns)
@@ -116,7 +118,7 @@ def _column_problems(data: DataOptions) -> Iterator[UserError]:
 
 def _asked(data: DataOptions, model: ModelOptions) -> tuple[DataOptions, ModelOptions]:
     """The answers; an empty one takes the default. What cannot be is asked again."""
-    from unmem.data.tables import usual_label
+    from unmem.data.tablelabels import usual_label
 
     data = _answered("Data set, file or folder", "data", data, model)[0]
     columns = _columns(data.data)
@@ -153,20 +155,13 @@ def _answered(question: str, key: str, data: DataOptions, model: ModelOptions) -
 
 def _columns(data: str) -> list[str]:
     """The columns of a table; none of anything else."""
-    import csv
+    from unmem.data.tablefiles import is_table, table_columns
 
     path = Path(data)
     try:
-        if path.suffix.lower() == ".parquet":
-            import pyarrow.parquet as pq
-
-            return list(pq.read_schema(path).names)
-        if path.suffix.lower() in (".csv", ".tsv"):
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                return next(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","), [])
-    except (OSError, ValueError, csv.Error):
+        return table_columns(path) if is_table(path) else []
+    except (OSError, ValueError):
         return []
-    return []
 
 
 def _written(data: DataOptions, model: ModelOptions) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from unmem.errors import UserError
 from unmem.recipe import Augment, Compile, Optimizer, Precision, Recipe, Schedule
 
 _DATA = Group("Data", sort_key=1)
@@ -35,10 +36,33 @@ class DataOptions:
     "A second table, of unseen examples."
     label: str | None = None
     "Column of the classes. Default: label, target, class or y."
+    split: str | None = None
+    """Where the data are one set: shares of training, holdout and test examples. none: all of it is training data, so
+    that nothing can be said of unseen examples. Default: 70/15/15; a model from elsewhere needs a word on it."""
+    unseen: Path | None = None
+    "File of ids that the model was not trained on, in the forms of --forget: they become the holdout and the test set."
+    classes: str = ""
+    """Names of the classes in the order of the model's outputs, separated by commas. Default: that of the model, if its
+    folder names them (id2label); else alphabetical, numbers by value."""
     id: str | None = None
-    "Column of the ids. Default: id if it is there, else the row number."
+    """Column of the ids. Default: id, or an index column that is unique and complete; else the row number. none: the
+    row number."""
     drop: str = ""
     "Columns that are no features, separated by commas."
+    categories: str = ""
+    "Columns of categories, whatever they look like, separated by commas."
+    missing: Annotated[str, Parameter(allow_leading_hyphen=True)] = ""
+    "Texts that stand for a missing value in a table, separated by commas, such as ?,-999."
+    impute: Literal["median", "refuse"] = "median"
+    """What becomes of missing values: numbers get the median of the training rows beside a column that tells which,
+    categories one of their own; or they are refused."""
+    decimal: Literal[".", ","] | None = None
+    "Decimal sign of a table's numbers; the other sign then separates thousands. Default: a point, and no thousands."
+    prepared: bool | None = None
+    """Whether the numbers of a table are as the model takes them; otherwise they are standardised. Default: by what
+    they look like."""
+    preprocess: str | None = None
+    "FILE.py:NAME, a fitted transformer of scikit-learn or a function, that makes the inputs of a table."
     text: str | None = None
     "Column of texts to classify by."
     tokenizer: Path | None = None
@@ -163,12 +187,24 @@ class SelectOptions:
 
 _READING_FIELDS = (
     *("folder", "test", "label", "id", "drop", "text", "tokenizer", "max_length"),
-    *("size", "grey", "rgb", "scaling", "stream", "loaders"),
+    *("categories", "missing", "impute", "decimal", "prepared", "preprocess"),
+    *("size", "grey", "rgb", "scaling", "stream", "loaders", "split"),
 )
 _TRAINING_FIELDS = (
     *("epochs", "lr", "batch_size", "optimizer", "momentum", "weight_decay", "label_smoothing", "schedule"),
     *("augment", "precision", "compile"),
 )
+
+
+def check_reference(count: int, *, least: int = 1) -> None:
+    """Refuse, before any work, a number of retrained models that means nothing."""
+    if count < least:
+        raise UserError("--reference-seeds", count, f"must be {least} or more", "give a number such as 2")
+
+
+def folder_at(path: Path) -> Path:
+    """The folder of a model: where it is a folder, that; else the one that its file is in."""
+    return path if path.is_dir() else path.parent
 
 
 def settings(*options: Any) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from unmem.cli.options import SAME_DATA, SelectOptions
 from unmem.data import Ids, Splits
 from unmem.errors import NothingToDoError, UserError
 from unmem.evaluation import Shortfall, shortfalls_of
-from unmem.memorization import CrossFit, Opposed, Scorer, Scores, check_names, load_scores, opposed
-from unmem.requests import checked_ids, ids_where, parse_condition, read_ids, read_issues
+from unmem.memorization import Opposed, Scorer, Scores, check_names, load_scores, opposed
+from unmem.requests import checked_ids, ids_where, order_of, parse_condition, read_ids, read_issues
 
 _KINDS = {"forget": "FILE", "top": "SCORE:N", "where": "COLUMN=VALUE", "issues": "FILE"}
 
@@ -65,15 +65,43 @@ class Request:
 
 def _chooser(options: SelectOptions) -> Callable[[Splits], Ids]:
     if options.forget is not None:
-        names = read_ids(options.forget)
-        if not names:
-            raise NothingToDoError("--forget", str(options.forget), "the request is empty", "name at least one example")
-        return lambda data: _once(names, data, "--forget", options.dedupe)
+        listed, source = read_ids(options.forget), str(options.forget)
+        if not listed.names:
+            raise _empty(source)
+
+        def named(data: Splits) -> Ids:
+            names = listed.ids(data)
+            if not names:
+                raise _empty(source)
+            return _once(names, data, "--forget", options.dedupe)
+
+        return named
     if options.issues is not None:
         issues = read_issues(options.issues)
-        return lambda data: _once(issues.names(data.train), data, "--issues", options.dedupe)
+        return lambda data: _once(trained_on(issues.names(data), data), data, "--issues", options.dedupe)
     conditions = [parse_condition(text) for text in options.where]
-    return lambda data: checked_ids(ids_where(data.train, conditions).tolist(), data, field="--where")
+    return lambda data: checked_ids(
+        ids_where(data.train, conditions, classes=data.classes).tolist(), data, field="--where"
+    )
+
+
+def _empty(source: str) -> NothingToDoError:
+    return NothingToDoError("--forget", source, "the request is empty", "name at least one example")
+
+
+def trained_on(names: list[str], data: Splits) -> list[str]:
+    """Issues are of all data: those of unseen examples are nothing to forget, since no model was trained on them."""
+    elsewhere = {*data.holdout.ids.tolist(), *data.test.ids.tolist()}
+    limited = set(order_of(data)) - elsewhere - set(data.train.ids.tolist())
+    kept = [name for name in names if name not in elsewhere and name not in limited]
+    unseen = sum(name in elsewhere for name in names)
+    if unseen:
+        warn(f"{unseen:,} of the issues are of the holdout or the test set: nothing to forget there")
+    if len(names) - unseen > len(kept):
+        warn(f"{len(names) - unseen - len(kept):,} of the issues are of examples that --limit leaves out")
+    if not kept:
+        raise NothingToDoError("--issues", None, "flags no training example", "name a file that flags at least one")
+    return kept
 
 
 def _once(names: list[str], data: Splits, field: str, dedupe: bool) -> Ids:
@@ -81,20 +109,6 @@ def _once(names: list[str], data: Splits, field: str, dedupe: bool) -> Ids:
     if len(ids) < len(names):
         warn(f"{len(names) - len(ids):,} repeated ids were left out")
     return ids
-
-
-def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
-    """A cross-fit of `unmem prepare`, made sure to be of the examples at hand and to hold those asked for."""
-    found = CrossFit.load(path)
-    if found.settings.get("data") != data.train.fingerprint:
-        raise UserError(
-            "--crossfit",
-            str(path),
-            "it was made from other examples than these",
-            f"{SAME_DATA} as when it was made",
-        )
-    found.take(data.train.ids[:0] if ids is None else ids)
-    return found
 
 
 def parse_top(text: str) -> tuple[str, int]:

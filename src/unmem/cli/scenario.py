@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, settings
+from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, check_reference, settings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,6 +62,7 @@ def scenario(
     from unmem.unlearning import Problem
 
     planned = _planned(options)
+    check_reference(options.reference_seeds, least=0)
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "scenario") as log:
         asked = settings(data, recipe, options) | {"scenario": name}
         session = Session.open("scenario", asked, data, log=log)

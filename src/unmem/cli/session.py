@@ -6,7 +6,6 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,22 @@ import yaml
 from torch import nn
 
 from unmem import __version__, models
+from unmem.cli import retrained
 from unmem.cli.console import Stage, alarm, stage, warn
 from unmem.cli.options import SAME_DATA, DataOptions, ModelOptions, OutputOptions, RecipeOptions
-from unmem.data import Examples, Splits, holds_tokenizer, load, pick_device
+from unmem.data import Examples, Splits, holds_tokenizer, load, numbered_as, pick_device
 from unmem.errors import UserError
-from unmem.evaluation import Untrained, accuracy, chance, find_mismatch, untrained
+from unmem.evaluation import Untrained, accuracy, chance, find_mismatch, find_order, seen_alike, untrained
 from unmem.executors import Name, check_executor
 from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
 from unmem.recipe import Recipe
-from unmem.store import LOGS, RETRAINED_FILES, RunFolder, free_folder
+from unmem.rehearsal import check_answers, rehearse
+from unmem.requests import read_ids
+from unmem.store import LOGS, RunFolder, free_folder
 from unmem.tracking import LogTo
 from unmem.training import Observer, train
 from unmem.unlearning import Problem, Retrain, retrain_all
-from unmem.unlearning.problem import check_model
 
 SCHEMA = 1
 
@@ -64,6 +65,7 @@ class Session:
     began: float = field(default_factory=time.perf_counter)
     log: LogTo = field(default_factory=lambda: LogTo(()))
     _base: str = ""  # of the recipes that were checked
+    _rehearsed: set[str] = field(default_factory=set[str])  # networks that were tried
 
     @classmethod
     def open(cls, command: str, settings: dict[str, Any], options: DataOptions, *, log: LogTo | None = None) -> Session:
@@ -79,6 +81,7 @@ class Session:
         )
         for note in data.notes:
             warn(note)
+        data = numbered(data, options.classes, settings.get("model"))
         if len(data.flipped):
             warn(
                 f"{len(data.flipped)} of {len(data.train):,} training labels were flipped on purpose "
@@ -131,9 +134,33 @@ class Session:
                 f"the file does not say how it was trained; what is trained here takes {recipe.words} "
                 "(--epochs, --optimizer, --lr, …)"
             )
-        _more_than_chance(original.model, self.data, options.model)
+        _in_step_with_data(original.model, self.data, options.model)
+        if original.card is None or original.card.data is None:
+            self._check_unseen(original.model)
         _warm_up(original.recipe, self.data)
         return original
+
+    def _check_unseen(self, model: nn.Module) -> None:
+        """What a model from elsewhere was trained on must be said, and is doubted where it does not show."""
+        data = self.data
+        if data.split_here and self.settings.get("split") is None:
+            raise UserError(
+                "--split",
+                None,
+                f"{data.name} is one set, and which of its examples this model was never trained on is not known",
+                "name them with --test FILE or --unseen IDS, pass --split 70/15/15 if unmem's split was held back from "
+                "its training, or --split none if it was trained on all of them",
+            )
+        if len(data.holdout) == 0:
+            warn(
+                "all of the data are training data: what the model does on unseen examples cannot be known, so that "
+                "there is no ToW, no attack and no guard by --max-drop"
+            )
+        elif seen_alike(model, data.train, data.holdout):
+            warn(
+                "the model is as sure of its unseen examples as of its training set: if it was trained on them too, "
+                "ToW, attacks and targets are wrong (--unseen, --split)"
+            )
 
     def read_model(self, file: Path, options: RecipeOptions, *, seed: int, unsafe: bool = False) -> Original:
         """The model in a file, checked to fit the data. recipe: how it was trained, as far as the options say."""
@@ -147,7 +174,7 @@ class Session:
             told=warn,
         )
         model = model.to(train_set.device).eval()
-        check_model(model, train_set)
+        check_answers(model, train_set, field="--model", value=str(file))
         if card.data is not None and card.data != train_set.fingerprint:
             raise UserError(
                 "--model",
@@ -163,6 +190,9 @@ class Session:
         if file is not None and base and _place(file) == _place(Path(base)):
             fix = "name what it was fine-tuned from"
             raise UserError("--base", base, "is the model itself, which knows what is to be forgotten", fix)
+        if recipe.model not in self._rehearsed:
+            rehearse(recipe, self.data.train)
+            self._rehearsed.add(recipe.model)
         if not base or base == self._base:
             return recipe
         train_set = self.data.train
@@ -183,21 +213,34 @@ class Session:
             alarm(fault.text)
         return Original(model, recipe, bar.seconds, fault=fault)
 
-    def retrain(self, problem: Problem, count: int, *, seed: int) -> tuple[list[nn.Module], list[float]]:
-        """The reference: `count` models trained without the forget set, from seed + 1 on, and the seconds of each."""
-        if self.executor != "serial" and count > 1:
-            with stage(f"Retrain from scratch without them, {count} models") as bar:
-                seeds = range(seed + 1, seed + count + 1)
-                return retrain_all(problem, seeds, executor=self.executor, workers=self.workers, on_model=bar.on_member)
-        models: list[nn.Module] = []
-        seconds: list[float] = []
-        for k in range(1, count + 1):
-            with stage(f"Retrain from scratch without them, {k} of {count}") as bar:
-                models.append(
-                    Retrain()(problem.model, problem, seed=seed + k, observers=self.logged(f"retrained-{k}", bar))
-                )
-            seconds.append(bar.seconds)
-        return models, seconds
+    def retrain(
+        self, problem: Problem, count: int, *, seed: int, folders: Sequence[Path] = ()
+    ) -> tuple[list[nn.Module], list[float]]:
+        """The reference: `count` models trained without the forget set, from seed + 1 on, and the seconds of each.
+
+        folders: where an earlier run may have left them.
+        """
+        seeds = range(seed + 1, seed + count + 1)
+        found = retrained.find(problem, seeds, folders)
+        if found:
+            warn(f"{len(found):,} of {count:,} retrained models were there already")
+        missing = [one for one in seeds if one not in found]
+        found |= self._retrained(problem, missing, at={one: k for k, one in enumerate(seeds, 1)})
+        return [found[one][0] for one in seeds], [found[one][1] for one in seeds]
+
+    def _retrained(self, problem: Problem, seeds: Sequence[int], *, at: Mapping[int, int]) -> retrained.Found:
+        """at: the number of each seed among all of them."""
+        if self.executor != "serial" and len(seeds) > 1:
+            with stage(f"Retrain from scratch without them, {len(seeds)} models") as bar:
+                made = retrain_all(problem, seeds, executor=self.executor, workers=self.workers, on_model=bar.on_member)
+            return dict(zip(seeds, zip(*made, strict=True), strict=True))
+        found: retrained.Found = {}
+        for one in seeds:
+            with stage(f"Retrain from scratch without them, {at[one]} of {len(at)}") as bar:
+                observers = self.logged(f"retrained-{at[one]}", bar)
+                model = Retrain()(problem.model, problem, seed=one, observers=observers)
+            found[one] = model, bar.seconds
+        return found
 
     def save_models(
         self,
@@ -219,12 +262,12 @@ class Session:
                 told = {**(about or {}), "unmem version": __version__}
                 folder.file("unlearned", lambda path: models.save_like(source, unlearned, path, told))
 
-    def save_retrained(self, folder: RunFolder, recipe: Recipe, retrained: Sequence[nn.Module]) -> None:
-        """So that other models can be judged against the same ones."""
-        train_set = self.data.train
-        card = Card(recipe.model, train_set.input_shape, train_set.n_classes, train_set.fingerprint)
-        for name, model in zip(RETRAINED_FILES, retrained, strict=False):
-            folder.file(name, partial(models.save, model, card))
+    def save_retrained(
+        self, folder: RunFolder, problem: Problem, made: tuple[Sequence[nn.Module], Sequence[float]], *, seed: int
+    ) -> None:
+        """What `retrain` gave, so that other models can be judged against the same ones."""
+        pairs = zip(*made, strict=True)
+        retrained.save(folder, problem, {seed + k: pair for k, pair in enumerate(pairs, 1)})
 
     def save_scores(self, folder: RunFolder, scores: list[Scores]) -> None:
         labels = self.data.train.labels.cpu().numpy()
@@ -249,9 +292,9 @@ class Session:
             entry["auroc_flipped"] = scores.auroc(self.data.flipped)
         return entry
 
-    def accuracies(self, model: nn.Module) -> dict[str, float]:
-        parts = {"train": self.data.train, "holdout": self.data.holdout, "test": self.data.test}
-        return {name: accuracy(model, examples) for name, examples in parts.items()}
+    def accuracies(self, model: nn.Module) -> dict[str, float | None]:
+        """By part; None of one without examples."""
+        return {name: accuracy(model, part) if len(part) else None for name, part in self.data.parts.items()}
 
     def versions(self) -> dict[str, str]:
         return {"unmem": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
@@ -259,11 +302,10 @@ class Session:
     def facts(self, recipe: Recipe, source: Path | None = None) -> dict[str, str]:
         """What a report says of how it came about. source: the file of the original, if it was not trained here."""
         data = self.data
-        sizes = f"{len(data.train):,} training, {len(data.holdout):,} holdout, {len(data.test):,} test examples"
         trained = recipe.words + (f", from {recipe.base}" if recipe.base else "")
         read = "" if source is None else f"read from {source}; what was trained here: "
         return {
-            "data": f"{data.name}: {sizes}",
+            "data": f"{data.name}: {data.sizes}",
             "model": f"{recipe.model}, {read}{trained}",
             "seed": str(recipe.seed),
             "command": f"unmem {self.command}",
@@ -309,9 +351,25 @@ def _place(path: Path) -> Path:
 def _reading(options: DataOptions, model: str | None) -> dict[str, Any]:
     """How to read the data; texts by the tokenizer in the folder of the model, unless another is named."""
     reading = options.reading()
+    if options.unseen is not None:
+        reading["unseen"] = tuple(read_ids(options.unseen, field="--unseen").names)
     if options.text is not None and options.tokenizer is None and model is not None and holds_tokenizer(Path(model)):
         reading["tokenizer"] = Path(model)
     return reading
+
+
+def numbered(data: Splits, classes: str, model: str | None) -> Splits:
+    """The data with their classes in the order of the model's outputs, as far as that is known."""
+    if classes:
+        names = [name.strip() for name in classes.split(",")]
+        return numbered_as(data, names, field="--classes", whose="it names")
+    names = () if model is None else models.class_names(Path(model))
+    if not names or not data.classes:
+        return data
+    ordered = numbered_as(data, names, field="--data", whose="the model has")
+    if ordered.classes[: len(data.classes)] != data.classes:
+        warn(f"the classes are numbered as the model does: {', '.join(names[:10])}{', …' * (len(names) > 10)}")
+    return ordered
 
 
 def _warm_up(recipe: Recipe, data: Splits) -> None:
@@ -320,18 +378,20 @@ def _warm_up(recipe: Recipe, data: Splits) -> None:
     train(replace(recipe, epochs=1, lr=1e-6), few)
 
 
-def _more_than_chance(model: nn.Module, data: Splits, path: Path) -> None:
-    """Refuse a model that knows nothing of its training data, and say why if that can be found out."""
+def _in_step_with_data(model: nn.Module, data: Splits, path: Path) -> None:
+    """Refuse a model that knows nothing of its training data, or knows it under other labels, and say why."""
     reached = accuracy(model, data.train)
     share, most = chance(data.train)
-    if reached > most:
+    found = find_mismatch(model, data.train) if reached <= most else find_order(model, data.train)
+    if reached > most and found is None:
         return
-    said = f"it gets {reached:.1%} of its own training examples right, no more than chance ({share:.1%})"
-    found = find_mismatch(model, data.train)
+    said = f"it gets {reached:.1%} of its own training examples right"
+    if reached <= most:
+        said += f", no more than chance ({share:.1%})"
     if found is None:
         fix = "check that the file, --arch, --data and the label order belong together"
         raise UserError("--model", str(path), said, fix)
-    raise UserError("--model", str(path), f"{said}; {found.words}", found.fix)
+    raise UserError("--model", str(path), f"{said}; {found.words(data.classes)}", found.fix(data.classes))
 
 
 def _usual_network(examples: Examples) -> str:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from unmem.cli.console import stage, warn
 from unmem.cli.options import SAME_DATA
-from unmem.cli.request import read_crossfit
 from unmem.cli.session import Original, Session
 from unmem.data import Examples, Ids, Splits
 from unmem.ensembles import Ensemble, read_members
 from unmem.errors import UserError
 from unmem.memorization import CrossFit
-from unmem.store import TRACE
+from unmem.store import CROSSFIT, PRIVATE, TRACE, RunFolder
 from unmem.targets import FromCrossFit, FromMembers, ShortTeacher, Source, Targets, Trace
 from unmem.unlearning import Problem, best_source
+
+Rows = TypeVar("Rows", CrossFit, Trace)
 
 
 class Files(Protocol):
@@ -89,27 +92,83 @@ class Prepared:
         none = np.empty((0, examples.n_classes), np.float16)
         return replace(self, trace=Trace(examples.ids, np.zeros(shape, np.float16), examples.ids[:0], none))
 
-    def delete(self, ids: Ids, options: Files) -> None:
-        """Delete the forgotten examples from the files that were read."""
-        crossfit = options.crossfit
-        if self.crossfit is not None and crossfit is not None:
-            self.crossfit.without(ids).save(crossfit)
-            warn(f"the predictions of the forgotten examples were deleted from {crossfit}")
-        if self.trace is not None and self.trace_file is not None:
-            self.trace.without(ids).save(self.trace_file)
-            warn(f"the predictions of the forgotten examples were deleted from {self.trace_file}")
+    def keep_rows(self, folder: RunFolder, ids: Ids) -> None:
+        """Put the predictions of the forgotten examples in the private part of a run folder, for audits and reruns."""
+        kept = {CROSSFIT: self.crossfit, TRACE: self.trace}
+
+        def write(place: Path) -> None:
+            place.mkdir(mode=0o700)
+            for name, one in kept.items():
+                if one is not None:
+                    replace(one.only(ids), moved=()).save(place / name)
+
+        if any(one is not None for one in kept.values()):
+            folder.file(PRIVATE, write)
+
+    def delete(self, ids: Ids, options: Files, out: Path) -> None:
+        """Delete the forgotten examples from the files that were read; `out` has kept their rows."""
+        files = {CROSSFIT: options.crossfit, TRACE: self.trace_file}
+        for name, file in files.items():
+            if file is None:
+                continue
+            kept = out / PRIVATE / name
+            if name == CROSSFIT:
+                _without(CrossFit.load(file), ids, kept, file.parent).save(file)
+            else:
+                _without(Trace.load(file), ids, kept, file.parent).save(file)
+            warn(
+                f"the predictions of the forgotten examples were moved from {file} to {kept}, where audits find them; "
+                "delete that file once it is not needed"
+            )
         if self.members is not None:
             warn(f"the members in {options.members} still hold predictions of the forgotten examples: delete them")
 
 
+def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
+    """A cross-fit of `unmem prepare`, made sure to be of the examples at hand and to hold those asked for."""
+    found = with_moved(CrossFit.load(path), path, CrossFit.load)
+    if found.settings.get("data") != data.train.fingerprint:
+        raise UserError(
+            "--crossfit",
+            str(path),
+            "it was made from other examples than these",
+            f"{SAME_DATA} as when it was made",
+        )
+    found.take(data.train.ids[:0] if ids is None else ids)
+    return found
+
+
 def read_trace(path: Path, data: Splits, ids: Ids | None) -> Trace:
     """A trace, checked to be of the examples at hand and to hold those asked for."""
-    found = Trace.load(path)
+    found = with_moved(Trace.load(path), path, Trace.load)
     if found.describe().get("data") != data.train.fingerprint:
         problem = "it was recorded from other examples than these"
         raise UserError("--trace", str(path), problem, f"{SAME_DATA} as when it was recorded")
     found.check(data.train.ids[:0] if ids is None else ids)
     return found
+
+
+def with_moved(found: Rows, path: Path, load: Callable[[Path], Rows]) -> Rows:
+    """With the rows of forgotten examples, as far as the files that they were moved to are still there."""
+    for name in found.moved:
+        file = path.parent / name
+        if file.is_file():
+            found = found.with_rows_of(load(file))
+    return found
+
+
+def _without(found: Rows, ids: Ids, kept: Path, folder: Path) -> Rows:
+    """All other rows, and where these are kept, as seen from the folder of the file."""
+    moved = tuple(dict.fromkeys((*found.moved, _relative(kept, folder))))
+    return replace(found.without(ids), moved=moved)
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """The path of a file from a folder; the whole path where they are on different drives."""
+    try:
+        return os.path.relpath(file, folder)
+    except ValueError:
+        return str(file.resolve())
 
 
 def _usable(path: Path, data: Splits, ids: Ids | None) -> Trace | None:

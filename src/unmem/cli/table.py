@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from rich.table import Table
@@ -42,8 +43,12 @@ def evidence_table(audit: Audit) -> Table:
 
 
 def _row(name: str, outcome: Outcome, *, accuracies: bool = True) -> list[str]:
-    shares = [f"{outcome.accuracy[key]:.1%}" if accuracies else "" for key in ("forget", "retain", "test")]
+    shares = [_share(outcome.accuracy[key]) if accuracies else "" for key in ("forget", "retain", "test")]
     return [name, *shares, _number(outcome.tow), _number(outcome.tow_mia), *_costs(outcome)]
+
+
+def _share(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1%}"
 
 
 def _number(value: float | None) -> str:

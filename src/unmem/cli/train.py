@@ -25,6 +25,6 @@ def train(*, output: OutputOptions, data: DataOptions = DataOptions(), recipe: R
         if recorder.recorded:
             folder.file(TRACE, recorder.trace.save)
         session.finish(folder, {"original": described})
-    reached = "   ".join(f"{name} {value:.1%}" for name, value in described["accuracy"].items())
+    reached = "   ".join(f"{name} {value:.1%}" for name, value in described["accuracy"].items() if value is not None)
     console.print(f"  accuracy  {reached}")
     console.print(f"  Model: {folder.path / 'original.safetensors'}", soft_wrap=True)

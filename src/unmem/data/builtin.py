@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from unmem.data.examples import Examples
 from unmem.data.npz import unseen_ids
+from unmem.data.parting import USUAL_PARTING, Parting
 from unmem.data.scaling import Scaling, named_scalings
 from unmem.data.splits import Splits
 from unmem.errors import UserError
@@ -19,16 +20,16 @@ from unmem.errors import UserError
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
-def digits() -> Splits:
+def digits(parting: Parting = USUAL_PARTING) -> Splits:
     """scikit-learn's 1,797 scanned digits, 8×8 in 17 grey levels; ids are the row numbers there. Split 70/15/15."""
     from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
     images = bunch.images.astype(np.uint8)[:, None]
-    return Splits.of("digits", Examples.of(images, bunch.target, scaling=Scaling(1 / 8, -1.0)))
+    return Splits.of("digits", Examples.of(images, bunch.target, scaling=Scaling(1 / 8, -1.0)), parting=parting)
 
 
-def fashion_mnist(folder: str | Path | None = None) -> Splits:
+def fashion_mnist(folder: str | Path | None = None, parting: Parting = USUAL_PARTING) -> Splits:
     """Fashion-MNIST (Xiao et al. 2017): 60,000 training and 10,000 test images, 28×28, from its four IDX files."""
     where = DEBIAN_FASHION_MNIST if folder is None else Path(folder)
     arrays = {
@@ -47,7 +48,7 @@ def fashion_mnist(folder: str | Path | None = None) -> Splits:
         )
         for part, ids in (("train", range(60_000)), ("t10k", unseen_ids(10_000)))
     )
-    return Splits.of("fashion-mnist", train, test=test)
+    return Splits.of("fashion-mnist", train, test=test, parting=parting)
 
 
 def _idx(folder: Path, name: str) -> NDArray[np.uint8]:

@@ -38,9 +38,9 @@ def image_folder(root: Path, how: Reading) -> Splits:
     ignored = sum(others for _, _, others in found.values())
     notes += seen
     notes += (f"{ignored:,} files in {root} are no images and were left out",) if ignored else ()
-    splits = Splits.of_parts(root.resolve().name, _numbered(examples), classes=tuple(classes))
+    splits = Splits.of_parts(root.resolve().name, _numbered(examples), classes=tuple(classes), parting=how.parting)
     splits = splits.filled(Stream.of(encoded, loaders=how.loaders), scaling=encoded.form.scaling, marks=marks)
-    return replace(splits, notes=notes)
+    return replace(splits, notes=notes, order=splits.train.ids[:0])
 
 
 def _numbered(parts: dict[str, Examples]) -> dict[str, Examples]:

@@ -11,12 +11,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from unmem.data.images import PIXELS, pictures
+from unmem.data.layout import Rows
 from unmem.data.parts import by_part
 from unmem.data.reading import Reading
 from unmem.data.scaling import Scaling, named_scalings
 from unmem.data.splits import Splits
 from unmem.data.streaming import Stream
-from unmem.data.tables import USES, Rows, splits_of, usual_label
+from unmem.data.tablelabels import usual_label
+from unmem.data.tables import USES, splits_of
 from unmem.data.unlabelled import check_classes, check_train, unlabelled
 from unmem.errors import UserError
 from unmem.extras import imported
@@ -143,7 +145,7 @@ def of_datasets(name: str, found: Any, how: Reading, *, pixels: Scaling = PIXELS
     how.only("a Hugging Face data set of images", "label", "id", "drop", "size", "grey", "rgb", "scaling", "stream")
     if len(images) > 1:
         raise UserError("data", name, f"has several image columns: {', '.join(images)}", "--drop all but one")
-    rows = Rows.of(name, tables, how, classes)
+    rows = Rows.of_tables(name, tables, how, classes)
     if len(parts) > 1:
         check_classes(rows.splits.parts)
     ids = np.concatenate([part.ids for part in rows.splits.parts.values()])
@@ -153,7 +155,9 @@ def of_datasets(name: str, found: Any, how: Reading, *, pixels: Scaling = PIXELS
     encoded, marks, seen = pictures(Cells.of(parts, images[0]), names, how)
     stream = Stream.of(encoded, loaders=how.loaders).at(rows.order)
     scaling = pixels if encoded.form.depth == "bytes" else encoded.form.scaling
-    return replace(rows.splits.filled(stream, scaling=scaling, marks=marks[rows.order]), notes=(*notes, *seen))
+    return replace(
+        rows.splits.filled(stream, scaling=scaling, marks=marks[rows.order]), notes=(*rows.splits.notes, *notes, *seen)
+    )
 
 
 def _parts(name: str, found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

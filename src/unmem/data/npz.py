@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmem.data.examples import Examples, Ids
+from unmem.data.parting import USUAL_PARTING, Parting
 from unmem.data.parts import NAMES, by_part
 from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
@@ -21,7 +22,7 @@ from unmem.errors import Phrase, UserError
 KINDS = ("x", "y", "ids")
 
 
-def npz(path: str | Path) -> Splits:
+def npz(path: str | Path, parting: Parting = USUAL_PARTING) -> Splits:
     """A file in the Keras layout: x_train, y_train, and if it has them x_test, y_test, x_val, y_val, and ids_train, ….
 
     Parts go by the names in `parts`, whatever the case. uint8 images become [-1, 1]; other numbers reach the model as
@@ -40,7 +41,10 @@ def npz(path: str | Path) -> Splits:
         ids = arrays.get(f"ids_{part}")
         if ids is None and part != "train":
             ids = unseen_ids(len(arrays[f"x_{part}"]), taken=parts["train"].ids, prefix=f"{part}-")
-        parts[part] = _npz_examples(arrays, part, ids, max(train_classes, _classes_in(arrays[f"y_{part}"])))
+        classes = max(train_classes, _classes_in(arrays[f"y_{part}"]))
+        parts[part] = array_examples(
+            arrays[f"x_{part}"], arrays[f"y_{part}"], ids=ids, n_classes=classes, field=f"x_{part}"
+        )
         if parts[part].input_shape != parts["train"].input_shape:
             raise UserError(
                 f"x_{part}",
@@ -49,7 +53,7 @@ def npz(path: str | Path) -> Splits:
                 "make the shapes equal",
             )
     check_classes(parts)
-    return replace(Splits.of_parts(Path(path).name, parts), notes=tuple(notes))
+    return replace(Splits.of_parts(Path(path).name, parts, parting=parting), notes=tuple(notes))
 
 
 def _classes_in(labels: NDArray[Any]) -> int:
@@ -94,8 +98,8 @@ def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _npz_examples(arrays: dict[str, NDArray[Any]], part: str, ids: Any, n_classes: int) -> Examples:
-    x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+def array_examples(x: NDArray[Any], y: NDArray[Any], *, ids: Any, n_classes: int, field: str) -> Examples:
+    """Examples of one part: bytes become [−1, 1], other numbers stay as they are. field: What the inputs are called."""
     if y.ndim == 2 and y.shape[1] == 1:  # Keras stores CIFAR labels as a column
         y = y[:, 0]
     if x.ndim == 3:
@@ -103,7 +107,7 @@ def _npz_examples(arrays: dict[str, NDArray[Any]], part: str, ids: Any, n_classe
     elif x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
         x = np.ascontiguousarray(np.moveaxis(x, -1, 1))
     if x.dtype.kind not in "uif":
-        raise UserError(f"x_{part}", Phrase(f"of type {x.dtype}"), "inputs are numbers", "encode them as numbers")
+        raise UserError(field, Phrase(f"of type {x.dtype}"), "inputs are numbers", "encode them as numbers")
     if x.dtype == np.uint8:
         return Examples.of(x, y, ids=ids, n_classes=n_classes, scaling=Scaling(2 / 255, -1.0))
     return Examples.of(x.astype(np.float32), y, ids=ids, n_classes=n_classes)

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from unmem.data.arrays import from_pairs, is_array, is_pair
 from unmem.data.examples import Examples, as_ids
+from unmem.data.frames import from_frames, is_frame
 from unmem.data.hub import of_datasets
 from unmem.data.images import PIXELS, Form, depth_of, is_grey, unlike_depth
 from unmem.data.labels import class_indices
@@ -74,7 +76,8 @@ def _function(source: str, where: str, name: str) -> Callable[..., Any]:
 def from_object(found: Any, how: Reading, *, name: str = "data", module: str = "") -> Splits:
     """Splits of a map-style data set, of (train, test), or of a mapping with train and perhaps test and holdout.
 
-    Each is a PyTorch or Hugging Face data set, or `Examples`. Items of a PyTorch data set are (input, label), (input,
+    Each is a PyTorch or Hugging Face data set, a data frame of pandas or polars, a pair (X, y) of arrays, or
+    `Examples`. Items of a PyTorch data set are (input, label), (input,
     label, id) or a mapping with such keys, and should be the same each time they are read: transforms that draw random
     numbers belong into the training, not into the data.
 
@@ -82,9 +85,15 @@ def from_object(found: Any, how: Reading, *, name: str = "data", module: str = "
     """
     if isinstance(found, Splits):
         return found
-    parts = _parts(found)
+    parts = {"train": found} if is_pair(found) else _parts(found)
+    if any(is_array(part) for part in parts.values()):
+        raise UserError("data", None, "arrays of inputs have no labels", "give (X, y), or ((X, y), (X_test, y_test))")
+    if all(is_frame(part) for part in parts.values()):
+        return from_frames(name, parts, how)
+    if all(is_pair(part) for part in parts.values()):
+        return from_pairs(name, parts, how)
     if all(isinstance(part, Examples) for part in parts.values()):
-        return Splits.of_parts(name, parts)
+        return Splits.of_parts(name, parts, parting=how.parting)
     if all(_is_hugging_face(part) for part in parts.values()):
         return of_datasets(name, parts, how)
     how.only("a PyTorch data set", "size", "grey", "rgb", "scaling", "stream")
@@ -144,7 +153,7 @@ def _of_items(name: str, parts: dict[str, Any], how: Reading, module: str) -> Sp
         examples[part] = Examples.of(np.array(rows), labels[np.array(rows)], ids=ids, n_classes=count)
         first += len(found)
     check_classes(examples)
-    splits = replace(Splits.of_parts(name, examples, classes=classes), notes=_notes(items))
+    splits = replace(Splits.of_parts(name, examples, classes=classes, parting=how.parting), notes=_notes(items))
     if stored is not None:
         names = np.concatenate([one.ids for one in examples.values()])
         stored = Examples.of(stored, labels, ids=names).inputs  # refuses what is not finite

@@ -18,7 +18,8 @@ from unmem.data.reading import Reading
 from unmem.data.scaling import FROM_DATA, Scaling, scaling_from
 from unmem.data.splits import Splits, flip_labels, stratified_sample
 from unmem.data.streaming import Stream, available_memory
-from unmem.data.tables import SUFFIXES, table
+from unmem.data.tablefiles import SUFFIXES, is_table
+from unmem.data.tables import table
 from unmem.errors import UserError, nearest
 
 KNOWN = ("digits", "fashion-mnist", *NAMED)
@@ -32,8 +33,8 @@ def load(
 
     A name: "digits", "fashion-mnist", "cifar10", "cifar100", "svhn", "tiny-imagenet"; "hf:NAME" of the Hugging Face
     hub.
-    A path: an .npz, .csv, .tsv or .parquet file, a folder of images, a folder made by `save_to_disk`. A function:
-    "module:function" or "file.py:function". An object: see `from_object`.
+    A path: an .npz, .csv, .tsv or .parquet file, a folder of parquet files, a folder of images, a folder made by
+    `save_to_disk`. A function: "module:function" or "file.py:function". An object: see `from_object`.
 
     limit: keep a stratified sample of this many training examples, drawn with `seed`.
     flip: plant this share of wrong training labels, drawn with `seed`; their ids are `.flipped`.
@@ -56,13 +57,13 @@ def _read(source: Any, how: Reading) -> Splits:
         return named(name, how)
     if name in ("digits", "fashion-mnist"):
         how.only(name, *(("folder", "scaling") if name == "fashion-mnist" else ()))
-        return digits() if name == "digits" else fashion_mnist(how.folder)
+        return digits(how.parting) if name == "digits" else fashion_mnist(how.folder, how.parting)
     if name.startswith("hf:"):
         return from_hub(name, how)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         how.only("an .npz file", "scaling")
-        return npz(path)
-    if path.suffix in SUFFIXES:
+        return npz(path, how.parting)
+    if is_table(path) and not is_saved(path):
         return table(path, how)
     if path.is_dir():
         return saved(path, how) if is_saved(path) else image_folder(path, how)

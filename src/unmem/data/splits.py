@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmem.data.examples import Examples, Ids, Positions
+from unmem.data.parting import USUAL_PARTING, Parting
 from unmem.data.scaling import Scaling
 from unmem.data.streaming import Stream
 from unmem.errors import Phrase, UserError, whole_number
@@ -19,6 +20,7 @@ from unmem.errors import Phrase, UserError, whole_number
 # A data set keeps one split whatever the seed of a run is: a model trained under one seed must never meet its own
 # training examples in the holdout or test set of a run under another.
 SPLIT_SEED = 0
+LEAST = 6  # of 6 examples, 70/15/15 leaves one to each unseen part; of 5, none to the holdout
 
 
 def _no_ids() -> Ids:
@@ -35,6 +37,10 @@ class Splits:
     flipped: ids of training examples whose labels were planted wrong on purpose (`flip_labels`).
     classes: names of the classes, in the order of the labels, where the source has them.
     notes: what the user should hear of how the source was read.
+    order: ids of the user's examples in the user's own order, which positions count in: of the whole source where it
+        was split here, of the training set otherwise. Empty where the source has no order, as a folder has none; None
+        is that of `train`.
+    split_here: whether the holdout and the test set were drawn from the one set that the source holds.
     """
 
     name: str
@@ -44,6 +50,16 @@ class Splits:
     flipped: Ids = field(default_factory=_no_ids)
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    order: Ids | None = None
+    split_here: bool = False
+
+    def __repr__(self) -> str:
+        return f"Splits({self.name!r}, {self.sizes}, {self.train.n_classes} classes)"
+
+    @property
+    def sizes(self) -> str:
+        """How many examples each split has, in words."""
+        return f"{len(self.train):,} training, {len(self.holdout):,} holdout, {len(self.test):,} test examples"
 
     @classmethod
     def of(
@@ -54,24 +70,41 @@ class Splits:
         test: Examples | None = None,
         holdout: Examples | None = None,
         classes: tuple[str, ...] = (),
+        parting: Parting = USUAL_PARTING,
     ) -> Splits:
         """What there is, in three parts.
 
-        Training examples alone are split 70/15/15. Of unseen examples in one set, test or holdout, half become the
-        holdout and half the test set, so that the training set stays exactly the user's.
+        Training examples alone are split as `parting` says, usually 70/15/15. Of unseen examples in one set, test or
+        holdout, half become the holdout and half the test set, so that the training set stays exactly the user's.
         """
         _check_parts(train, test, holdout)
-        unseen = holdout if test is None else test
+        order, unseen = train.ids, holdout if test is None else test
+        if parting.asked and unseen is not None:
+            field = "unseen" if parting.unseen else "split"
+            raise UserError(field, None, f"{name} has unseen examples of its own", "leave it out")
+        drawn = unseen is None and not parting.unseen and parting.shares is not None
+        if parting.unseen:
+            unseen = train.take(parting.unseen, field="unseen")
+            train = train.drop(parting.unseen, field="unseen")
         if unseen is None:
-            train, holdout, test = stratified_split(train, (0.70, 0.15, 0.15), seed=SPLIT_SEED)
+            train, holdout, test = _alone(train, parting)
         elif holdout is None or test is None:
+            _at_least(2, unseen, "cannot be cut into a holdout and a test set", "unseen examples")
             holdout, test = stratified_split(unseen, (0.5, 0.5), seed=SPLIT_SEED)
-        return cls(name, train, holdout, test, classes=classes)
+        return cls(name, train, holdout, test, classes=classes, order=order, split_here=drawn)
 
     @classmethod
-    def of_parts(cls, name: str, parts: Mapping[str, Examples], *, classes: tuple[str, ...] = ()) -> Splits:
+    def of_parts(
+        cls,
+        name: str,
+        parts: Mapping[str, Examples],
+        *,
+        classes: tuple[str, ...] = (),
+        parting: Parting = USUAL_PARTING,
+    ) -> Splits:
         """The same, of examples by part: train, and perhaps test and holdout."""
-        return cls.of(name, parts["train"], test=parts.get("test"), holdout=parts.get("holdout"), classes=classes)
+        test, holdout = parts.get("test"), parts.get("holdout")
+        return cls.of(name, parts["train"], test=test, holdout=holdout, classes=classes, parting=parting)
 
     def filled(
         self, inputs: Tensor | Stream, *, scaling: Scaling | None, marks: NDArray[np.uint8] | None = None
@@ -96,6 +129,50 @@ class Splits:
         return replace(self, **{name: change(part) for name, part in self.parts.items()})
 
 
+def numbered_as(splits: Splits, names: Sequence[str], *, field: str, whose: str) -> Splits:
+    """The same examples with their classes numbered in the order of these names, which may be more than theirs.
+
+    Args:
+        splits: Their classes have names, or are numbers; these are taken to count in the order of `names`.
+        names: Of the classes, in the order of a model's outputs. Capitals make no difference.
+        field: What an error is about.
+        whose: Whose names they are, as the subject of a sentence.
+
+    Raises:
+        UserError: A class is not among the names, or two are the same.
+    """
+    place = {name.casefold(): k for k, name in enumerate(names)}
+    if len(place) < len(names):
+        raise UserError(field, ", ".join(names), "a name is there twice", "give each class a name of its own")
+    n = len(names)
+    if not splits.classes:
+        if n < splits.train.n_classes:
+            count = splits.train.n_classes
+            raise UserError(field, ", ".join(names), f"{whose} {n} classes, the data have {count}", "name all classes")
+        return replace(splits.each(lambda part: replace(part, n_classes=n)), classes=tuple(names))
+    strange = [name for name in splits.classes if name.casefold() not in place]
+    if strange:
+        raise UserError(
+            field,
+            strange[0],
+            f"a class of the data that is not among those of the model ({', '.join(names[:10])}{', …' * (n > 10)})",
+            "call the classes of the data as the model does, or give --classes in the order of its outputs",
+        )
+    new = torch.tensor([place[name.casefold()] for name in splits.classes])
+    moved = splits.each(lambda part: replace(part.relabel(new.to(part.labels)[part.labels]), n_classes=n))
+    return replace(moved, classes=tuple(names))
+
+
+def _alone(train: Examples, parting: Parting) -> tuple[Examples, Examples, Examples]:
+    """A single set in three parts."""
+    if parting.shares is None:
+        none = train.at(np.arange(0))
+        return train, none, none
+    _at_least(LEAST, train, "cannot be split 70/15/15", "examples, or unseen ones in a set of their own")
+    first, second, third = stratified_split(train, parting.shares, seed=SPLIT_SEED)
+    return first, second, third
+
+
 def _check_parts(train: Examples, test: Examples | None, holdout: Examples | None) -> None:
     if len(torch.unique(train.labels)) < 2:
         raise UserError("labels", int(train.labels[0]), "is the only class", "use data with two classes or more")
@@ -115,6 +192,13 @@ def _check_parts(train: Examples, test: Examples | None, holdout: Examples | Non
             if len(both):
                 raise UserError("ids", str(both[0]), f"is in {other} and in {name}", "give each example its own id")
         seen.append((name, part))
+
+
+def _at_least(least: int, examples: Examples, problem: str, what: str) -> None:
+    """Refuse to split so few examples that a part would have none."""
+    if len(examples) < least:
+        count = f"{len(examples)} example" + "s" * (len(examples) != 1)
+        raise UserError("data", Phrase(count), problem, f"give at least {least} {what}")
 
 
 def stratified_split(examples: Examples, shares: tuple[float, ...], *, seed: int) -> list[Examples]:

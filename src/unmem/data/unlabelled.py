@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,19 +31,22 @@ def check_train(rows: list[int]) -> None:
             "labels",
             Phrase(f"of rows {', '.join(map(str, rows[:SHOWN]))}{more} of the training set"),
             f"are missing ({len(rows):,} such, counted from 0); class indices start at 0",
-            "label or leave out these examples",
+            "label or leave out these examples, or number the classes from 0",
         )
 
 
-def check_classes(parts: Mapping[str, Examples]) -> None:
-    """Refuse unseen examples of a class without a training example: its output would never be trained."""
+def check_classes(parts: Mapping[str, Examples], names: Sequence[str] = ()) -> None:
+    """Refuse unseen examples of a class without a training example: its output would never be trained.
+
+    names: Of the classes, if they have some.
+    """
     known = set(parts["train"].labels.unique().tolist())
     for name, part in parts.items():
         new = sorted(set(part.labels.unique().tolist()) - known)
         if new:
             raise UserError(
                 "labels",
-                Phrase(f"{', '.join(map(str, new[:SHOWN]))} in {name}"),
+                Phrase(f"{', '.join(repr(names[k]) if names else str(k) for k in new[:SHOWN])} in {name}"),
                 "are classes without a training example",
                 "leave out their examples, or train on some",
             )

@@ -31,6 +31,9 @@ class Outputs:
     margin: Real
     prediction: NDArray[np.int16]
 
+    def __repr__(self) -> str:
+        return f"Outputs({self.phi.shape[0]:,} models, {self.phi.shape[1]:,} examples)"
+
     @property
     def correct(self) -> Mask:
         return self.prediction == self.labels
@@ -67,6 +70,9 @@ class Ensemble:
 
     def __len__(self) -> int:
         return len(self.kept)
+
+    def __repr__(self) -> str:
+        return f"Ensemble({len(self):,} members, {self.kept.shape[1]:,} examples)"
 
     def members(self, chosen: Sequence[int] | NDArray[np.int64]) -> Ensemble:
         """The ensemble of these members alone; use disjoint halves where one picks and the other judges."""

@@ -153,7 +153,8 @@ class _Shared:
     @cached_property
     def source(self) -> str | None:
         """What the network's name and the base stand for; asked once, since it may read files."""
-        return models.source_of(self.recipe.model, self.recipe.base)
+        shape, classes = self.examples.input_shape, self.examples.n_classes
+        return models.source_of(self.recipe.model, self.recipe.base, input_shape=shape, n_classes=classes)
 
     @cached_property
     def pairs(self) -> Pairs | None:

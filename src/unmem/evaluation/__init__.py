@@ -7,7 +7,7 @@ from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
 from unmem.evaluation.lira import lira
 from unmem.evaluation.membership import accuracy, called_unseen, correct, label_confidence
-from unmem.evaluation.mismatch import Mismatch, chance, find_mismatch
+from unmem.evaluation.mismatch import Mismatch, chance, find_mismatch, find_order, seen_alike
 from unmem.evaluation.outcome import Evaluation, Evaluator, Needed, Outcome, Part, evaluate
 from unmem.evaluation.relearning import Relearning, relearn
 from unmem.evaluation.rmia import rmia
@@ -56,6 +56,7 @@ __all__ = [
     "correct",
     "evaluate",
     "find_mismatch",
+    "find_order",
     "fold_shortfalls",
     "forecast",
     "klom",
@@ -70,6 +71,7 @@ __all__ = [
     "relearn",
     "retrained_shortfalls",
     "rmia",
+    "seen_alike",
     "shortfalls_of",
     "tug_of_war",
     "untrained",

@@ -42,6 +42,7 @@ from unmem.evaluation.verdict import (
     numbers_of,
 )
 from unmem.memorization import CrossFit
+from unmem.targets import ShortTeacher, Source, Targets
 from unmem.training import predict
 from unmem.unlearning import Problem
 
@@ -72,6 +73,12 @@ class Evidence:
     relearning: Relearning | None
     klom: float | None = None
     klom_control: float | None = None
+
+    def __repr__(self) -> str:
+        from unmem.evaluation.evidence_rows import one_row
+
+        known = [f"{title} {text}" for title, text in one_row(self).items() if text is not None]
+        return f"Evidence({', '.join(known)})"
 
     def _repr_html_(self) -> str:
         from unmem.evaluation.notebook import evidence_html
@@ -106,6 +113,11 @@ class Audit:
     notes: tuple[str, ...]
     t: dict[str, Real]
     shortfalls: tuple[Shortfall, ...] = ()
+
+    def __repr__(self) -> str:
+        """A line per verdict, then the evaluation."""
+        said = [f"  {name}: {verdict.text}" for name, verdict in self.verdicts.items()]
+        return "\n".join(["Audit", *said, repr(self.evaluation)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `result.json`: aggregates only."""
@@ -145,6 +157,7 @@ def audit(
     reference: Sequence[nn.Module] = (),
     members: Ensemble | None = None,
     crossfit: CrossFit | None = None,
+    targets: Targets | Source | None = None,
     parts: Mapping[str, Ids] | None = None,
     runs: Mapping[str, Sequence[nn.Module]] | None = None,
     original: bool = True,
@@ -154,13 +167,15 @@ def audit(
     """Judge unlearned models by all that is at hand; what is not at hand is listed and stops nothing.
 
     reference: models retrained without the forget set. members: an ensemble that knows unseen examples and neither
-    picked nor refined the forget set. crossfit: for the forecast, where there are no members. parts: ids of forget
-    examples by memorization part. runs: for KLoM, further models that the same method made. original: whether
-    `problem.model` is the original; if not, it only stands in.
+    picked nor refined the forget set. crossfit: for the forecast, where there are no members. targets: for the forecast
+    in place of either; a source makes them first. parts: ids of forget examples by memorization part. runs: for KLoM,
+    further models that the same method made. original: whether `problem.model` is the original; if not, it only stands
+    in.
     """
     evaluation = evaluate(models, problem, reference=reference, parts=parts, original=original)
     witness = _Witness(problem, reference, members, parts or {}, relearning, original, seed)
-    expected = _forecast(problem, members, crossfit, original=original)
+    source = next((one for one in (targets, members, crossfit) if one is not None), None)
+    expected = _forecast(problem, source, seed) if original else None
     further = runs or {}
     evidence = {
         name: replace(witness.evidence(model), **_klom([model, *further.get(name, ())], reference, problem))
@@ -384,13 +399,11 @@ def _log_probs(model: nn.Module, problem: Problem) -> Real:
     return found
 
 
-def _forecast(
-    problem: Problem, members: Ensemble | None, crossfit: CrossFit | None, *, original: bool
-) -> Forecast | None:
-    source = members if members is not None else crossfit
-    if source is None or not original:
+def _forecast(problem: Problem, source: CrossFit | Ensemble | Targets | Source | None, seed: int) -> Forecast | None:
+    if source is None:
         return None
-    return forecast(source, problem.forget, unseen_accuracy=accuracy(problem.model, problem.holdout))
+    made = source(problem, seed=seed) if isinstance(source, Source) else source
+    return forecast(made, problem.forget, unseen_accuracy=accuracy(problem.model, problem.holdout))
 
 
 def _missing(
@@ -420,8 +433,8 @@ def _missing(
             "KLoM, which judges a method and not a model", "two runs of it and four retrained models", 4 * share
         )
     if expected is None:
-        needs = "a cross-fit" if original else "the original model, and a cross-fit or members"
-        yield Missing("forecast of the forget accuracy", needs, 1.0)
+        needs = "targets by a short teacher" if original else "the original model, and targets by a short teacher"
+        yield Missing("forecast of the forget accuracy", needs, ShortTeacher().cost(problem))
     if not original:
         yield Missing("what doing nothing would show", "the original model", None)
 

@@ -3,7 +3,8 @@
 Predictions of each forget example by models that never saw it (a cross-fit, or the members of an ensemble that left it
 out) are right about as often as a retrained model would be. Those models saw fewer examples: how much accuracy that
 costs shows on unseen examples, beside the original. It is added where they are unsure: an example with the chance q of
-being right gains in proportion to q (1 − q), so what is surely right or surely wrong stays.
+being right gains in proportion to q (1 − q), so what is surely right or surely wrong stays. Targets of a short teacher
+or a trace are calibrated on unseen examples beside the original already: the forecast is their mean confidence.
 
 The interval is for the accuracy of one retrained model. With a = accuracy, n examples and n_i models for each,
 
@@ -11,8 +12,8 @@ The interval is for the accuracy of one retrained model. With a = accuracy, n ex
 
 s is how far one model's accuracy on the set strays beyond chance, since the examples of a set move together. It has a
 posterior from how far the members' accuracies on what they left out stray, each held against the others, with a
-half-normal prior of scale `PRIOR`; a cross-fit, which has one model for each example, leaves the prior. `moved` is what
-was added for the size of the training set, which is as uncertain as it is large.
+half-normal prior of scale `PRIOR`; a cross-fit and targets, which have one model for each example, leave the prior.
+`moved` is what was added for the size of the training set, which is as uncertain as it is large.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from unmem.errors import UserError
 from unmem.evaluation.signals import positions
 from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.memorization import CrossFit
+from unmem.targets import Targets
 
 Real = NDArray[np.float64]
 LEVEL = 0.95
@@ -67,9 +69,12 @@ class Forecast:
         return tug_of_war(forget - self.accuracy, *gaps), min(ends), tug_of_war(forget - nearest, *gaps)
 
 
-def forecast(source: CrossFit | Ensemble, forget: Examples, *, unseen_accuracy: float) -> Forecast:
+def forecast(source: CrossFit | Ensemble | Targets, forget: Examples, *, unseen_accuracy: float) -> Forecast:
     """The forecast for the examples to forget. unseen_accuracy: of the original, on the holdout."""
-    said = _from_folds(source, forget) if isinstance(source, CrossFit) else _from_members(source, forget)
+    if isinstance(source, CrossFit):
+        said = _from_folds(source, forget)
+    else:
+        said = _from_members(source, forget) if isinstance(source, Ensemble) else _from_targets(source, forget)
     n, raw = len(forget), float(said.right.mean())
     ahead = 0.0 if said.unseen is None else unseen_accuracy - said.unseen
     moved = ahead * float(said.doubt.mean()) / max(said.doubt_everywhere, 1e-9)
@@ -111,7 +116,7 @@ class _Said:
     """What models that never saw them say of the forget examples.
 
     Attributes:
-        right: [n] share of them that is right.
+        right: [n] share of them that is right, or the chance of it.
         counts: [n] of how many.
         doubt: [n] q (1 − q).
         doubt_everywhere: its mean over the training set.
@@ -148,6 +153,29 @@ def _from_folds(source: CrossFit, forget: Examples) -> _Said:
         strays=np.empty(0),
         strays_by_chance=np.empty(0),
     )
+
+
+def _from_targets(source: Targets, forget: Examples) -> _Said:
+    chance = source.take(forget.ids).confidence(forget.labels.cpu().numpy())
+    doubt = chance * (1 - chance)
+    return _Said(
+        right=chance,
+        counts=np.ones(len(chance)),
+        doubt=doubt,
+        doubt_everywhere=float(doubt.mean()),
+        unseen=None,
+        name=_NAMES.get(source.source, source.source),
+        strays=np.empty(0),
+        strays_by_chance=np.empty(0),
+    )
+
+
+_NAMES = {
+    "teacher": "a short teacher",
+    "trace": "the trace of the original",
+    "crossfit": "a cross-fit",
+    "ensemble": "members",
+}
 
 
 def _from_members(source: Ensemble, forget: Examples) -> _Said:

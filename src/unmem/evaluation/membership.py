@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,8 @@ def _sorted_confidence(model: nn.Module, examples: Examples) -> NDArray[np.float
 
 
 def accuracy(model: nn.Module, examples: Examples) -> float:
-    """Share of examples whose largest logit is at the label."""
-    return float(correct(model, examples).mean())
+    """Share of examples whose largest logit is at the label; NaN of no examples."""
+    return float(correct(model, examples).mean()) if len(examples) else math.nan
 
 
 def correct(model: nn.Module, examples: Examples) -> NDArray[np.bool_]:

@@ -1,11 +1,11 @@
-"""Why a model is at chance on its own training data: another scaling, order of the channels, the axes or the labels.
+"""Why a model fails on its own training data: another scaling, order of the channels, of the axes or of the labels.
 
 A model and its data arrive apart, and what stood between them, a few lines of a training script, is what gets lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from unmem.data import Examples, Scaling, stratified_sample
 from unmem.data.scaling import named_scalings
+from unmem.ensembles import log_odds
 from unmem.training import predict
 
 MOST = 2000  # training examples to look at: enough to tell any of these apart
@@ -36,23 +37,25 @@ class Mismatch:
     change: str | None = None
     order: tuple[int, ...] | None = None
 
-    @property
-    def words(self) -> str:
+    def words(self, classes: Sequence[str] = ()) -> str:
+        """What differs, in a clause. classes: names of the classes of the data, if they have names."""
         causes = [] if self.scaling is None else [f"--scaling {self.scaling}"]
         causes += [] if self.change is None else [self.change]
         if self.order is not None:
-            moved = [
-                f"its class {there} is your class {here}" for here, there in enumerate(self.order) if here != there
-            ]
+            named = [f"{k} ({name})" for k, name in enumerate(classes)] or [str(k) for k in range(len(self.order))]
+            moved = [f"its class {there} is your class {named[k]}" for k, there in enumerate(self.order) if k != there]
             listed = f"{', '.join(moved[:SHOWN])}{', …' if len(moved) > SHOWN else ''}"
             causes.append(f"its outputs in another order ({listed})")
         return f"with {' and '.join(causes)} it gets {self.accuracy:.1%} right"
 
-    @property
-    def fix(self) -> str:
+    def fix(self, classes: Sequence[str] = ()) -> str:
+        """What to do about it; classes as in `words`."""
         steps = [] if self.scaling is None else [f"pass --scaling {self.scaling}"]
         steps += [] if self.change is None else ["give the images as it was trained on them"]
-        steps += [] if self.order is None else ["number your classes as the model does"]
+        if self.order is not None:
+            meant = dict(zip(self.order, classes, strict=False))
+            named = [meant[k] for k in sorted(meant)]
+            steps.append(f"pass --classes {','.join(named)}" if named else "number your classes as the model does")
         return " and ".join(steps)
 
 
@@ -88,6 +91,37 @@ def find_mismatch(model: nn.Module, examples: Examples) -> Mismatch | None:
     if ordered.accuracy > enough and ordered.accuracy - plain.accuracy > max(0.0, plain.accuracy - most):
         return ordered
     return plain if plain.accuracy > enough else None
+
+
+def find_order(model: nn.Module, examples: Examples) -> Mismatch | None:
+    """The order of outputs with which a model makes at most half as many errors as with the given one, if there is one.
+
+    For a model that is above chance: of five classes two may have changed places. The order that fits best must gain
+    three standard errors, so that a weak model is not taken for one with other labels.
+    """
+    sample = stratified_sample(examples, min(MOST, len(examples)), seed=0)
+    predictions = predict(model, sample).argmax(1)
+    plain = float((predictions == sample.labels).float().mean())
+    order, right = _best_order(predictions, sample.labels, examples.n_classes)
+    gain, error = right - plain, (max(plain * (1 - plain), 1e-9) / len(sample)) ** 0.5
+    if gain <= 3 * error or 1 - right > (1 - plain) / 2:
+        return None
+    return Mismatch(right, order=tuple(order.tolist()))
+
+
+def seen_alike(model: nn.Module, train: Examples, unseen: Examples) -> bool:
+    """Whether a model is as sure of unseen examples as of its training set: it does not overfit, or it has seen them.
+
+    The mean log-odds of the label, of at most `MOST` examples each, differ by less than three standard errors.
+    """
+    means: list[float] = []
+    variance = 0.0
+    for examples in (train, unseen):
+        some = examples if len(examples) <= MOST else stratified_sample(examples, MOST, seed=0)
+        phi = log_odds(predict(model, some), some.labels)[0].double()
+        means.append(float(phi.mean()))
+        variance += float(phi.var(unbiased=False)) / len(some)
+    return means[0] - means[1] < 3 * variance**0.5
 
 
 def _ways(sample: Examples) -> Iterator[tuple[str | None, str | None, Examples]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # Below this many examples a share would tell about single persons, and says nothing about the set anyway.
 SMALLEST_CELL = 10
 NO_REFERENCE = "needs a retrained model to compare with"
+NO_UNSEEN = "needs unseen examples, and all of the data are training data"
 ONE_REFERENCE = "needs two retrained models"
 NO_ORIGINAL = "needs the original model"
 
@@ -59,7 +61,8 @@ class Needed:
 class Outcome:
     """What one model shows on one problem. All shares are in [0, 1].
 
-    accuracy: on the forget, retain and test sets. mia: share of the forget set that the attack calls unseen.
+    accuracy: on the forget, retain and test sets. mia: share of the forget set that the attack calls unseen. Both are
+        NaN where there are no unseen examples.
     tow, tow_mia: closeness to the retrained reference, 1 = the same; None without a reference (`reason` says so).
     parts: the same by memorization part. seconds, cost: of making the model; cost in trainings of the original.
     cost_all_told: cost with everything that the method needed and that was made for it, in this run or before.
@@ -75,9 +78,17 @@ class Outcome:
     cost: float | None = None
     cost_all_told: float | None = None
 
+    def __repr__(self) -> str:
+        known = [f"{name} {value:.1%}" for name, value in self.accuracy.items() if not math.isnan(value)]
+        scores = (("ToW", self.tow), ("ToW-MIA", self.tow_mia))
+        known += [f"{name} {value:.3f}" for name, value in scores if value is not None]
+        return f"Outcome({', '.join(known)})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in `result.json`; `reason` only where a number is missing."""
         values = asdict(self)
+        values["accuracy"] = {key: _known(value) for key, value in self.accuracy.items()}
+        values["mia"] = _known(self.mia)
         if self.reason is None:
             del values["reason"]
         return values
@@ -86,6 +97,10 @@ class Outcome:
         from unmem.evaluation.notebook import outcome_html
 
         return outcome_html(self)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,13 @@ class Evaluation:
     reference: Outcome | None
     n_reference: int
     shortfalls: tuple[Shortfall, ...] = ()
+
+    def __repr__(self) -> str:
+        """A line per model."""
+        controls = {"retrained": self.reference, "one retrain vs another": self.retrain_vs_retrain}
+        shown = {**controls, **self.methods, "do nothing": self.do_nothing}
+        lines = [f"  {name}: {outcome!r}" for name, outcome in shown.items() if outcome is not None]
+        return "\n".join([f"Evaluation, against {self.n_reference} retrained models", *lines])
 
     @property
     def spread(self) -> float | None:
@@ -230,7 +252,9 @@ class Evaluator:
 
 def _measure(model: nn.Module, problem: Problem, parts: dict[str, Ids]) -> Outcome:
     hits = correct(model, problem.forget)
-    unseen = called_unseen(model, problem.forget, problem.retain, problem.holdout)
+    unseen = None
+    if len(problem.holdout):
+        unseen = called_unseen(model, problem.forget, problem.retain, problem.holdout)
     shares = {
         "forget": float(hits.mean()),
         "retain": accuracy(model, problem.retain),
@@ -239,15 +263,15 @@ def _measure(model: nn.Module, problem: Problem, parts: dict[str, Ids]) -> Outco
     cells = {name: problem.forget.positions(ids) for name, ids in parts.items()}
     return Outcome(
         accuracy=shares,
-        mia=float(unseen.mean()),
-        parts={name: _part(hits[cell], unseen[cell]) for name, cell in cells.items()},
+        mia=math.nan if unseen is None else float(unseen.mean()),
+        parts={name: _part(hits[cell], None if unseen is None else unseen[cell]) for name, cell in cells.items()},
     )
 
 
-def _part(hits: NDArray[np.bool_], unseen: NDArray[np.bool_]) -> Part:
+def _part(hits: NDArray[np.bool_], unseen: NDArray[np.bool_] | None) -> Part:
     if len(hits) < SMALLEST_CELL:
         return Part(len(hits), None, None)
-    return Part(len(hits), float(hits.mean()), float(unseen.mean()))
+    return Part(len(hits), float(hits.mean()), None if unseen is None else float(unseen.mean()))
 
 
 def _mean(outcomes: Sequence[Outcome]) -> Outcome:
@@ -273,6 +297,8 @@ def _compare(outcome: Outcome, target: Outcome | None) -> Outcome:
     if target is None:
         return replace(outcome, reason=NO_REFERENCE)
     retain, test = (outcome.accuracy[key] - target.accuracy[key] for key in ("retain", "test"))
+    if math.isnan(test):
+        return replace(outcome, reason=NO_UNSEEN)
 
     def closeness(ours: float | None, theirs: float | None) -> float | None:
         return None if ours is None or theirs is None else tug_of_war(ours - theirs, retain, test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -126,7 +127,7 @@ def _cell(label: str, number: str | None, reason: str, notes: Notes) -> Cell:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}"
+    return "" if math.isnan(share) else f"{share:.1%}"
 
 
 def _seconds(value: float) -> str:

@@ -36,6 +36,9 @@ class Scenario:
     measures: dict[str, Measure]
     explained: str
 
+    def __repr__(self) -> str:
+        return f"Scenario({self.name!r}, {self.data.name!r}, forget {len(self.forget):,} examples)"
+
 
 def privacy(data: Splits, count: int, *, seed: int) -> Scenario:
     """`count` random training examples ask to be deleted."""

@@ -35,7 +35,8 @@ class CrossFit:
     """Out-of-fold predictions, each by the one model that never saw the example.
 
     log_probs: [N, C]. margin: [N], log q_y − log max_{k≠y} q_k. phi: [N], log q_y − log(1 − q_y). All float32.
-    seconds: of all fold models. seconds_before: as in `Ensemble`.
+    seconds: of all fold models. seconds_before: as in `Ensemble`. moved: files that hold the predictions of examples
+    that were forgotten since, relative to the folder of this one.
     """
 
     ids: Ids
@@ -45,9 +46,13 @@ class CrossFit:
     seconds: float
     settings: dict[str, Any]
     seconds_before: float = 0.0
+    moved: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"CrossFit({len(self):,} examples, {self.log_probs.shape[1]} classes)"
 
     def take(self, ids: Iterable[object]) -> CrossFit:
         """The predictions of these examples, in the order given. Raises `UserError` for those it does not hold."""
@@ -62,14 +67,27 @@ class CrossFit:
             )
         return self._at(found)
 
+    def only(self, ids: Iterable[object]) -> CrossFit:
+        """The predictions of these examples, of those that it holds."""
+        return self._at(np.flatnonzero(np.isin(self.ids, as_ids(ids))))
+
     def without(self, ids: Iterable[object]) -> CrossFit:
         """All but the predictions of these examples: what may be kept once they are forgotten."""
         return self._at(np.flatnonzero(~np.isin(self.ids, as_ids(ids))))
 
+    def with_rows_of(self, other: CrossFit) -> CrossFit:
+        """The same with the predictions of another one for examples that this one does not hold."""
+        fresh = np.flatnonzero(~np.isin(other.ids, self.ids))
+        arrays = {
+            name: np.concatenate([getattr(self, name), getattr(other, name)[fresh]]) for name in ("ids", *_SHAPES)
+        }
+        return replace(self, **arrays)
+
     def save(self, path: str | Path) -> None:
         """One `.npz` file, whole or not there."""
         arrays = {"ids": self.ids} | {name: getattr(self, name) for name in _SHAPES}
-        save_arrays(path, arrays, {"seconds": self.seconds, "settings": self.settings})
+        moved = {"moved": list(self.moved)} if self.moved else {}
+        save_arrays(path, arrays, {"seconds": self.seconds, "settings": self.settings, **moved})
 
     @classmethod
     def load(cls, path: str | Path) -> CrossFit:
@@ -77,7 +95,8 @@ class CrossFit:
         made = {"option": "--crossfit", "kind": "a cross-fit"}
         arrays, facts = load_arrays(path, ("ids", *_SHAPES), **made, fix="make one with unmem prepare")
         try:
-            found = cls(**arrays, **facts)
+            moved = tuple(facts.pop("moved", ()))
+            found = cls(**arrays, **facts, moved=moved)
         except TypeError as error:
             raise UserError("--crossfit", str(path), "not a cross-fit", "make one with unmem prepare") from error
         shapes = {name: getattr(found, name).shape for name in _SHAPES}

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unmem.data import Examples
+from unmem.data import Examples, find_ids
 from unmem.errors import UserError, nearest
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
@@ -45,7 +46,9 @@ _FLUSH = 32_768
 
 
 class LearningEvents(Observer):
-    """Watches one training and gives a score per training example for each name in `EVENTS`.
+    """Watches one run and gives a score per example for each name in `EVENTS`; of a training, per training example.
+
+    In a run of several passes an epoch, such as SCRUB's, each example counts in the passes that visit it.
 
     seconds: what watching took so far, for all events together (on a GPU: to queue the work).
     """
@@ -54,6 +57,11 @@ class LearningEvents(Observer):
 
     def on_start(self, examples: Examples, recipe: Recipe) -> None:
         self._begin(examples, {"recipe": asdict(recipe), "pass": "training"})
+
+    def on_pass(self, examples: Examples) -> None:
+        began = time.perf_counter()
+        self._watch(examples)
+        self.seconds += time.perf_counter() - began
 
     def on_step(self, step: Step) -> None:
         began = time.perf_counter()
@@ -90,32 +98,51 @@ class LearningEvents(Observer):
         return Scores(name, self._ids, self._values(name).double().cpu().numpy(), settings=settings)
 
     def _begin(self, examples: Examples, settings: dict[str, Any]) -> None:
-        n, device = len(examples), examples.device
-        self._ids = examples.ids
+        self._device = examples.device
+        self._ids, self._watched, self._place = examples.ids, examples, None
         self._settings = settings | {"data": examples.fingerprint}
         self._epochs = 0
         self.seconds = 0.0
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self._rows = 0
-        self._sums = torch.zeros(len(_AVERAGED), n, device=device)
-        self._wrong = torch.ones(n, device=device)  # at the last visit
-        self._forgotten = torch.zeros(n, device=device)
-        self._last_confidence = torch.zeros(n, device=device)
+        self._sums, self._visits, self._wrong, self._forgotten, self._last_confidence = self._unvisited(len(self._ids))
+
+    def _unvisited(self, n: int) -> tuple[Tensor, ...]:
+        """The state of n examples before their first visit: sums of the averaged events, visits, whether it was wrong
+        at the last one, how often it was forgotten, the last confidence."""
+        zeros = torch.zeros(n, device=self._device)
+        sums = torch.zeros(len(_AVERAGED), n, device=self._device)
+        return sums, zeros, torch.ones_like(zeros), zeros.clone(), zeros.clone()
+
+    def _watch(self, examples: Examples) -> None:
+        """From here on, positions are in `examples`; those that no pass has shown so far join at the end."""
+        if examples is self._watched:
+            return
+        self._flush()  # an example may come in both passes
+        found, missing = find_ids(examples.ids, self._ids)
+        if missing.any():
+            found[missing] = len(self._ids) + np.arange(int(missing.sum()))
+            self._ids = np.concatenate([self._ids, examples.ids[missing]])
+            old = (self._sums, self._visits, self._wrong, self._forgotten, self._last_confidence)
+            grown = [torch.cat(pair, -1) for pair in zip(old, self._unvisited(int(missing.sum())), strict=True)]
+            self._sums, self._visits, self._wrong, self._forgotten, self._last_confidence = grown
+        self._watched, self._place = examples, torch.from_numpy(found).to(self._device)
 
     def _visit(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self._waiting.append((index, logits, labels))
+        self._waiting.append((index if self._place is None else self._place[index], logits, labels))
         self._rows += len(index)
         if self._rows >= _FLUSH:
             self._flush()
 
     def _flush(self) -> None:
-        """Score the waiting visits. An example is visited once an epoch, so `index` holds no position twice."""
+        """Score the waiting visits. A pass visits an example once, so `index` holds no position twice."""
         if not self._waiting:
             return
         index, logits, labels = (torch.cat(column) for column in zip(*self._waiting, strict=True))
         self._waiting, self._rows = [], 0
         logp = logits.float().log_softmax(1)
         self._sums[:, index] += torch.stack([event(logp, labels) for event in _AVERAGED.values()])
+        self._visits[index] += 1
         wrong = (logp.argmax(1) != labels).float()
         self._forgotten[index] += (wrong > self._wrong[index]).float()
         self._wrong[index] = wrong
@@ -124,13 +151,13 @@ class LearningEvents(Observer):
     def _values(self, name: str) -> Tensor:
         if name == "forgetting":
             # Never learned counts as forgotten more often than any that was (Toneva et al. 2019, section 3).
-            never = self._sums[list(_AVERAGED).index("accuracy")] == self._epochs
-            return torch.where(never, float(self._epochs), self._forgotten)
+            never = self._sums[list(_AVERAGED).index("accuracy")] == self._visits
+            return torch.where(never, self._visits, self._forgotten)
         if name in ("late-gain", "late-fit"):
-            unsure = self._sums[list(_AVERAGED).index("confidence")] / self._epochs
+            unsure = self._sums[list(_AVERAGED).index("confidence")] / self._visits
             last = self._last_confidence
             return last - (1 - unsure) if name == "late-gain" else last * unsure
-        return self._sums[list(_AVERAGED).index(name)] / self._epochs
+        return self._sums[list(_AVERAGED).index(name)] / self._visits
 
 
 def _of_label(logp: Tensor, labels: Tensor) -> Tensor:

@@ -237,7 +237,12 @@ class EarlyStop(Observer):
 
 def _check_unseen(unseen: Examples, data: Splits) -> None:
     if len(unseen) == 0:
-        raise UserError("holdout", None, "there are no unseen examples", "give some, apart from the test set")
+        raise UserError(
+            "holdout",
+            None,
+            "there are no unseen examples",
+            "give some, apart from the test set, or take another score, such as curvature",
+        )
     for part, examples, why in (
         ("test set", data.test, "a score must not learn from what accuracies are reported on"),
         ("training set", data.train, "these are not unseen"),

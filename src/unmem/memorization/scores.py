@@ -45,6 +45,11 @@ class Scores:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        """No ids and no single values: they are personal data."""
+        undefined = int(np.isnan(self.values).sum())
+        return f"Scores({self.name!r}, {len(self):,} examples{f', {undefined:,} without a value' * bool(undefined)})"
+
     def of(self, ids: Iterable[object]) -> Values:
         """The values of these examples, in the order given. Raises `UserError` for ids without a score."""
         wanted = as_ids(ids)

@@ -1,9 +1,11 @@
 """Networks by name, and model files: a state and what is needed to build the module it belongs to."""
 
 from unmem.models.bases import start_from
-from unmem.models.card import Card
-from unmem.models.files import arch_at, load, save
+from unmem.models.card import Card, card_of
+from unmem.models.files import arch_at, class_names, load, save
 from unmem.models.folders import folder_of, save_like
+from unmem.models.identity import identity
+from unmem.models.logits import logits_of
 from unmem.models.names import MODELS, build, constructor, source_of
 from unmem.models.residual import resnet18, resnet50
 from unmem.models.small import mlp, small_cnn
@@ -15,9 +17,13 @@ __all__ = [
     "Card",
     "arch_at",
     "build",
+    "card_of",
+    "class_names",
     "constructor",
     "folder_of",
+    "identity",
     "load",
+    "logits_of",
     "mlp",
     "resnet18",
     "resnet50",

@@ -20,7 +20,7 @@ class Card:
     """What a model file says of itself. `data` is the fingerprint of the training examples, if known.
 
     prefix: what the keys in the file have before those of the network, such as "module.". config: of a model of the
-    transformers library, all that is needed to build it.
+    transformers library, all that is needed to build it. made: of a retrained model, what determined it.
     """
 
     arch: str
@@ -29,6 +29,7 @@ class Card:
     data: str | None = None
     prefix: str = ""
     config: Mapping[str, Any] | None = None
+    made: Mapping[str, Any] | None = None
 
     def metadata(self) -> dict[str, str]:
         return {KEY: json.dumps(asdict(self))}
@@ -40,7 +41,7 @@ def card_in(metadata: Mapping[str, str] | None, path: Path) -> Card | None:
         return None
     try:
         fields: dict[str, Any] = json.loads(metadata[KEY])
-        optional = {name: fields[name] for name in ("data", "prefix", "config") if name in fields}
+        optional = {name: fields[name] for name in ("data", "prefix", "config", "made") if name in fields}
         return Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], **optional)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

@@ -84,6 +84,12 @@ def arch_at(path: Path) -> str | None:
     return None if card is None else _arch(card, path)
 
 
+def class_names(path: Path) -> tuple[str, ...]:
+    """Names of a model's outputs in their order, where its folder has them."""
+    folder = path if path.is_dir() else path.parent
+    return transformers.class_names(folder) if transformers.is_folder(folder) else ()
+
+
 def _from_folder(path: Path, input_shape: tuple[int, ...], n_classes: int) -> tuple[nn.Module, Card]:
     if (path / "adapter_config.json").is_file():
         fix = "merge it into its base first: model.merge_and_unload().save_pretrained(DIR), and name DIR"

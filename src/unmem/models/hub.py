@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from torch import nn
 
 from unmem.errors import UserError, nearest
 from unmem.extras import imported
+from unmem.models.logits import Logits
 from unmem.models.small import image_channels
 
 
@@ -31,7 +33,13 @@ def torchvision(name: str, input_shape: tuple[int, ...], n_classes: int) -> nn.M
     model: nn.Module = package.get_model(wanted, weights=None, num_classes=n_classes)
     if channels != 3:
         _take_channels(model, channels)
-    return model
+    return Logits(model)  # some have auxiliary outputs while they train
+
+
+def version_of(name: str) -> str:
+    """The package that makes the network, with its version."""
+    package = name.partition("/")[0]
+    return f"{package} {version(package)}"
 
 
 def _take_channels(model: nn.Module, channels: int) -> None:

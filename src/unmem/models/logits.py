@@ -11,8 +11,8 @@ from unmem.errors import UserError
 
 
 class Logits(nn.Module):
-    """Calls `inner` with the batch and gives its logits [B, C], also where they come in a dictionary or an output
-    object of Hugging Face. The state is that of `inner`, key by key."""
+    """Calls `inner` with the batch and gives its logits [B, C], also where they come in a dictionary, an output object
+    of Hugging Face, or first in a tuple. The state is that of `inner`, key by key."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -33,8 +33,10 @@ def logits_of(output: Any) -> Tensor:
     found: Any = output
     if isinstance(output, Mapping):  # Hugging Face's outputs are mappings too
         found = output.get("logits")  # pyright: ignore[reportUnknownMemberType]
-    elif hasattr(output, "logits"):
+    elif hasattr(output, "logits"):  # those of networks with auxiliary outputs too, while they train
         found = output.logits
+    elif isinstance(output, tuple | list) and output:
+        found = output[0]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(found, Tensor) or found.ndim != 2:
         what = f"of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(output).__name__}"
         raise UserError(

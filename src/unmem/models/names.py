@@ -11,7 +11,9 @@ from torch import nn
 
 from unmem.errors import UserError, nearest
 from unmem.models import bases, hub, own, transformers
+from unmem.models.identity import identity
 from unmem.models.layouts import LAYOUTS
+from unmem.models.lazy import materialized
 from unmem.models.residual import resnet18, resnet50
 from unmem.models.small import mlp, small_cnn
 from unmem.models.vgg import vgg16
@@ -41,7 +43,7 @@ def build(name: str, input_shape: tuple[int, ...], n_classes: int, *, seed: int,
     make = constructor(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = make(input_shape, n_classes)
+        model = materialized(make(input_shape, n_classes), input_shape)
     if base:
         bases.start_from(base, model, input_shape, n_classes)
     return model
@@ -51,7 +53,7 @@ def constructor(name: str) -> Constructor:
     """(input_shape, n_classes) -> network. Raises `UserError` if no network has this name."""
     if name in MODELS:
         return MODELS[name]
-    if name in _ALWAYS_HERE or (name in LAYOUTS and find_spec("torchvision") is None):
+    if _is_layout(name):
         return LAYOUTS[name]
     kinds = {"torchvision": hub.torchvision, "timm": hub.timm, "transformers": transformers.transformer}
     kind = name.partition("/")[0]
@@ -62,11 +64,25 @@ def constructor(name: str) -> Constructor:
     raise UserError("model", name, "no such network", nearest(name, [*MODELS, *LAYOUTS]))
 
 
-def source_of(name: str, base: str = "") -> str | None:
-    """A hash of what the names stand for, where that can change while the names stay; None where it cannot."""
+def source_of(
+    name: str, base: str = "", *, input_shape: tuple[int, ...] | None = None, n_classes: int = 0
+) -> str | None:
+    """A hash of what the names stand for, where that can change while the names stay; None where it cannot.
+
+    With an input shape and a number of classes also of the network that is built for them (`identity`).
+    """
     found: str | None = None
     if name.startswith(transformers.PREFIX):
         found = transformers.source_of(name)
     elif own.is_own(name):
         found = own.source_of(name)
+    elif name.partition("/")[0] in ("torchvision", "timm") and not _is_layout(name):
+        found = hub.version_of(name)
+    if found is not None and input_shape is not None:
+        found = f"{found} {identity(build(name, input_shape, n_classes, seed=0))}"
     return f"{found or ''} from {bases.digest(base)}" if base else found
+
+
+def _is_layout(name: str) -> bool:
+    """Whether the network is built here and not by torchvision."""
+    return name in _ALWAYS_HERE or (name in LAYOUTS and find_spec("torchvision") is None)

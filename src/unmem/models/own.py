@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cloudpickle
 from torch import nn
 
-from unmem.data import module_at
+from unmem.data import module_at, sources_beside
 from unmem.errors import UserError, nearest
+from unmem.models.identity import instructions
 from unmem.models.logits import Logits
+from unmem.recipe import OwnNetwork
 
 _SIGNATURES = "give it the parameters (input_shape, n_classes), num_classes, n_classes or none"
 
@@ -40,12 +44,38 @@ def own(name: str, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
 
 
 def source_of(name: str) -> str:
-    """SHA-256 of the file that the function is in: results of another version of it are others."""
-    file = inspect.getsourcefile(_module(name)) or ""
-    return hashlib.sha256(Path(file).read_bytes() if file else b"").hexdigest()
+    """SHA-256 of the file that the function is in and of the files beside it that this imports."""
+    if isinstance(name, OwnNetwork):
+        name.digest = name.digest or hashlib.sha256(repr(_facts(name.make)).encode()).hexdigest()
+        return name.digest
+    module = _module(name)
+    file = inspect.getsourcefile(module)
+    whole = hashlib.sha256()
+    for path in sources_beside(Path(file), module.__name__) if file else ():
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def _facts(function: Any) -> Any:
+    """What a function does, as far as it can be told: its code, its file, and the values that it holds."""
+    if isinstance(function, partial):
+        return _facts(function.func), cloudpickle.dumps((function.args, function.keywords))
+    try:
+        file = Path(inspect.getsourcefile(function) or "")
+        beside = sources_beside(file, function.__module__) if file.is_file() else ()
+        source = b"".join(path.read_bytes() for path in beside) or inspect.getsource(function).encode()
+    except (TypeError, OSError):  # typed into a session
+        source = b""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return source, str(getattr(function, "__qualname__", type(function)))
+    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    return source, instructions(code), cloudpickle.dumps((held, function.__defaults__, function.__kwdefaults__))
 
 
 def _function(name: str) -> Callable[..., Any]:
+    if isinstance(name, OwnNetwork):
+        return name.make
     module, wanted = _module(name), name.rpartition(":")[2]
     found = getattr(module, wanted, None)
     if not callable(found):

@@ -82,6 +82,16 @@ def source_of(name: str) -> str:
     return hashlib.sha256(json.dumps(settings_at(name), sort_keys=True).encode()).hexdigest()
 
 
+def class_names(path: Path) -> tuple[str, ...]:
+    """Names of a classifier's outputs in their order, by `id2label` of its config; none where nobody named them."""
+    try:
+        found: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8")).get("id2label") or {}
+        names = [str(found[key]) for key in sorted(found, key=int)]
+    except (OSError, ValueError, AttributeError):
+        return ()
+    return () if all(name == f"LABEL_{k}" for k, name in enumerate(names)) else tuple(names)
+
+
 def is_folder(path: Path) -> bool:
     """Whether it has a config.json of this library; other programs have files of that name too."""
     try:

@@ -1,7 +1,17 @@
 """What is to be forgotten: ids from files, examples by their columns, label issues that another tool found."""
 
-from unmem.requests.ids import checked_ids, read_ids
-from unmem.requests.issues import Issues, read_issues
+from unmem.requests.ids import Listed, checked_ids, read_ids
+from unmem.requests.issues import Issues, order_of, read_issues
 from unmem.requests.where import Condition, ids_where, parse_condition
 
-__all__ = ["Condition", "Issues", "checked_ids", "ids_where", "parse_condition", "read_ids", "read_issues"]
+__all__ = [
+    "Condition",
+    "Issues",
+    "Listed",
+    "checked_ids",
+    "ids_where",
+    "order_of",
+    "parse_condition",
+    "read_ids",
+    "read_issues",
+]

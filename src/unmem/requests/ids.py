@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from unmem.data import Ids, Splits, as_ids
@@ -12,12 +13,34 @@ from unmem.requests.tables import missing, read_table
 from unmem.unlearning.problem import check_request
 
 
-def read_ids(source: str | Path, *, field: str = "--forget") -> list[str]:
-    """The ids in a file, in its order, repeated ones too; "-" reads standard input.
+@dataclass(frozen=True)
+class Listed:
+    """Ids as a file lists them, in its order, repeated ones too.
 
-    Text has one id a line, and lines that start with # do not count. CSV and parquet have a column `id`, or one column
-    only. JSON is a list of ids, an object with `ids`, or a list of objects with `id`. The suffix decides which of them
-    it is, else what the file starts with. Raises `UserError` for a file that cannot be read, or without ids in it.
+    Attributes:
+        names: The ids, and of a text the lines that may be comments.
+        lines: Whether the file is text with one id a line, so that a line that starts with # may be a comment.
+    """
+
+    names: list[str]
+    lines: bool = False
+
+    def ids(self, data: Splits) -> list[str]:
+        """The ids without comments: lines that start with # and are no id of these data."""
+        if not self.lines:
+            return self.names
+        known = _known(data)
+        return [name for name in self.names if not name.startswith("#") or name in known]
+
+
+def read_ids(source: str | Path, *, field: str = "--forget") -> Listed:
+    """The ids in a file; "-" reads standard input.
+
+    Text has one id a line. CSV and parquet have a column `id`, or one column only. JSON is a list of ids, an object
+    with `ids`, or a list of objects with `id`. The suffix decides which of them it is, else what the file starts with.
+
+    Raises:
+        UserError: The file cannot be read, or has no ids in it.
     """
     table = read_table(source, field=field)
     values = table.column("id", "ids")
@@ -25,9 +48,22 @@ def read_ids(source: str | Path, *, field: str = "--forget") -> list[str]:
         values = table.only()
     if values is None:
         raise missing(table, "id", field=field, source=source)
-    if all(isinstance(value, str) for value in values):
-        return list(values)
-    return as_ids(values, field=field).tolist()
+    names = list(values) if all(isinstance(value, str) for value in values) else as_ids(values, field=field).tolist()
+    return Listed(names, lines=table.lines)
+
+
+def _meant(name: str, known: set[str]) -> str | None:
+    """What to write for a path that begins or ends otherwise than the id; None if it is like no id, or like several."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    shorter = ["/".join(parts[k:]) for k in range(len(parts))]
+    found = next(([one] for one in shorter if one in known), None)
+    if found is None and shorter:
+        found = [one for one in known if one.endswith(f"/{shorter[0]}")]
+    return f"write {found[0]!r}, as it is called in these data" if found is not None and len(found) == 1 else None
+
+
+def _known(data: Splits) -> set[str]:
+    return {name for part in data.parts.values() for name in part.ids.tolist()}
 
 
 def checked_ids(names: Sequence[str], data: Splits, *, field: str = "--forget", dedupe: bool = False) -> Ids:
@@ -45,15 +81,14 @@ def checked_ids(names: Sequence[str], data: Splits, *, field: str = "--forget", 
             f"the id is there more than once ({len(twice):,} such)",
             "give each id once, or pass --dedupe",
         )
-    trained = data.train.ids.tolist()
-    known = {*trained, *data.holdout.ids.tolist(), *data.test.ids.tolist()}
+    trained, known = data.train.ids.tolist(), _known(data)
     unknown = [name for name in counts if name not in known]
     if unknown:
         raise UserError(
             field,
             unknown[0],
             f"not an id of these {len(trained):,} training examples ({len(unknown):,} such)",
-            f"use ids of the data set, such as {trained[0]!r}",
+            _meant(unknown[0], known) or f"use ids of the data set, such as {trained[0]!r}",
         )
     ids = as_ids(list(counts))
     check_request(ids, data)

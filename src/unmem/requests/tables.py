@@ -29,9 +29,13 @@ class _FormatError(ValueError):
 
 @dataclass(frozen=True)
 class Table:
-    """Columns by name, all equally long. A file that names no column has one, called ""."""
+    """Columns by name, all equally long. A file that names no column has one, called "".
+
+    lines: whether it is text with one value a line, where a line that starts with # may be a comment.
+    """
 
     columns: dict[str, list[Any]]
+    lines: bool = False
 
     def __len__(self) -> int:
         return max((len(values) for values in self.columns.values()), default=0)
@@ -111,9 +115,9 @@ def _decoded(raw: bytes) -> str:
 
 
 def _text(raw: bytes) -> Table:
-    """One value a line; blank lines and lines that start with # do not count."""
+    """One value a line; blank lines do not count."""
     lines = (line.strip() for line in _decoded(raw).splitlines())
-    return Table({UNNAMED: [line for line in lines if line and not line.startswith("#")]})
+    return Table({UNNAMED: [line for line in lines if line]}, lines=True)
 
 
 def _csv(raw: bytes) -> Table:

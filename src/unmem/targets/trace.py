@@ -52,6 +52,7 @@ class Trace:
         unseen: [M, C] float16, mean log-probabilities of these.
         seconds: What recording took.
         settings: What determined it; `data` is the fingerprint of the training set.
+        moved: Files that hold the rows of examples that were forgotten since, relative to the folder of this one.
     """
 
     name: ClassVar[str] = "trace"
@@ -61,9 +62,13 @@ class Trace:
     unseen: Float16
     seconds: float = 0.0
     settings: dict[str, Any] | None = None
+    moved: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"Trace({len(self):,} training examples, {len(self.unseen_ids):,} of the holdout)"
 
     @property
     def spent(self) -> float:
@@ -90,10 +95,22 @@ class Trace:
         kept = np.flatnonzero(~np.isin(self.ids, as_ids(ids)))
         return replace(self, ids=self.ids[kept], log_probs=self.log_probs[kept])
 
+    def only(self, ids: Iterable[object]) -> Trace:
+        """The rows of these examples, of those that it has."""
+        kept = np.flatnonzero(np.isin(self.ids, as_ids(ids)))
+        return replace(self, ids=self.ids[kept], log_probs=self.log_probs[kept])
+
+    def with_rows_of(self, other: Trace) -> Trace:
+        """The same with the rows of another one for examples that this one does not hold."""
+        fresh = np.flatnonzero(~np.isin(other.ids, self.ids))
+        ids = np.concatenate([self.ids, other.ids[fresh]])
+        return replace(self, ids=ids, log_probs=np.concatenate([self.log_probs, other.log_probs[fresh]]))
+
     def save(self, path: str | Path) -> None:
         """Write one `.npz` file, atomically."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
-        save_arrays(path, arrays, {"seconds": self.seconds, "settings": self.settings})
+        moved = {"moved": list(self.moved)} if self.moved else {}
+        save_arrays(path, arrays, {"seconds": self.seconds, "settings": self.settings, **moved})
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
@@ -104,7 +121,8 @@ class Trace:
         """
         arrays, facts = load_arrays(path, _ARRAYS, option=_OPTION, kind=_KIND, fix=_FIX)
         try:
-            found = cls(**arrays, **facts)
+            moved = tuple(facts.pop("moved", ()))
+            found = cls(**arrays, **facts, moved=moved)
         except TypeError as error:
             raise UserError(_OPTION, str(path), f"not {_KIND}", _FIX) from error
         pairs = ((found.ids, found.log_probs), (found.unseen_ids, found.unseen))
@@ -165,6 +183,11 @@ class TraceRecorder(Observer):
         self.begin(examples, {"recipe": asdict(recipe), "pass": "training"})
         self._epochs = window(recipe.epochs, start=self._start, end=self._end)
 
+    def on_pass(self, examples: Examples) -> None:
+        if examples is not self._examples:
+            fix = "record the training of the original"
+            raise UserError("trace", None, "the run shows other examples from pass to pass, as unlearners do", fix)
+
     def on_step(self, step: Step) -> None:
         if step.epoch + 1 in self._epochs:
             began = time.perf_counter()
@@ -179,7 +202,7 @@ class TraceRecorder(Observer):
         """Forget what was recorded and start again."""
         most = min(MOST, max(1, round(UNSEEN_SHARE * len(examples))))
         self._unseen = calibrating(self._holdout, most)
-        self._ids = examples.ids
+        self._examples, self._ids = examples, examples.ids
         self._settings = settings | {"data": examples.fingerprint}
         self._sums = torch.zeros(len(examples), examples.n_classes, device=examples.device)
         self._unseen_sums = torch.zeros(len(self._unseen), examples.n_classes, device=examples.device)

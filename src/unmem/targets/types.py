@@ -98,6 +98,9 @@ class Targets:
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Targets({self.source!r}, {len(self.ids):,} examples)"
+
     def __post_init__(self) -> None:
         n = len(self.ids)
         shapes = [(self.phi, 1), (self.error, 1), (self.log_probs, 2)]

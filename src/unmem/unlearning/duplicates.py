@@ -45,6 +45,10 @@ class Copies:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def __repr__(self) -> str:
+        counts = self.counts
+        return f"Copies({counts['exact']:,} exact pairs, {counts['near']:,} near)"
+
     @property
     def retain_ids(self) -> Ids:
         """The retained examples that are copies, each once."""
@@ -63,13 +67,13 @@ class Copies:
 
 def find_copies(forget: Examples, retain: Examples, *, unseen: Examples) -> Copies:
     """Exact and near copies; of texts, exact ones. unseen: examples apart from both, which say how near neighbours are
-    by chance.
+    by chance; without any, exact copies only.
 
     Time grows with |S| · |R|, memory with |R|; retained examples that are a stream are read in blocks, twice.
     """
     forget = forget.in_memory()
     exact = _exact(forget, retain)
-    if _coded(retain):
+    if _coded(retain) or len(unseen) == 0:
         return Copies(tuple(exact))
     known = {(one.forget_id, one.retain_id) for one in exact}
     near = [one for one in _near(forget, retain, unseen) if (one.forget_id, one.retain_id) not in known]

@@ -13,6 +13,7 @@ from torch import nn
 from unmem.data import Examples, Ids, Splits, as_ids
 from unmem.errors import NothingToDoError, Phrase, UserError
 from unmem.recipe import Recipe
+from unmem.rehearsal import check_answers
 from unmem.training import predict
 
 
@@ -35,7 +36,11 @@ class Problem:
         self.recipe = recipe or Recipe()
         self.forget: Examples = data.train.take(ids, field="forget")
         self.retain: Examples = data.train.drop(ids, field="forget")
-        check_model(model, data.train)
+        check_answers(model, data.train)
+
+    def __repr__(self) -> str:
+        whole = len(self.forget) + len(self.retain)
+        return f"Problem({self.data.name!r}, forget {len(self.forget):,} of {whole:,} examples)"
 
     @property
     def holdout(self) -> Examples:
@@ -100,26 +105,3 @@ def _few(examples: Examples) -> NDArray[np.int64]:
     if examples.scaling is None and not examples.inputs.dtype.is_floating_point:
         found.add(int(examples.inputs[:].flatten(1).amax(1).argmax()))
     return np.array(sorted(found))
-
-
-def check_model(model: nn.Module, train: Examples) -> None:
-    """Refuse a model that cannot take these inputs, or has fewer outputs than they have classes."""
-    try:
-        logits = predict(model, train.at(_few(train)))
-    except UserError:
-        raise
-    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            "model",
-            None,
-            f"it cannot take inputs of shape {train.input_shape} ({reason})",
-            "use the model that was trained on these data",
-        ) from error
-    if logits.ndim != 2 or logits.shape[1] < train.n_classes:
-        raise UserError(
-            "model",
-            Phrase(f"with outputs of shape {tuple(logits.shape[1:])}"),
-            f"labels go up to {train.n_classes - 1}, which needs {train.n_classes} outputs",
-            "use the model that was trained on these labels",
-        )

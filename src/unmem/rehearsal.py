@@ -1,0 +1,165 @@
+"""What is tried before anything long: whether a network takes these inputs, gives logits, and can be trained.
+
+A mistake in a network shows within a second here, in words, and not in a traceback after the first scores are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unmem import models
+from unmem.data import Examples
+from unmem.errors import Phrase, UserError
+from unmem.recipe import Recipe
+from unmem.training import autocast, predict, single_values
+
+FEW = 32  # examples that are looked at: enough to tell probabilities from logits, and a batch from its halves
+_SAME = 1e-2  # difference of the answers to the same example, as a share of their spread, that rounding explains
+_WHOLE = 1e-3  # how far a sum of probabilities may be from 1
+_FAULTS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, KeyError, AttributeError)
+
+
+def rehearse(recipe: Recipe, examples: Examples) -> None:
+    """Build the network of a recipe and take a training step with two examples and with one; nothing is kept.
+
+    Raises:
+        UserError: It cannot be trained on these examples, and why.
+    """
+    shape, classes = examples.input_shape, examples.n_classes
+    model = models.build(recipe.model, shape, classes, seed=0).to(examples.device)
+    check_answers(model, examples, value=recipe.model, trained=False)
+    few = examples.at(_positions(examples, 2))
+    for count in (2, 1):
+        batch = few.at(np.arange(min(count, len(few))))
+        _try(partial(_step, model, batch, recipe), batch, recipe.model, "in training mode")
+    _check_state(model, recipe.model)
+
+
+def _check_state(model: nn.Module, value: str) -> None:
+    """Model files hold tensors alone."""
+    state: dict[str, object] = model.state_dict()
+    stray = next((name for name, one in state.items() if not isinstance(one, Tensor)), None)
+    if stray is not None:
+        problem = f"keeps {stray!r} in its state, which is no tensor and cannot be saved"
+        raise UserError("model", value, problem, "let get_extra_state give a tensor")
+
+
+def check_answers(
+    model: nn.Module, examples: Examples, *, field: str = "model", value: str | None = None, trained: bool = True
+) -> None:
+    """Refuse a model that cannot take these inputs, or whose answers are no logits of their own example.
+
+    Args:
+        model: What is asked, in evaluation mode.
+        examples: Training examples; a few of them are asked about.
+        field: What an error is about.
+        value: The name of the network, if it has one.
+        trained: Whether its weights are those of a finished model.
+
+    Raises:
+        UserError: What is wrong with it.
+    """
+    some = examples.at(_positions(examples, FEW))
+    logits = _try(lambda: predict(model, some), some, value, "", field)
+    if logits.ndim != 2 or logits.shape[1] < examples.n_classes:
+        named = Phrase(f"with outputs of shape {tuple(logits.shape[1:])}") if value is None else value
+        problem = f"labels go up to {examples.n_classes - 1}, which needs {examples.n_classes} outputs"
+        if value is not None:
+            problem = f"gives outputs of shape {tuple(logits.shape[1:])}, but {problem}"
+        raise UserError(field, named, problem, "use a network with an output for each class")
+    _check_logits(logits, field, value, trained=trained)
+    _check_alone(model, some, logits, field, value)
+
+
+def _check_logits(logits: Tensor, field: str, value: str | None, *, trained: bool) -> None:
+    """Probabilities in place of logits would be taken for logits by every loss, score and attack."""
+    if float(logits.min()) < 0 or float(logits.max()) > 1 + _WHOLE:
+        return
+    if float((logits.sum(1) - 1).abs().max()) < _WHOLE:
+        problem, layer = "gives probabilities that sum to 1, not logits", "softmax"
+    elif trained and float(logits.min()) > 0:  # zeros are a head that is 0 or ends in a ReLU
+        problem, layer = "gives numbers between 0 and 1 only, not logits", "sigmoid"
+    else:
+        return
+    fix = f"return what goes into the {layer}: take it out of the network, whose weights stay as they are"
+    raise UserError(field, value, problem, fix)
+
+
+def _check_alone(model: nn.Module, some: Examples, logits: Tensor, field: str, value: str | None) -> None:
+    """The answer to an example may not depend on which others share its batch."""
+    if len(some) < 4:
+        return
+    half = len(some) // 2
+    halves = torch.cat([predict(model, some.at(part)) for part in (np.arange(half), np.arange(half, len(some)))])
+    allowed = _SAME * (float(logits.std()) + 1e-6)
+    if _differ(halves, logits, allowed) and not _differ(predict(model, some), logits, allowed):
+        layers = _without_statistics(model)
+        which = f" ({layers[0]!r} keeps no running statistics)" if layers else ""
+        problem = f"answers the same example otherwise when others share its batch{which}"
+        fix = "use batch norm with track_running_stats, or group norm"
+        raise UserError(field, value, problem, fix)
+
+
+def _differ(first: Tensor, second: Tensor, allowed: float) -> bool:
+    return float((first - second).abs().max()) > allowed
+
+
+def _without_statistics(model: nn.Module) -> list[str]:
+    """Names of batch-norm layers that normalise by the batch even in evaluation mode."""
+    kinds = (nn.modules.batchnorm._BatchNorm,)  # pyright: ignore[reportPrivateUsage]
+    named: Iterable[tuple[str, nn.Module]] = model.named_modules()
+    return [name for name, layer in named if isinstance(layer, kinds) and layer.running_mean is None]
+
+
+def _step(model: nn.Module, examples: Examples, recipe: Recipe) -> Tensor:
+    """The gradients of a batch, in training mode, as `fit` takes them; the weights stay."""
+    model.train()
+    everything = torch.arange(len(examples), device=examples.device)
+    _, inputs, labels = next(iter(replace(examples, marks=None).batches([everything])))
+    try:
+        with single_values(model), torch.random.fork_rng(devices=[]), autocast(recipe, inputs):
+            logits = models.logits_of(model(inputs))
+            F.cross_entropy(logits, labels).backward()
+        return logits
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.eval()
+
+
+def _try(work: Callable[[], Tensor], examples: Examples, value: str | None, when: str, field: str = "model") -> Tensor:
+    """What the work gives; what PyTorch raises becomes a sentence about the network."""
+    try:
+        return work()
+    except UserError as error:
+        if error.value is None and value is not None:
+            raise UserError(field, value, error.problem, error.fix) from error
+        raise
+    except _FAULTS as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        problem = f"it cannot take inputs of shape {examples.input_shape}{' ' * bool(when)}{when} ({reason})"
+        raise UserError(field, value, problem, _fix(error)) from error
+
+
+def _fix(error: Exception) -> str:
+    said = str(error)
+    if isinstance(error, TypeError) and "forward()" in said and "argument" in said:
+        return "give it a forward that takes the inputs alone"
+    if any(word in said for word in ("size", "shape", "height", "width", "Height", "dimension", "channels")):
+        return "use a network for inputs of this shape, or pass the --size, --grey or --rgb that it takes"
+    return "use the model that was trained on these data, or call it by hand to see why"
+
+
+def _positions(examples: Examples, count: int) -> NDArray[np.int64]:
+    """Of the first examples, and of the one with the largest token id, which must be in the vocabulary."""
+    found = set(range(min(count, len(examples))))
+    if examples.scaling is None and not examples.inputs.dtype.is_floating_point:
+        found.add(int(examples.inputs[:].flatten(1).amax(1).argmax()))
+    return np.array(sorted(found))
