@@ -90,6 +90,31 @@ def test_one_id_is_enough(home: Path, tmp_path: Path) -> None:
     assert found["methods"]["auto"]["took"] == "matching"
 
 
+@pytest.mark.parametrize("steps", [None, "fine-tune,salun"])
+def test_rum_with_more_steps_than_examples_is_refused_before_any_work(
+    home: Path, steps: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = [] if steps is None else ["--steps", steps]
+    assert forget(home, tmp_path / "out", "--method", "rum", *more, ids="one.txt") == 2
+    shown = capsys.readouterr()
+    count = 3 if steps is None else 2
+    assert f"its {count} steps need {count} parts, and the request has 1 example; leave --method out" in shown.err
+    assert "Score by" not in shown.out
+
+
+@pytest.mark.parametrize("method", ["scrub", "neggrad", "neggrad+", "salun", "random-label", "bad-teacher", "ssd"])
+def test_one_id_of_a_network_with_batch_norm(method: str, tmp_path: Path) -> None:
+    """A batch of one has no variance."""
+    data = um.load("digits", limit=200)
+    model = um.train(um.Recipe(model="small_cnn", epochs=6, batch_size=20), data.train)
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    (tmp_path / "one.txt").write_text(data.train.ids[7])
+    asked = ["--limit", "200", "--split", "70/15/15", "--epochs", "6", "--batch-size", "20", "--arch", "small_cnn"]
+    asked += ["--model", tmp_path / "model.pt", "--forget", tmp_path / "one.txt", "--max-drop", "1"]
+    assert run("forget", *asked, "--method", method, "--out", tmp_path / "out") == 0
+    assert result(tmp_path / "out")["forget"]["n"] == 1
+
+
 def test_a_request_of_most_examples_retrains(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert forget(home, tmp_path / "out", "--max-drop", "1", ids="most.txt") == 0
     assert "auto  retrain: it costs 0.33 trainings and is exact" in capsys.readouterr().out

@@ -291,5 +291,5 @@ def test_a_label_is_asked_for_by_name_or_number() -> None:
     turned = replace(data, classes=("2", "1", "0"))
     found = ids_where(turned.train, [parse_condition("label=2")], classes=turned.classes)
     assert set(found) == set(data.train.ids[data.train.labels.numpy() == 0])
-    with pytest.raises(NothingToDoError, match=r"label=cow: holds for no training example; .*'cat'|'dog'|'eel'"):
+    with pytest.raises(NothingToDoError, match=r"label=cow.*: holds for no training example; .*('cat'|'dog'|'eel')"):
         ids_where(data.train, [parse_condition("label=cow")], classes=data.classes)

@@ -198,6 +198,8 @@ class _Run:
         from unmem.unlearning import Problem
 
         ids = wanted.ids(session.data)
+        if ids is not None:
+            _check_parts(len(ids), planned, request)
         prepared = sources.Prepared.read(request, model.model, session.data, ids)
         prepared.check(request.targets, trained_here=model.model is None)
         read = session.read_original(model, seed=session.seed) if model.model is not None else None
@@ -381,6 +383,16 @@ def _method(request: RequestOptions, *, trained_here: bool) -> tuple[str, list[s
 def default_score(*, trained_here: bool) -> str:
     """Learning events need the training of the original."""
     return "confidence" if trained_here else "holdout"
+
+
+def _check_parts(count: int, planned: Planned, request: RequestOptions) -> None:
+    """Refuse, before any work, a RUM with more steps than there are examples to forget."""
+    from unmem.errors import UserError
+
+    steps = len((request.steps or DEFAULT_STEPS).split(","))
+    if planned.needs_scores and count < steps and not any("thresholds" in one for one in request.set):
+        problem = f"its {steps} steps need {steps} parts, and the request has {count} example{'s' * (count != 1)}"
+        raise UserError("--method", planned.name, problem, "leave --method out, or name fewer --steps")
 
 
 def _chosen(planned: Planned, prepared: Prepared, request: RequestOptions, problem: Problem) -> Choice:
