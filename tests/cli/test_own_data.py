@@ -151,11 +151,11 @@ def test_wrong_options_end_with_one_sentence_and_no_folder(
 
 def test_the_tokenizer_in_the_folder_of_the_model_is_taken(tmp_path: Path) -> None:
     from unmem.cli.options import DataOptions
-    from unmem.cli.session import _reading
+    from unmem.cli.session import reading_of
 
     (tmp_path / "tokenizer.json").write_text("{}")
     texts, named = DataOptions(text="t"), DataOptions(text="t", tokenizer=Path("mine"))
-    assert _reading(texts, str(tmp_path))["tokenizer"] == tmp_path
-    assert _reading(named, str(tmp_path))["tokenizer"] == Path("mine")
-    assert _reading(texts, str(tmp_path / "model.safetensors"))["tokenizer"] is None
-    assert _reading(DataOptions(), str(tmp_path))["tokenizer"] is None
+    assert reading_of(texts, str(tmp_path))["tokenizer"] == tmp_path
+    assert reading_of(named, str(tmp_path))["tokenizer"] == Path("mine")
+    assert reading_of(texts, str(tmp_path / "model.safetensors"))["tokenizer"] is None
+    assert reading_of(DataOptions(), str(tmp_path))["tokenizer"] is None

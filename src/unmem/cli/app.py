@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from unmem import __version__
 from unmem.allocator import keep_freed_memory
 from unmem.cli.audit import audit
+from unmem.cli.check import check
 from unmem.cli.config import ConfigFile
 from unmem.cli.demo import demo
 from unmem.cli.forget import forget
@@ -31,6 +32,7 @@ _CONFIG = Group("Options from a file", sort_key=5)
 
 _EXAMPLES = {
     init: "unmem init --data digits --arch small_cnn",
+    check: "unmem check --data data.npz --model model.safetensors --forget ids.txt",
     demo: "unmem demo --out runs/demo",
     train: "unmem train --data digits --flip 0.05 --out runs/original",
     score: "unmem score --data digits --flip 0.05 --method confidence,accuracy --out runs/scores",

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from unmem.data import Examples
 from unmem.recipe import Recipe
 from unmem.training import Observer, Step, steps_per_epoch
 
 console = Console(highlight=False)
+_HEARD: list[list[str]] = []  # where notes go instead, if anywhere
 TAKEN_UP = 0.05  # seconds: a member that is there sooner after the last one was read from its file
 EVERY = 30  # seconds between lines where there is no terminal to show a bar
 
@@ -103,10 +106,38 @@ def sentences(texts: list[str]) -> list[str]:
     return [f"{text[0].upper()}{text[1:]}." for text in texts]
 
 
+@contextmanager
+def gathered() -> Generator[list[str]]:
+    """Notes and warnings of the block go to this list, and are not printed."""
+    before = list(_HEARD)
+    notes: list[str] = []
+    _HEARD[:] = [notes]
+    try:
+        yield notes
+    finally:
+        _HEARD[:] = before
+
+
+def listing(rows: list[tuple[str, str]]) -> Table:
+    """Topics and sentences in two columns; long sentences go on in the next line."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for topic, text in rows:
+        table.add_row(Text(f"    {topic}"), Text(text))
+    return table
+
+
 def warn(text: str) -> None:
+    if _HEARD:
+        _HEARD[0].append(text)
+        return
     console.print(f"  [yellow]note[/]  {text}", soft_wrap=True)
 
 
 def alarm(text: str) -> None:
     """A warning that no reader of the results should miss: what follows may not mean what it says."""
+    if _HEARD:
+        _HEARD[0].append(text)
+        return
     console.print(f"  [bold red]warning[/]  {text}", soft_wrap=True)

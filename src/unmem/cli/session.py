@@ -14,12 +14,12 @@ import yaml
 from torch import nn
 
 from unmem import __version__, models
-from unmem.cli import retrained
+from unmem.cli import checks, retrained
 from unmem.cli.console import Stage, alarm, stage, warn
 from unmem.cli.options import SAME_DATA, DataOptions, ModelOptions, OutputOptions, RecipeOptions
 from unmem.data import Examples, Splits, holds_tokenizer, load, numbered_as, pick_device
 from unmem.errors import UserError
-from unmem.evaluation import Untrained, accuracy, chance, find_mismatch, find_order, seen_alike, untrained
+from unmem.evaluation import Untrained, accuracy, untrained
 from unmem.executors import Name, check_executor
 from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
@@ -77,7 +77,7 @@ class Session:
             flip=options.flip,
             seed=options.seed,
             device=pick_device(options.device),
-            **_reading(options, settings.get("model")),
+            **reading_of(options, settings.get("model")),
         )
         for note in data.notes:
             warn(note)
@@ -87,6 +87,7 @@ class Session:
                 f"{len(data.flipped)} of {len(data.train):,} training labels were flipped on purpose "
                 f"({options.flip:.1%}, seed {options.seed})"
             )
+        checks.heed(checks.OF_DATA_FIRST, checks.Subject(data), warn)
         log = log or LogTo(())
         log.settings = settings
         return cls(command, settings, data, options.seed, options.executor, options.workers, began, log)
@@ -134,33 +135,17 @@ class Session:
                 f"the file does not say how it was trained; what is trained here takes {recipe.words} "
                 "(--epochs, --optimizer, --lr, …)"
             )
-        _in_step_with_data(original.model, self.data, options.model)
-        if original.card is None or original.card.data is None:
-            self._check_unseen(original.model)
+        subject = checks.Subject(
+            self.data,
+            self.settings.get("split"),
+            model=original.model,
+            arch=recipe.model,
+            card=original.card,
+            file=options.model,
+        )
+        checks.heed(checks.OF_MODEL_FIRST, subject, warn)
         _warm_up(original.recipe, self.data)
         return original
-
-    def _check_unseen(self, model: nn.Module) -> None:
-        """What a model from elsewhere was trained on must be said, and is doubted where it does not show."""
-        data = self.data
-        if data.split_here and self.settings.get("split") is None:
-            raise UserError(
-                "--split",
-                None,
-                f"{data.name} is one set, and which of its examples this model was never trained on is not known",
-                "name them with --test FILE or --unseen IDS, pass --split 70/15/15 if unmem's split was held back from "
-                "its training, or --split none if it was trained on all of them",
-            )
-        if len(data.holdout) == 0:
-            warn(
-                "all of the data are training data: what the model does on unseen examples cannot be known, so that "
-                "there is no ToW, no attack and no guard by --max-drop"
-            )
-        elif seen_alike(model, data.train, data.holdout):
-            warn(
-                "the model is as sure of its unseen examples as of its training set: if it was trained on them too, "
-                "ToW, attacks and targets are wrong (--unseen, --split)"
-            )
 
     def read_model(self, file: Path, options: RecipeOptions, *, seed: int, unsafe: bool = False) -> Original:
         """The model in a file, checked to fit the data. recipe: how it was trained, as far as the options say."""
@@ -348,7 +333,7 @@ def _place(path: Path) -> Path:
     return (models.folder_of(path) or path).resolve()
 
 
-def _reading(options: DataOptions, model: str | None) -> dict[str, Any]:
+def reading_of(options: DataOptions, model: str | None) -> dict[str, Any]:
     """How to read the data; texts by the tokenizer in the folder of the model, unless another is named."""
     reading = options.reading()
     if options.unseen is not None:
@@ -376,22 +361,6 @@ def _warm_up(recipe: Recipe, data: Splits) -> None:
     """A few throwaway steps: PyTorch loads parts of itself at the first one, which is no cost of training."""
     few = data.train.at(data.train.positions(data.train.ids[: 2 * recipe.batch_size]))
     train(replace(recipe, epochs=1, lr=1e-6), few)
-
-
-def _in_step_with_data(model: nn.Module, data: Splits, path: Path) -> None:
-    """Refuse a model that knows nothing of its training data, or knows it under other labels, and say why."""
-    reached = accuracy(model, data.train)
-    share, most = chance(data.train)
-    found = find_mismatch(model, data.train) if reached <= most else find_order(model, data.train)
-    if reached > most and found is None:
-        return
-    said = f"it gets {reached:.1%} of its own training examples right"
-    if reached <= most:
-        said += f", no more than chance ({share:.1%})"
-    if found is None:
-        fix = "check that the file, --arch, --data and the label order belong together"
-        raise UserError("--model", str(path), said, fix)
-    raise UserError("--model", str(path), f"{said}; {found.words(data.classes)}", found.fix(data.classes))
 
 
 def _usual_network(examples: Examples) -> str:

@@ -3,7 +3,7 @@
 from unmem.unlearning.auto import Auto, Choice, Option, best_source, choose
 from unmem.unlearning.bad_teacher import BadTeacher
 from unmem.unlearning.continual import Served, serve
-from unmem.unlearning.duplicates import Copies, Copy, find_copies
+from unmem.unlearning.duplicates import Copies, Copy, find_copies, shared_inputs
 from unmem.unlearning.finetune import FineTune
 from unmem.unlearning.influence import Influence
 from unmem.unlearning.l1_sparse import L1Sparse
@@ -55,5 +55,6 @@ __all__ = [
     "retrain_all",
     "serve",
     "settings_of",
+    "shared_inputs",
     "tune",
 ]

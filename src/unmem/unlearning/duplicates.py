@@ -8,12 +8,14 @@ a shift by one pixel.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unmem.data import Examples, Ids, stratified_sample
@@ -78,6 +80,16 @@ def find_copies(forget: Examples, retain: Examples, *, unseen: Examples) -> Copi
     known = {(one.forget_id, one.retain_id) for one in exact}
     near = [one for one in _near(forget, retain, unseen) if (one.forget_id, one.retain_id) not in known]
     return Copies((*exact, *near))
+
+
+def shared_inputs(examples: Examples, others: Examples) -> NDArray[np.bool_]:
+    """[N], whether an example has exactly the input of one of the others."""
+    known = {_digest(content) for content in _contents(others)} if len(examples) else set[bytes]()
+    return np.array([_digest(content) in known for content in _contents(examples)], dtype=bool)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _coded(examples: Examples) -> bool:
