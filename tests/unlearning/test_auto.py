@@ -48,6 +48,8 @@ ENOUGH = Situation(left_out=4, crossfit=True, trace=True, holdout=50)
         (Situation(trace=True, holdout=49), "teacher", "49 examples, too few to calibrate the trace"),
         (Situation(trace=True, early=20), "trace", "recorded a trace"),
         (Situation(trace=True, early=19), "teacher", "the trace is of 19 steps"),
+        (Situation(trace=True, ahead=0.05), "trace", "recorded a trace"),
+        (Situation(trace=True, ahead=0.13), "teacher", "its trace is at least 13% better on the training set"),
         (Situation(crossfit=True, holdout=0), "crossfit", "there is a cross-fit"),
         (Situation(crossfit=True, trace=True), "crossfit", "there is a cross-fit"),
         (ENOUGH, "ensemble", "at least 4 of the members"),
@@ -96,6 +98,29 @@ def test_members_count_if_enough_of_them_left_each_example_out() -> None:
     assert many.left_out(asked) == 8
     assert best_source(asked, [few, TRACE])[0] is TRACE
     assert best_source(asked, [TRACE, many])[0] is many
+
+
+def test_a_trace_of_a_model_that_had_memorized_is_not_taken() -> None:
+    """All of the training set is right in the window."""
+    asked = problem()
+    assert best_source(asked, [TRACE])[0] is TRACE
+    known = np.full(TRACE.log_probs.shape, -3.0, np.float16)
+    labels = DATA.train.labels.numpy()[DATA.train.positions(TRACE.ids)]
+    known[np.arange(len(labels)), labels] = -0.1
+    right = TRACE.unseen.argmax(1) == DATA.holdout.take(TRACE.unseen_ids).labels.numpy()
+    memorized = replace(TRACE, log_probs=known)
+    error = np.sqrt(right.var() / len(right))  # all of the training set is right: it has no error
+    assert memorized.ahead(DATA.train, DATA.holdout) == pytest.approx(1 - right.mean() - 2 * error)
+    # Six unseen examples say little, unless all of them are wrong.
+    assert best_source(asked, [memorized])[0] is memorized
+    labels = DATA.holdout.take(TRACE.unseen_ids).labels.numpy()
+    lost = np.full(TRACE.unseen.shape, -0.1, np.float16)
+    lost[np.arange(len(labels)), labels] = -3.0
+    source, reason = best_source(asked, [replace(memorized, unseen=lost)])
+    assert isinstance(source, ShortTeacher)
+    assert "had memorized" in reason
+    none = replace(TRACE, unseen_ids=TRACE.unseen_ids[:0], unseen=TRACE.unseen[:0])
+    assert none.ahead(DATA.train, DATA.holdout) == 0.0
 
 
 def test_a_large_request_is_retrained_and_a_small_one_is_not() -> None:
