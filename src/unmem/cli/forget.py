@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from unmem.cli.early import check_early, check_methods
+from unmem.cli.faults import step
 from unmem.cli.options import (
     DataOptions,
     Flag,
@@ -104,6 +106,10 @@ def forget(
 
     Writes unlearned.safetensors, original.safetensors, result.json and report.html to the run folder.
     """
+    check_early(output, request, data, model)
+    check_methods([request.method])
+    if request.reference == "retrain":
+        check_reference(request.reference_seeds)
     from unmem.cli import methods
     from unmem.cli.console import alarm, console, warn
     from unmem.cli.request import Request, ScoreSource
@@ -111,8 +117,6 @@ def forget(
     from unmem.cli.table import outcome_table
     from unmem.store import PRIVATE, TRACE, RunFolder
 
-    if request.reference == "retrain":
-        check_reference(request.reference_seeds)
     method, steps, score = _method(request, trained_here=model.model is None)
     planned = methods.plan(method, steps, request.set)
     source = ScoreSource(request.scores, trained_here=model.model is None)
@@ -127,14 +131,16 @@ def forget(
         run = _Run.prepare(session, request, wanted, model, planned, source, needed, score)
         made = run.forget()
         guard = _guard(session, run.original.model, made.model, request.max_drop)
-        evaluation = run.evaluate(made, folder)
+        with step("compare the models"):
+            evaluation = run.evaluate(made, folder)
         session.save_models(folder, run.original, made.model, run.for_the_card(evaluation))
         if run.prepared.trace is not None and run.prepared.trace_file is None:
             rest = run.prepared.trace.without(run.problem.forget.ids)
             folder.file(TRACE, replace(rest, moved=(f"{PRIVATE}/{TRACE}",)).save)
         if not guard["fell"] or run.prepared.trace_file is None:
             run.prepared.keep_rows(folder, run.problem.forget.ids)
-        _report(folder, run, evaluation)
+        with step("write the report"):
+            _report(folder, run, evaluation)
         session.finish(folder, run.described(made) | {"guard": guard} | run.outcomes(evaluation))
     console.print(outcome_table(evaluation, run.names))
     for shortfall in evaluation.shortfalls:

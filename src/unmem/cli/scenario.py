@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from unmem.cli.early import check_early
 from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, check_reference, settings
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def scenario(
     privacy: random examples ask to be deleted. mislabelled: wrong labels are found out. poisoned: images with a patch
     and the attacker's label. Writes result.json and report.html to the run folder.
     """
+    check_early(output, options, data, recipe)
     from unmem.cli.console import alarm, console, sentences, warn
     from unmem.cli.session import Session, log_of
     from unmem.evaluation import evaluate

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from unmem.cli.early import check_early, check_scores
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, settings
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def score(
     Writes scores.parquet (id, label, a column per score), original.safetensors, report.html and, if the original is
     trained here, trace.npz to the run folder.
     """
+    check_early(output, scores, data, model)
+    check_scores(_names(scores, trained_here=model.model is None), "--method")
     from unmem.cli.console import console, resumable, sentences
     from unmem.cli.request import opposed_scores, scored, unsound_work
     from unmem.cli.session import Session, log_of
