@@ -1,7 +1,7 @@
 """Matching and other methods on data and networks that no rule of unmem was found on, against retraining.
 
-    .venv/bin/python benchmarks/elsewhere.py texts     # about an hour on one core
-    .venv/bin/python benchmarks/elsewhere.py images    # about two hours on one core
+    .venv/bin/python benchmarks/elsewhere.py texts     # about 45 minutes on one core
+    .venv/bin/python benchmarks/elsewhere.py images    # about half an hour on one core
     .venv/bin/python benchmarks/elsewhere.py texts --tiny    # the same in a minute, too small to publish
 
 The worlds, their packages and licences are in benchmarks/worlds.py: texts with the network of Kim 2014 and AdamW,
