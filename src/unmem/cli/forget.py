@@ -140,17 +140,14 @@ def forget(
         if not guard["fell"] or run.prepared.trace_file is None:
             run.prepared.keep_rows(folder, run.problem.forget.ids)
         with step("write the report"):
-            _report(folder, run, evaluation)
+            _report(folder, run, evaluation, guard)
         session.finish(folder, run.described(made) | {"guard": guard} | run.outcomes(evaluation))
     console.print(outcome_table(evaluation, run.names))
     for shortfall in evaluation.shortfalls:
         alarm(shortfall.text)
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
     if guard["fell"]:
-        warn(
-            f"accuracy on the holdout fell from {guard['holdout_before']:.1%} to {guard['holdout_after']:.1%}, "
-            f"more than --max-drop {request.max_drop}"
-        )
+        warn(guard["reason"])
         return UTILITY_FELL
     run.prepared.delete(run.problem.forget.ids, request, folder.path)
     return 0
@@ -540,21 +537,24 @@ def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: floa
     if len(session.data.holdout) == 0:
         return {"holdout_before": None, "holdout_after": None, "max_drop": max_drop, "fell": False}
     had, has = (accuracy(model, session.data.holdout) for model in (before, after))
-    return {"holdout_before": had, "holdout_after": has, "max_drop": max_drop, "fell": had - has > max_drop}
+    found = {"holdout_before": had, "holdout_after": has, "max_drop": max_drop, "fell": had - has > max_drop}
+    reason = f"accuracy on the holdout fell from {had:.1%} to {has:.1%}, more than --max-drop {max_drop}"
+    return found | ({"reason": f"{reason}: the exit code is {UTILITY_FELL}"} if found["fell"] else {})
 
 
-def _report(folder: RunFolder, run: _Run, evaluation: Evaluation) -> None:
+def _report(folder: RunFolder, run: _Run, evaluation: Evaluation, guard: dict[str, Any]) -> None:
     """The page and the scores behind it."""
     from unmem.cli.console import sentences
     from unmem.report import Report
 
     session, problem, scores = run.session, run.problem, list(run.scores.values())
+    fell = [guard["reason"]] if guard["fell"] else []
     if scores:
         session.save_scores(folder, scores)
     report = Report(
         title=f"Forgetting {len(problem.forget):,} of {len(session.data.train):,} examples of {session.data.name}",
         lead=sentences(problem.flags()),
-        warnings=sentences([*run.original.warnings, *(one.text for one in run.doubts)]),
+        warnings=sentences([*fell, *run.original.warnings, *(one.text for one in run.doubts)]),
         evaluation=evaluation,
         scores=scores,
         flipped=session.data.flipped,

@@ -144,16 +144,13 @@ def _compare(found: list[Scores], against: str, threshold: float, described: dic
 
 
 def _table(described: dict[str, dict[str, Any]]) -> Any:
-    from rich.table import Table
+    from unmem.cli.fitting import Fitted
 
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column("score")
     flipped = any("auroc_flipped" in entry for entry in described.values())
     compared = any("agreement" in entry for entry in described.values())
     columns = ["seconds", "cost", *(["finds flipped"] if flipped else [])]
     columns += ["Spearman", "AUROC", "top tenth"] if compared else []
-    for title in columns:
-        table.add_column(title, justify="right", no_wrap=True)
+    rows: list[list[str]] = []
     for name, entry in described.items():
         cells = [f"{entry['seconds']:.1f}", "" if entry["cost"] is None else f"{entry['cost']:.2f}"]
         if flipped:
@@ -162,5 +159,5 @@ def _table(described: dict[str, dict[str, Any]]) -> Any:
             found = entry.get("agreement", {})
             values = [found.get(key) for key in ("spearman", "auroc", "overlap")]
             cells += ["" if value is None else f"{value['value']:.3f}" for value in values]
-        table.add_row(name, *cells)
-    return table
+        rows.append([name, *cells])
+    return Fitted(("score", *columns), rows)
