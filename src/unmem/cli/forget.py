@@ -310,20 +310,25 @@ class _Run:
         )
 
     def needed(self, made: _Made) -> Needed:
-        """What the method needed besides the run that made its model."""
-        from unmem.cli.plan import score_cost, trainings
+        """What the method and the request needed besides the run that made the model."""
+        from unmem.cli.plan import score_cost, score_work, trainings
         from unmem.evaluation import Needed
+        from unmem.targets import FromCrossFit
 
         seconds = counted = before = 0.0
         if self.targets is not None and self.source is not None:
             counted, before = self.source.cost(self.problem), self.source.spent
             seconds += self.targets.seconds if counted else 0.0
-        if self.planned.needs_scores and self.refined_by is not None:
-            if self.refined_by in self.scorer.seconds:
-                seconds += self.scorer.seconds[self.refined_by]
-                counted += score_cost(self.refined_by)
+        folds = None if self.prepared.crossfit is None else FromCrossFit(self.prepared.crossfit)
+        works = {score_work(name): name for name in self.scores}  # what two scores share counts once
+        for work, name in works.items():
+            if folds is not None and work == folds.name:
+                before += 0.0 if self.source is not None and self.source.name == folds.name else folds.spent
+            elif name in self.scorer.seconds:
+                seconds += self.scorer.seconds[name]
+                counted += score_cost(name)
             else:
-                before += score_cost(self.refined_by)
+                before += score_cost(name)
         spent = trainings(made.unlearner if made.tuned is None else made.tuned, self.problem)
         return Needed(seconds, counted, before, spent)
 

@@ -138,6 +138,13 @@ def score_cost(name: str) -> float:
     return sum(_TRAININGS.get(part.split("-")[0], 0.0) for part in name.split("+"))
 
 
+def score_work(name: str) -> str:
+    """Scores that come from the same trainings have the same work."""
+    return "+".join(
+        sorted({part.split("-")[0] if part.split("-")[0] in _TRAININGS else "" for part in name.split("+")})
+    )
+
+
 def training_seconds(recipe: Recipe, session: Session) -> float:
     """What a training would take: a few steps, timed, times all of its steps."""
     examples = session.data.train
