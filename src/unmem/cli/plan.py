@@ -139,10 +139,9 @@ def score_cost(name: str) -> float:
 
 
 def score_work(name: str) -> str:
-    """Scores that come from the same trainings have the same work."""
-    return "+".join(
-        sorted({part.split("-")[0] if part.split("-")[0] in _TRAININGS else "" for part in name.split("+")})
-    )
+    """Scores that come from the same trainings have the same work; learning events need none of their own."""
+    families = {part.split("-")[0] for part in name.split("+")}
+    return "+".join(sorted(families & _TRAININGS.keys()))
 
 
 def training_seconds(recipe: Recipe, session: Session) -> float:
