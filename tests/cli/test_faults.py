@@ -106,6 +106,11 @@ CASES = {
     "unknown-score": (["score", "--method", "confidense"], "did you mean 'confidence'?"),
     "unknown-top": (["forget", "--top", "confidence"], "is not SCORE:N"),
     "no-models": (["forget", "--forget", "ids", "--reference", "retrain", "--reference-seeds", "-2"], "1 or more"),
+    "no-number": (["forget", "--forget", "ids", "--max-drop", "nan"], "--max-drop nan: must be a finite number"),
+    "below-zero": (["forget", "--forget", "ids", "--max-drop", "-0.1"], "--max-drop -0.1: must be 0 or more"),
+    "no-workers": (["train", "--workers", "0"], "--workers 0: must be 1 or more"),
+    "no-budget": (["forget", "--forget", "ids", "--tune", "--budget", "-1"], "--budget -1.0: must be 0 or more"),
+    "no-threshold": (["score", "--threshold", "inf"], "--threshold inf: must be a finite number"),
     "taken": (["train", "--out", "taken"], "already holds a run (result.json)"),
     "unknown-option": (["forget", "--bogus"], "--bogus"),
 }
@@ -131,3 +136,10 @@ def test_what_options_alone_show_is_said_before_pytorch_is_loaded(name: str, tmp
 def test_the_names_that_are_known_without_pytorch_are_those_that_there_are() -> None:
     assert (*methods.METHODS, um.RUM.name, methods.AUTO) == METHOD_NAMES
     assert SCORE_NAMES == SCORES
+
+
+@pytest.mark.parametrize("command", [["demo"], ["train", "--limit", "100"], ["check"]])
+def test_a_negative_seed_is_no_fault(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = [] if command == ["check"] else ["--out", tmp_path / "out"]
+    assert run(*command, "--seed", "-4", *out) == 2
+    assert "seed -4: must be a finite number, 0 or more" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -29,14 +30,18 @@ _READ = {
     "crossfit": "make one with unmem prepare",
     "trace": "record one with unmem train",
 }
+# Numbers whose wrong values nothing else would name, or only after much work.
+_AT_LEAST = {"workers": 1, "max_drop": 0, "budget": 0}
 _SUFFIXES = (".npz", ".csv", ".tsv", ".parquet")
 
 
 def check_early(output: OutputOptions, *options: Any) -> None:
-    """Refuse files that are not there, a run folder that is taken, and a request that says nothing or too much."""
+    """Refuse files that are not there, numbers that are none, a run folder that is taken, and a request that says
+    nothing or too much."""
     for one in options:
         for field in fields(one):
             _check_file(field.name, getattr(one, field.name))
+            _check_number(field.name, getattr(one, field.name))
         if isinstance(one, SelectOptions) and kind_of_request(one) == "top":
             parse_top(getattr(one, "top"))  # noqa: B009 (only some commands have it)
     RunFolder(output.out, force=output.force).check()
@@ -47,6 +52,15 @@ def _check_file(name: str, value: object) -> None:
         raise UserError(f"--{name}", str(value), "no such file", _READ[name])
     if name == "data" and isinstance(value, str) and value.endswith(_SUFFIXES) and not Path(value).exists():
         raise UserError("data", value, "no such file", _CHECK)
+
+
+def _check_number(name: str, value: object) -> None:
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(option, value, "must be a finite number", "correct it, or leave it out")
+    least = _AT_LEAST.get(name)
+    if least is not None and isinstance(value, int | float) and value < least:
+        raise UserError(option, value, f"must be {least} or more", "correct it, or leave it out")
 
 
 def check_methods(names: Iterable[str], field: str = "--method") -> None:
