@@ -141,8 +141,8 @@ class RunFolder:
         self.path = Path(path)
         self._force = force
 
-    def __enter__(self) -> RunFolder:
-        self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
+    def check(self) -> None:
+        """Refuse a folder that holds another run."""
         present = [path.name for path in _in_run(self.path)]
         if present and not self._force:
             raise UserError(
@@ -151,6 +151,10 @@ class RunFolder:
                 f"already holds a run ({', '.join(present)})",
                 "choose another folder, or pass --force to replace it",
             )
+
+    def __enter__(self) -> RunFolder:
+        self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
+        self.check()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(self.path)

@@ -102,6 +102,10 @@ def test_when_accuracy_falls_the_predictions_are_kept_for_another_try(
     crossfit.write_bytes((prepared / "crossfit.npz").read_bytes())
     ruin = ["--method", "matching", "--crossfit", crossfit, "--set", "lr=0.4", "weight=30", "--max-drop", "0"]
     assert run("forget", *known[:-2], *ruin, "--out", tmp_path / "forgot") == 4
+    guard = result(tmp_path / "forgot")["guard"]
+    page = (tmp_path / "forgot" / "report.html").read_text()
+    assert f"fell from {guard['holdout_before']:.1%} to {guard['holdout_after']:.1%}, more than --max-drop 0" in page
+    assert "the exit code is 4" in page
     assert len(um.CrossFit.load(crossfit)) == 200
 
 

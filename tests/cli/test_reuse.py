@@ -118,6 +118,41 @@ def test_a_trace_recorded_in_the_run_serves_the_audit(place: Path) -> None:
     assert result(place / "audit")["forecast"]["n"] == FORGOTTEN
 
 
+# --- what it cost, all told ---
+
+
+@pytest.mark.parametrize(
+    ("options", "trainings"),
+    [
+        (["--top", "crossfit:20"], 1.0),
+        (["--top", "crossfit:20", "--score", "crossfit-fit", "--method", "rum", "--steps", "nothing,fine-tune"], 1.0),
+        (["--top", "crossfit:20", "--crossfit", "ready/crossfit.npz", "--targets", "crossfit"], 1.0),
+        (["--top", "crossfit:20", "--crossfit", "ready/crossfit.npz", "--targets", "trace"], 1.0),
+        (["--top", "holdout:20"], 0.2),
+    ],
+    ids=["made", "two-scores-of-one", "read-and-used", "read-for-the-request", "other-score"],
+)
+def test_a_cross_fit_counts_once_all_told(
+    options: list[str], trainings: float, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    model = ["--model", "train/original.safetensors", "--max-drop", "1", "--out", "forgot"]
+    method = [] if "--method" in options else ["--method", "matching"]
+    method += [] if {"--method", "--targets"} & set(options) else ["--targets", "trace"]  # which cost nothing
+    assert run("forget", *RECIPE, *model, *options, *method) == 0
+    (outcome,) = result(place / "forgot")["methods"].values()
+    assert outcome["cost_all_told"] == pytest.approx(outcome["cost"] + trainings)
+
+
+def test_a_cross_fit_made_in_the_run_counts_by_its_time(place: Path) -> None:
+    options = ["--top", "crossfit:20", "--method", "matching", "--max-drop", "1"]
+    assert run("forget", *RECIPE, *options, "--out", place / "forgot") == 0
+    found = result(place / "forgot")
+    outcome, training = found["methods"]["matching"], found["original"]["seconds"]
+    spent = found["scores"]["crossfit"]["seconds"] + found["targets"]["seconds"] * (found["targets"]["cost"] > 0)
+    assert outcome["cost_all_told"] == pytest.approx(outcome["cost"] + spent / training, rel=0.05)
+
+
 # --- retrained models ---
 
 

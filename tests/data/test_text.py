@@ -155,3 +155,73 @@ def test_padding_is_that_of_the_tokenizer_and_the_model(
             text = made.encode(texts[int(name.rpartition("-")[2])])
             filled = [outcome] * (3 - len(text.ids))
             assert row.tolist() == (filled + text.ids if side == "left" else text.ids + filled)
+
+
+# --- texts longer than the model takes: said, never silent ---
+
+LONG = "good film very good very bad film"  # 7 words
+
+
+def long_texts(folder: Path, kind: str, config: dict | None, known: int | None = None) -> tuple[Path, Path]:
+    """A table in which one of 20 texts has 7 words and the others two, and a tokenizer that adds a last token."""
+    transformers = pytest.importorskip("transformers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(WORDS | {"[SEP]": 6}, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.post_processor = tokenizers.processors.TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 6)])
+    made.save(str(folder / "tokenizer.json"))
+    if kind == "folder":
+        more = {} if known is None else {"model_max_length": known}
+        fast = transformers.PreTrainedTokenizerFast(
+            tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]", unk_token="[UNK]", **more
+        )
+        fast.save_pretrained(folder)
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps({"pad_token_id": 0} | config))
+    rows = [f"{LONG if k == 4 else 'good film'},{k % 2}\n" for k in range(20)]
+    (folder / "texts.csv").write_text("words,label\n" + "".join(rows))
+    return folder / "texts.csv", folder if kind == "folder" else folder / "tokenizer.json"
+
+
+BERT, ROBERTA, T5 = {"model_type": "bert"}, {"model_type": "roberta", "pad_token_id": 0}, {"model_type": "t5"}
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize(
+    ("config", "asked", "length"),
+    [
+        (BERT | {"max_position_embeddings": 5}, 128, 5),
+        (BERT | {"max_position_embeddings": 8}, 128, 8),
+        (BERT | {"max_position_embeddings": 512}, 128, 8),
+        (BERT | {"max_position_embeddings": 512}, 4, 4),
+        (BERT | {"max_position_embeddings": 5}, 4, 4),
+        (ROBERTA | {"max_position_embeddings": 7}, 128, 6),  # positions begin after the padding token
+        ({"model_type": "gpt2", "n_positions": 6}, 128, 6),
+        (T5 | {"n_positions": 5}, 128, 8),  # relative
+        (BERT, 128, 8),
+        (None, 6, 6),
+        (None, 128, 8),
+    ],
+)
+def test_texts_are_cut_at_what_the_model_takes_and_that_is_said(
+    config: dict | None, asked: int, length: int, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    file, tokenizer = long_texts(tmp_path, kind, config)
+    splits = um.load(file, text="words", tokenizer=tokenizer, max_length=asked)
+    assert splits.train.input_shape == (length,)
+    rows = [row.tolist() for part in splits.parts.values() for row in part.inputs]
+    whole = [WORDS[word] for word in LONG.split()]
+    assert [*whole[: length - 1], 6] in rows  # the last token stays where it belongs
+    said = " ".join(splits.notes)
+    why = "which is all that the model takes" if length < asked else "by --max-length"
+    assert (f"1 of 20 texts were cut off after {length} tokens, {why}" in said) == (length < 8)
+    assert ("were cut off" in said) == (length < 8)
+
+
+@pytest.mark.parametrize(("known", "length"), [(5, 5), (10**30, 8), (None, 8)])
+def test_what_the_tokenizer_knows_of_its_model_counts_too(
+    known: int | None, length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    file, tokenizer = long_texts(tmp_path, "folder", None, known)
+    assert um.load(file, text="words", tokenizer=tokenizer).train.input_shape == (length,)

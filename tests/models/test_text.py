@@ -88,6 +88,16 @@ def test_a_token_beyond_the_vocabulary_is_refused(model: nn.Module, recipe: um.R
         um.Problem(model, data, ["1"], recipe=recipe)
 
 
+def test_a_text_longer_than_the_positions_is_refused(model: nn.Module, recipe: um.Recipe) -> None:
+    """Where the tokenizer lies elsewhere, nothing could be known of the model when the texts were read."""
+    inputs = torch.full((48, 17), 120)
+    data = um.Splits("long", um.Examples.of(inputs, DATA.train.labels, scaling=None), DATA.holdout, DATA.test)
+    with pytest.raises(um.UserError, match=r"have 17 tokens, but the model has 16 positions.*--max-length 16"):
+        um.Problem(model, data, ["1"], recipe=recipe)
+    with pytest.raises(um.UserError, match=r"17 tokens, but the model has 16 positions"):
+        um.train(recipe, data.train)
+
+
 def test_the_gradient_by_the_embedding_is_that_of_the_loss(model: nn.Module) -> None:
     x, y = DATA.train.batch(torch.arange(3))
     gradient = input_gradient(model, x, y)

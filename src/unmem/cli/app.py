@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from unmem.cli.audit import audit
 from unmem.cli.check import check
 from unmem.cli.config import ConfigFile
 from unmem.cli.demo import demo
+from unmem.cli.faults import tell_fault
 from unmem.cli.forget import forget
 from unmem.cli.init import init
 from unmem.cli.options import Flag
@@ -25,7 +27,7 @@ from unmem.cli.store import store
 from unmem.cli.train import train
 from unmem.errors import UserError
 
-INTERRUPTED = 130
+INTERRUPTED, NO_READER = 130, 141
 _OURSELVES: dict[str, Any] = {"exit_on_error": False, "print_error": False, "result_action": "return_value"}
 
 _CONFIG = Group("Options from a file", sort_key=5)
@@ -90,7 +92,11 @@ class _Launcher:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command. Exit codes: 0 done, 2 wrong input, 3 nothing to do, 4 a guard stopped it, 130 interrupted."""
+    """Run one command.
+
+    Exit codes: 0 done, 1 a fault of unmem's own, 2 wrong input, 3 nothing to do, 4 a guard stopped it, 130 interrupted,
+    141 nobody reads what it prints.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
     keep_freed_memory()
     try:
@@ -104,4 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt as stop:
         print(f"\nunmem: interrupted; {stop if stop.args else 'nothing was written'}.", file=sys.stderr)
         code = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or closing it would fail once more
+        code = NO_READER
+    except Exception as error:
+        code = tell_fault(error, sys.argv[1:] if arguments is None else arguments)
     sys.exit(code if isinstance(code, int) else 0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from unmem.cli.early import check_early
 from unmem.cli.options import (
     DataOptions,
     Flag,
@@ -87,15 +88,16 @@ def audit(
 
     Writes result.json and report.html to the run folder, with aggregates only: no ids, inputs or labels.
     """
+    check_early(output, options, data, recipe)
+    _check_annex(options.annex, force=output.force)
+    if options.reference == RETRAIN:
+        check_reference(options.reference_seeds)
     from unmem.cli.console import alarm, console, stage
     from unmem.cli.request import Request
     from unmem.cli.session import Session, log_of
     from unmem.evaluation import audit as examine
     from unmem.store import RunFolder
 
-    _check_annex(options.annex, force=output.force)
-    if options.reference == RETRAIN:
-        check_reference(options.reference_seeds)
     wanted = Request.read(options)
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "audit") as log:
         session = Session.open("audit", settings(data, recipe, options), data, log=log)

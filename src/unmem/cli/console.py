@@ -12,11 +12,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from unmem.cli.faults import step
 from unmem.data import Examples
 from unmem.recipe import Recipe
 from unmem.training import Observer, Step, steps_per_epoch
 
-console = Console(highlight=False)
+
+class _Console(Console):
+    """A console whose broken pipe is told to whoever runs the command; exit code 1 is for faults."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+console = _Console(highlight=False)
 _HEARD: list[list[str]] = []  # where notes go instead, if anywhere
 TAKEN_UP = 0.05  # seconds: a member that is there sooner after the last one was read from its file
 EVERY = 30  # seconds between lines where there is no terminal to show a bar
@@ -75,7 +84,8 @@ def stage(title: str) -> Generator[Stage]:
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         current = Stage(progress, title)
-        yield current
+        with step(title):
+            yield current
         current.stop()
     note = f"  {current.note}" if current.note else ""
     console.print(f"  [green]done[/]  {title}{note}  [dim]{current.seconds:.1f} s[/]", soft_wrap=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from unmem.cli.early import check_early, check_methods
+from unmem.cli.faults import step
 from unmem.cli.options import (
     DataOptions,
     Flag,
@@ -104,6 +106,10 @@ def forget(
 
     Writes unlearned.safetensors, original.safetensors, result.json and report.html to the run folder.
     """
+    check_early(output, request, data, model)
+    check_methods([request.method])
+    if request.reference == "retrain":
+        check_reference(request.reference_seeds)
     from unmem.cli import methods
     from unmem.cli.console import alarm, console, warn
     from unmem.cli.request import Request, ScoreSource
@@ -111,8 +117,6 @@ def forget(
     from unmem.cli.table import outcome_table
     from unmem.store import PRIVATE, TRACE, RunFolder
 
-    if request.reference == "retrain":
-        check_reference(request.reference_seeds)
     method, steps, score = _method(request, trained_here=model.model is None)
     planned = methods.plan(method, steps, request.set)
     source = ScoreSource(request.scores, trained_here=model.model is None)
@@ -127,24 +131,23 @@ def forget(
         run = _Run.prepare(session, request, wanted, model, planned, source, needed, score)
         made = run.forget()
         guard = _guard(session, run.original.model, made.model, request.max_drop)
-        evaluation = run.evaluate(made, folder)
+        with step("compare the models"):
+            evaluation = run.evaluate(made, folder)
         session.save_models(folder, run.original, made.model, run.for_the_card(evaluation))
         if run.prepared.trace is not None and run.prepared.trace_file is None:
             rest = run.prepared.trace.without(run.problem.forget.ids)
             folder.file(TRACE, replace(rest, moved=(f"{PRIVATE}/{TRACE}",)).save)
         if not guard["fell"] or run.prepared.trace_file is None:
             run.prepared.keep_rows(folder, run.problem.forget.ids)
-        _report(folder, run, evaluation)
+        with step("write the report"):
+            _report(folder, run, evaluation, guard)
         session.finish(folder, run.described(made) | {"guard": guard} | run.outcomes(evaluation))
     console.print(outcome_table(evaluation, run.names))
     for shortfall in evaluation.shortfalls:
         alarm(shortfall.text)
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
     if guard["fell"]:
-        warn(
-            f"accuracy on the holdout fell from {guard['holdout_before']:.1%} to {guard['holdout_after']:.1%}, "
-            f"more than --max-drop {request.max_drop}"
-        )
+        warn(guard["reason"])
         return UTILITY_FELL
     run.prepared.delete(run.problem.forget.ids, request, folder.path)
     return 0
@@ -307,20 +310,25 @@ class _Run:
         )
 
     def needed(self, made: _Made) -> Needed:
-        """What the method needed besides the run that made its model."""
-        from unmem.cli.plan import score_cost, trainings
+        """What the method and the request needed besides the run that made the model."""
+        from unmem.cli.plan import score_cost, score_work, trainings
         from unmem.evaluation import Needed
+        from unmem.targets import FromCrossFit
 
         seconds = counted = before = 0.0
         if self.targets is not None and self.source is not None:
             counted, before = self.source.cost(self.problem), self.source.spent
             seconds += self.targets.seconds if counted else 0.0
-        if self.planned.needs_scores and self.refined_by is not None:
-            if self.refined_by in self.scorer.seconds:
-                seconds += self.scorer.seconds[self.refined_by]
-                counted += score_cost(self.refined_by)
+        folds = None if self.prepared.crossfit is None else FromCrossFit(self.prepared.crossfit)
+        works = {score_work(name): name for name in self.scores}  # what two scores share counts once
+        for work, name in works.items():
+            if folds is not None and work == folds.name:
+                before += 0.0 if self.source is not None and self.source.name == folds.name else folds.spent
+            elif name in self.scorer.seconds:
+                seconds += self.scorer.seconds[name]
+                counted += score_cost(name)
             else:
-                before += score_cost(self.refined_by)
+                before += score_cost(name)
         spent = trainings(made.unlearner if made.tuned is None else made.tuned, self.problem)
         return Needed(seconds, counted, before, spent)
 
@@ -534,21 +542,24 @@ def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: floa
     if len(session.data.holdout) == 0:
         return {"holdout_before": None, "holdout_after": None, "max_drop": max_drop, "fell": False}
     had, has = (accuracy(model, session.data.holdout) for model in (before, after))
-    return {"holdout_before": had, "holdout_after": has, "max_drop": max_drop, "fell": had - has > max_drop}
+    found = {"holdout_before": had, "holdout_after": has, "max_drop": max_drop, "fell": had - has > max_drop}
+    reason = f"accuracy on the holdout fell from {had:.1%} to {has:.1%}, more than --max-drop {max_drop}"
+    return found | ({"reason": f"{reason}: the exit code is {UTILITY_FELL}"} if found["fell"] else {})
 
 
-def _report(folder: RunFolder, run: _Run, evaluation: Evaluation) -> None:
+def _report(folder: RunFolder, run: _Run, evaluation: Evaluation, guard: dict[str, Any]) -> None:
     """The page and the scores behind it."""
     from unmem.cli.console import sentences
     from unmem.report import Report
 
     session, problem, scores = run.session, run.problem, list(run.scores.values())
+    fell = [guard["reason"]] if guard["fell"] else []
     if scores:
         session.save_scores(folder, scores)
     report = Report(
         title=f"Forgetting {len(problem.forget):,} of {len(session.data.train):,} examples of {session.data.name}",
         lead=sentences(problem.flags()),
-        warnings=sentences([*run.original.warnings, *(one.text for one in run.doubts)]),
+        warnings=sentences([*fell, *run.original.warnings, *(one.text for one in run.doubts)]),
         evaluation=evaluation,
         scores=scores,
         flipped=session.data.flipped,

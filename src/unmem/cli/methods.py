@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from unmem.cli.early import check_methods
 from unmem.errors import UserError, nearest
 from unmem.memorization import Scores
 from unmem.targets import Targets
@@ -62,8 +63,7 @@ def plan(method: str, steps: Sequence[str], fields_text: Sequence[str]) -> Plann
     steps: for "rum", the method of each part. fields_text: "FIELD=VALUE" for the method, or "STEP.FIELD=VALUE" for a
     step of RUM.
     """
-    if method not in (*METHODS, RUM.name, AUTO):
-        raise UserError("--method", method, "no such method", nearest(method, [*METHODS, RUM.name, AUTO]))
+    check_methods([method])
     if method == AUTO:  # the fields are those of the method that it takes, unless it retrains
         return replace(plan(Matching.name, (), fields_text), name=AUTO)
     values = parse_fields(fields_text, default=method)

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
-from rich.table import Table
 
 from unmem import models
+from unmem.cli.fitting import Fitted
 from unmem.cli.methods import Planned
 from unmem.cli.session import Session
 from unmem.data import Ids
@@ -138,6 +138,12 @@ def score_cost(name: str) -> float:
     return sum(_TRAININGS.get(part.split("-")[0], 0.0) for part in name.split("+"))
 
 
+def score_work(name: str) -> str:
+    """Scores that come from the same trainings have the same work; learning events need none of their own."""
+    families = {part.split("-")[0] for part in name.split("+")}
+    return "+".join(sorted(families & _TRAININGS.keys()))
+
+
 def training_seconds(recipe: Recipe, session: Session) -> float:
     """What a training would take: a few steps, timed, times all of its steps."""
     examples = session.data.train
@@ -149,28 +155,23 @@ def training_seconds(recipe: Recipe, session: Session) -> float:
     return each * recipe.epochs * steps_per_epoch(recipe, examples)
 
 
-def plan_table(estimate: Estimate) -> Table:
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column("step")
-    for title in ("examples", "cost", "about"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for line in estimate.lines:
-        table.add_row(line.what, line.examples, f"{line.cost:.2f}", duration(line.cost * estimate.training_seconds))
+def plan_table(estimate: Estimate) -> Fitted:
+    rows = [
+        [line.what, line.examples, f"{line.cost:.2f}", duration(line.cost * estimate.training_seconds)]
+        for line in estimate.lines
+    ]
     total = estimate.cost
-    table.add_row("[bold]together[/]", "", f"[bold]{total:.2f}[/]", duration(total * estimate.training_seconds))
-    return table
+    rows.append(["together", "", f"{total:.2f}", duration(total * estimate.training_seconds)])
+    return Fitted(("step", "examples", "cost", "about"), rows, total=True)
 
 
-def alternatives_table(options: list[Option], seconds: float) -> Table:
+def alternatives_table(options: list[Option], seconds: float) -> Fitted:
     """The alternatives side by side. seconds: of one training."""
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column("alternatives")
-    for title in ("cost", "cost, all told", "about"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for option in options:
-        spent = duration(option.cost * seconds)
-        table.add_row(option.words, f"{option.cost:.2f}", f"{option.cost_all_told:.2f}", spent)
-    return table
+    rows = [
+        [option.words, f"{option.cost:.2f}", f"{option.cost_all_told:.2f}", duration(option.cost * seconds)]
+        for option in options
+    ]
+    return Fitted(("alternatives", "cost", "cost, all told", "about"), rows)
 
 
 def duration(seconds: float) -> str:

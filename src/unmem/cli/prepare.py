@@ -8,6 +8,7 @@ from typing import Any
 
 from cyclopts import Group, Parameter
 
+from unmem.cli.early import check_early
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, settings
 
 _CROSSFIT = Group("Cross-fit", sort_key=0)
@@ -36,6 +37,7 @@ def prepare(
     Writes crossfit.npz, which `unmem forget --crossfit` reads (for matching and --tune), and the scores that come with
     it to the run folder. Make it anew after many requests: its models have seen other forgotten examples.
     """
+    check_early(output, crossfit, data, model)
     from unmem.cli.console import console, resumable, stage
     from unmem.cli.request import opposed_scores, unsound_work
     from unmem.cli.session import Session, log_of

@@ -9,14 +9,14 @@ from pathlib import Path
 from torch import nn
 
 from unmem.cli.console import alarm, stage, warn
+from unmem.cli.early import kind_of_request, parse_top
+from unmem.cli.faults import step
 from unmem.cli.options import SAME_DATA, SelectOptions
 from unmem.data import Ids, Splits
 from unmem.errors import NothingToDoError, UserError
 from unmem.evaluation import Shortfall, shortfalls_of
 from unmem.memorization import Opposed, Scorer, Scores, check_names, load_scores, opposed
 from unmem.requests import checked_ids, ids_where, order_of, parse_condition, read_ids, read_issues
-
-_KINDS = {"forget": "FILE", "top": "SCORE:N", "where": "COLUMN=VALUE", "issues": "FILE"}
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,16 @@ class Request:
     @classmethod
     def read(cls, options: SelectOptions) -> Request:
         """Exactly one kind of request, its files read and its text understood; needs no data."""
-        known = {kind: getattr(options, kind) for kind in _KINDS if hasattr(options, kind)}
-        given = [kind for kind, value in known.items() if value not in (None, ())]
-        if len(given) > 1:
-            both = " and ".join(f"--{kind}" for kind in given)
-            raise UserError(f"--{given[0]}", str(known[given[0]]), f"{both} are given together", "choose one of them")
-        if not given:
-            listed = ", ".join(f"--{kind} {_KINDS[kind]}" for kind in known)
-            raise UserError("--forget", None, f"exactly one of {listed} is needed", "say which examples are meant")
-        if given == ["top"]:
-            score, count = parse_top(known["top"])
+        if kind_of_request(options) == "top":
+            score, count = parse_top(getattr(options, "top"))  # noqa: B009 (only some commands have it)
             return cls(score=score, count=count)
         return cls(_chooser(options))
 
     def ids(self, data: Splits) -> Ids | None:
         """The ids, checked against the data before anything is trained; None for the most memorized."""
         if self.choose is not None:
-            return self.choose(data)
+            with step("find the examples of the request"):
+                return self.choose(data)
         if self.count >= len(data.train):
             raise UserError(
                 "--top",
@@ -109,18 +102,6 @@ def _once(names: list[str], data: Splits, field: str, dedupe: bool) -> Ids:
     if len(ids) < len(names):
         warn(f"{len(names) - len(ids):,} repeated ids were left out")
     return ids
-
-
-def parse_top(text: str) -> tuple[str, int]:
-    """ "confidence:50" -> the score's name and a number of examples."""
-    name, colon, count = text.rpartition(":")
-    if not colon or not name or not (count.isascii() and count.isdecimal()):
-        raise UserError("--top", text, "is not SCORE:N", "write for example --top confidence:50")
-    if len(count) > 18:
-        raise UserError("--top", text, "asks for too many examples", "ask for fewer")
-    if int(count) == 0:
-        raise NothingToDoError("--top", text, "asks for no example", "ask for at least one")
-    return name, int(count)
 
 
 def scored(scorer: Scorer, name: str) -> Scores:

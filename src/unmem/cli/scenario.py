@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from unmem.cli.early import check_early
 from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, check_reference, settings
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def scenario(
     privacy: random examples ask to be deleted. mislabelled: wrong labels are found out. poisoned: images with a patch
     and the attacker's label. Writes result.json and report.html to the run folder.
     """
+    check_early(output, options, data, recipe)
     from unmem.cli.console import alarm, console, sentences, warn
     from unmem.cli.session import Session, log_of
     from unmem.evaluation import evaluate
@@ -174,18 +176,15 @@ def _measured(
 
 
 def _table(measures: dict[str, dict[str, float]], outcomes: Any) -> Any:
-    from rich.table import Table
+    from unmem.cli.fitting import Fitted
 
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column("", no_wrap=True)
     columns = list(next(iter(measures.values())))
-    for title in (*columns, "ToW", "ToW-MIA", "cost", "cost,\nall told"):
-        table.add_column(title, justify="right")
+    rows: list[list[str]] = []
     for name, row in measures.items():
         outcome = outcomes.get(name)
         numbers = [None] * 4
         if outcome is not None:
             numbers = [outcome.tow, outcome.tow_mia, outcome.cost, outcome.cost_all_told]
         shown = ["" if value is None else f"{value:.3f}" for value in numbers]
-        table.add_row(name, *[f"{row[key]:.1%}" for key in columns], *shown)
-    return table
+        rows.append([name, *(f"{row[key]:.1%}" for key in columns), *shown])
+    return Fitted(("", *columns, "ToW", "ToW-MIA", "cost", "cost,\nall told"), rows)

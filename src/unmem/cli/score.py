@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from unmem.cli.early import check_early, check_scores
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, settings
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def score(
     Writes scores.parquet (id, label, a column per score), original.safetensors, report.html and, if the original is
     trained here, trace.npz to the run folder.
     """
+    check_early(output, scores, data, model)
+    check_scores(_names(scores, trained_here=model.model is None), "--method")
     from unmem.cli.console import console, resumable, sentences
     from unmem.cli.request import opposed_scores, scored, unsound_work
     from unmem.cli.session import Session, log_of
@@ -141,16 +144,13 @@ def _compare(found: list[Scores], against: str, threshold: float, described: dic
 
 
 def _table(described: dict[str, dict[str, Any]]) -> Any:
-    from rich.table import Table
+    from unmem.cli.fitting import Fitted
 
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column("score")
     flipped = any("auroc_flipped" in entry for entry in described.values())
     compared = any("agreement" in entry for entry in described.values())
     columns = ["seconds", "cost", *(["finds flipped"] if flipped else [])]
     columns += ["Spearman", "AUROC", "top tenth"] if compared else []
-    for title in columns:
-        table.add_column(title, justify="right", no_wrap=True)
+    rows: list[list[str]] = []
     for name, entry in described.items():
         cells = [f"{entry['seconds']:.1f}", "" if entry["cost"] is None else f"{entry['cost']:.2f}"]
         if flipped:
@@ -159,5 +159,5 @@ def _table(described: dict[str, dict[str, Any]]) -> Any:
             found = entry.get("agreement", {})
             values = [found.get(key) for key in ("spearman", "auroc", "overlap")]
             cells += ["" if value is None else f"{value['value']:.3f}" for value in values]
-        table.add_row(name, *cells)
-    return table
+        rows.append([name, *cells])
+    return Fitted(("score", *columns), rows)

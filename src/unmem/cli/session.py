@@ -16,6 +16,7 @@ from torch import nn
 from unmem import __version__, models
 from unmem.cli import checks, retrained
 from unmem.cli.console import Stage, alarm, stage, warn
+from unmem.cli.faults import step
 from unmem.cli.options import SAME_DATA, DataOptions, ModelOptions, OutputOptions, RecipeOptions
 from unmem.data import Examples, Splits, holds_tokenizer, load, numbered_as, pick_device
 from unmem.errors import UserError
@@ -71,14 +72,15 @@ class Session:
     def open(cls, command: str, settings: dict[str, Any], options: DataOptions, *, log: LogTo | None = None) -> Session:
         began = time.perf_counter()
         check_executor(options.executor, field="--executor")
-        data = load(
-            options.data,
-            limit=options.limit,
-            flip=options.flip,
-            seed=options.seed,
-            device=pick_device(options.device),
-            **reading_of(options, settings.get("model")),
-        )
+        with step(f"read the data {options.data}"):
+            data = load(
+                options.data,
+                limit=options.limit,
+                flip=options.flip,
+                seed=options.seed,
+                device=pick_device(options.device),
+                **reading_of(options, settings.get("model")),
+            )
         for note in data.notes:
             warn(note)
         data = numbered(data, options.classes, settings.get("model"))
@@ -87,7 +89,8 @@ class Session:
                 f"{len(data.flipped)} of {len(data.train):,} training labels were flipped on purpose "
                 f"({options.flip:.1%}, seed {options.seed})"
             )
-        checks.heed(checks.OF_DATA_FIRST, checks.Subject(data), warn)
+        with step("check the data"):
+            checks.heed(checks.OF_DATA_FIRST, checks.Subject(data), warn)
         log = log or LogTo(())
         log.settings = settings
         return cls(command, settings, data, options.seed, options.executor, options.workers, began, log)
@@ -143,21 +146,23 @@ class Session:
             card=original.card,
             file=options.model,
         )
-        checks.heed(checks.OF_MODEL_FIRST, subject, warn)
+        with step(f"check the model {options.model}"):
+            checks.heed(checks.OF_MODEL_FIRST, subject, warn)
         _warm_up(original.recipe, self.data)
         return original
 
     def read_model(self, file: Path, options: RecipeOptions, *, seed: int, unsafe: bool = False) -> Original:
         """The model in a file, checked to fit the data. recipe: how it was trained, as far as the options say."""
         train_set = self.data.train
-        model, card = models.load(
-            file,
-            arch=options.arch,
-            input_shape=train_set.input_shape,
-            n_classes=train_set.n_classes,
-            unsafe=unsafe,
-            told=warn,
-        )
+        with step(f"read the model {file}"):
+            model, card = models.load(
+                file,
+                arch=options.arch,
+                input_shape=train_set.input_shape,
+                n_classes=train_set.n_classes,
+                unsafe=unsafe,
+                told=warn,
+            )
         model = model.to(train_set.device).eval()
         check_answers(model, train_set, field="--model", value=str(file))
         if card.data is not None and card.data != train_set.fingerprint:
@@ -176,7 +181,8 @@ class Session:
             fix = "name what it was fine-tuned from"
             raise UserError("--base", base, "is the model itself, which knows what is to be forgotten", fix)
         if recipe.model not in self._rehearsed:
-            rehearse(recipe, self.data.train)
+            with step(f"try the network {recipe.model}"):
+                rehearse(recipe, self.data.train)
             self._rehearsed.add(recipe.model)
         if not base or base == self._base:
             return recipe

@@ -24,15 +24,10 @@ _Folder = Annotated[Path, Parameter(help="Folder of the members, such as runs/sc
 @store.command(help_epilogue="Example: unmem store ls runs/scores/members")
 def ls(folder: _Folder, /) -> None:
     """Show which members a folder holds: how many of each recipe and data, their size and what they took."""
-    from rich.table import Table
-
     from unmem.cli.console import console, warn
+    from unmem.cli.fitting import Fitted
 
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column("members", justify="right")
-    table.add_column("of")
-    table.add_column("MB", justify="right")
-    table.add_column("seconds each", justify="right")
+    rows: list[list[str]] = []
     whole, damaged = _found(folder)
     groups: dict[tuple[tuple[str, str], ...], list[Member]] = defaultdict(list)
     for member in whole:
@@ -42,8 +37,8 @@ def ls(folder: _Folder, /) -> None:
         size = sum(path.stat().st_size for member in members for path in _files(member)) / 1e6
         mean = sum(float(member.arrays["seconds"]) for member in members) / len(members)
         shown = [f"{name} {value}" for name, value in made_by if (name, value) not in shared]
-        table.add_row(f"{len(members):,}", ", ".join(shown), f"{size:,.1f}", f"{mean:,.1f}")
-    console.print(table)
+        rows.append([", ".join(shown), f"{len(members):,}", f"{size:,.1f}", f"{mean:,.1f}"])
+    console.print(Fitted(("made with", "members", "MB", "seconds each"), rows))
     if damaged:
         warn(f"{len(damaged):,} more are damaged: unmem store verify {folder}")
 

@@ -5,41 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from rich.table import Table
-
+from unmem.cli.fitting import Fitted
 from unmem.evaluation import Audit, Evaluation, Outcome
 from unmem.evaluation.evidence_rows import EVIDENCE, evidence_rows
 from unmem.evaluation.rows import reference_name
 
+COLUMNS = ("", "forget", "retain", "test", "ToW", "ToW-MIA", "cost", "cost,\nall told")
 
-def outcome_table(evaluation: Evaluation, names: Mapping[str, str]) -> Table:
+
+def outcome_table(evaluation: Evaluation, names: Mapping[str, str]) -> Fitted:
     """Methods between the two controls; `names` maps a method's key to what a reader should see."""
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column("", no_wrap=True)
-    for title in ("forget", "retain", "test", "ToW", "ToW-MIA", "cost", "cost,\nall told"):
-        table.add_column(title, justify="right", no_wrap=True)
+    rows: list[list[str]] = []
     if evaluation.reference is not None:
-        table.add_row(*_row(reference_name(evaluation), evaluation.reference))
+        rows.append(_row(reference_name(evaluation), evaluation.reference))
     if evaluation.retrain_vs_retrain is not None:
-        table.add_row(*_row("  one retrain vs another", evaluation.retrain_vs_retrain, accuracies=False))
-    for key, outcome in evaluation.methods.items():
-        table.add_row(*_row(names.get(key, key), outcome))
+        rows.append(_row("  one retrain vs another", evaluation.retrain_vs_retrain, accuracies=False))
+    rows += [_row(names.get(key, key), outcome) for key, outcome in evaluation.methods.items()]
     if evaluation.do_nothing is not None:
-        table.add_row(*_row("do nothing", evaluation.do_nothing))
-    return table
+        rows.append(_row("do nothing", evaluation.do_nothing))
+    return Fitted(COLUMNS, rows)
 
 
-def evidence_table(audit: Audit) -> Table:
+def evidence_table(audit: Audit) -> Fitted:
     """What was seen of each model, in words a reader can check; a column only where something has a number."""
     rows = evidence_rows(audit)
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column("", no_wrap=True)
     shown = [title for title in EVIDENCE if any(row[title] is not None for row in rows.values())]
-    for title in shown:
-        table.add_column(title, justify="right", no_wrap=True)
-    for name, row in rows.items():
-        table.add_row(name, *[row[title] or "" for title in shown])
-    return table
+    return Fitted(("", *shown), [[name, *(row[title] or "" for title in shown)] for name, row in rows.items()])
 
 
 def _row(name: str, outcome: Outcome, *, accuracies: bool = True) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unmem.cli.early import check_early
 from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, settings
 
 
@@ -11,6 +12,7 @@ def train(*, output: OutputOptions, data: DataOptions = DataOptions(), recipe: R
     Writes original.safetensors, trace.npz, result.json and config.yaml to the run folder. The trace holds early
     predictions of each training example; unmem forget uses them as targets.
     """
+    check_early(output, data, recipe)
     from unmem.cli.console import console
     from unmem.cli.session import Session, log_of
     from unmem.store import TRACE, RunFolder

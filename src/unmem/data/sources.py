@@ -20,7 +20,7 @@ from unmem.data.splits import Splits, flip_labels, stratified_sample
 from unmem.data.streaming import Stream, available_memory
 from unmem.data.tablefiles import SUFFIXES, is_table
 from unmem.data.tables import table
-from unmem.errors import UserError, nearest
+from unmem.errors import UserError, nearest, not_negative, whole_number
 
 KNOWN = ("digits", "fashion-mnist", *NAMED)
 SHARE_OF_MEMORY = 0.25  # of what is free; data sets that would take more are streamed
@@ -40,6 +40,8 @@ def load(
     flip: plant this share of wrong training labels, drawn with `seed`; their ids are `.flipped`.
     reading: fields of `Reading`, such as label="column" or size="32x32".
     """
+    whole_number("seed", seed)
+    not_negative("seed", seed, "give one such as 0")
     how = Reading(**reading)
     splits = _read(source, how)
     if limit is not None:

@@ -68,7 +68,9 @@ def splits_of(
     layout = Layout.of(name, tables, how, faults, classes, written=written)
     if how.text is not None:
         rows = Rows.of(layout, faults)
-        return rows.splits.filled(token_ids(_texts(rows.table, how), how), scaling=None)
+        tokens, notes = token_ids(_texts(rows.table, how), how)
+        splits = rows.splits.filled(tokens, scaling=None)
+        return replace(splits, notes=(*splits.notes, *notes))
     if how.preprocess is not None:
         return _preprocessed(layout, Rows.of(layout, faults), how, written=written)
     columns = _features(layout, how, faults)

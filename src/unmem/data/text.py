@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,30 +26,68 @@ TOKENIZER_FILES = (
 )
 
 
+# Networks that count positions from the padding token on, and those whose positions are relative.
+_FROM_PADDING = (
+    *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "ibert"),
+)
+_RELATIVE = ("t5", "mt5", "umt5", "xlnet", "funnel")
+_UNKNOWN = 10**6  # tokens: what a tokenizer says beyond this, it does not know
+
+
 @dataclass(frozen=True)
 class _Encoder:
-    """Texts to token ids, and with which id and on which side its tokenizer pads."""
+    """Texts to token ids, and with which id and on which side its tokenizer pads.
 
-    encode: Callable[[list[str]], list[list[int]]]
+    Attributes:
+        encode: Texts, and the most tokens that are kept of each or None for all, to the tokens of each.
+        pad: The id that it pads with.
+        side: "left" or "right".
+        most: The most tokens that its model takes, as far as the tokenizer knows.
+    """
+
+    encode: Callable[[list[str], int | None], list[list[int]]]
     pad: int
     side: str
+    most: int | None = None
 
 
 def holds_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
-def token_ids(texts: Sequence[str], how: Reading) -> Tensor:
-    """[N, L] int64, cut at `how.max_length` and padded at the end to the longest text."""
+def token_ids(texts: Sequence[str], how: Reading) -> tuple[Tensor, tuple[str, ...]]:
+    """[N, L] int64 and notes; cut at `how.max_length`, or at what the model takes, and padded to the longest text."""
     encoder = _encoder(how)
-    found = encoder.encode(list(texts))
+    known = [one for one in (encoder.most, positions(_config(_beside(how)))) if one is not None]
+    most = min([how.max_length, *known])
+    found = encoder.encode(list(texts), most)
+    cut = _longer(encoder, list(texts), found, most)
+    why = "which is all that the model takes" if most < how.max_length else "by --max-length"
+    notes = (f"{cut:,} of {len(texts):,} texts were cut off after {most:,} tokens, {why}",) if cut else ()
     pad = _checked_padding(encoder, found, how)
     length = max(1, *map(len, found))
     whole = torch.full((len(found), length), pad, dtype=torch.int64)
     for row, tokens in zip(whole, found, strict=True):
         start = length - len(tokens) if encoder.side == "left" else 0
         row[start : start + len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
-    return whole
+    return whole, notes
+
+
+def _longer(encoder: _Encoder, texts: list[str], found: list[list[int]], most: int) -> int:
+    """How many texts lost tokens."""
+    full = [text for text, tokens in zip(texts, found, strict=True) if len(tokens) >= most]
+    return sum(len(tokens) > most for tokens in encoder.encode(full, None)) if full else 0
+
+
+def positions(config: Mapping[str, Any]) -> int | None:
+    """The most tokens that a model takes, by its config; None if it does not say, or has no such limit."""
+    kind = config.get("model_type")
+    if kind in _RELATIVE or config.get("position_biased_input") is False:
+        return None
+    found = next((config[key] for key in ("max_position_embeddings", "n_positions") if config.get(key)), None)
+    if not isinstance(found, int) or found < 1:
+        return None
+    return found - (config.get("pad_token_id") or 0) - 1 if kind in _FROM_PADDING else found
 
 
 def _checked_padding(encoder: _Encoder, found: list[list[int]], how: Reading) -> int:
@@ -58,8 +96,7 @@ def _checked_padding(encoder: _Encoder, found: list[list[int]], how: Reading) ->
     The model tells padding by its id alone. So a text that holds this id as a token of its own is refused: it would be
     read with that token hidden.
     """
-    folder = Path(str(how.tokenizer))
-    beside = folder if folder.is_dir() else folder.parent
+    beside = _beside(how)
     model = pad_of_config(beside)
     pad = encoder.pad if model is None else model
     if model is None and (beside / "config.json").is_file() and len({len(tokens) for tokens in found}) > 1:
@@ -84,12 +121,23 @@ def _checked_padding(encoder: _Encoder, found: list[list[int]], how: Reading) ->
 
 def pad_of_config(folder: Path) -> int | None:
     """The pad_token_id in a folder's config.json; None if there is none."""
+    pad = _config(folder).get("pad_token_id")
+    return pad if isinstance(pad, int) else None
+
+
+def _beside(how: Reading) -> Path:
+    """The folder of the tokenizer, in which its model may lie."""
+    place = Path(str(how.tokenizer))
+    return place if place.is_dir() else place.parent
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """What a folder's config.json says; nothing if there is none."""
     try:
         found: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    pad: Any = found.get("pad_token_id") if isinstance(found, dict) else None  # pyright: ignore
-    return pad if isinstance(pad, int) else None
+        return {}
+    return found if isinstance(found, dict) else {}  # pyright: ignore
 
 
 def _encoder(how: Reading) -> _Encoder:
@@ -102,13 +150,13 @@ def _encoder(how: Reading) -> _Encoder:
         if not holds_tokenizer(path):
             problem = f"the folder holds no tokenizer (none of {', '.join(TOKENIZER_FILES)})"
             raise UserError("tokenizer", str(path), problem, "name the folder that tokenizer.save_pretrained wrote")
-        return _of_transformers(path, how.max_length)
+        return _of_transformers(path)
     if path.is_file():
-        return _of_tokenizers(path, how.max_length)
+        return _of_tokenizers(path)
     raise UserError("tokenizer", str(path), "no such file or folder", "check the path")
 
 
-def _of_transformers(folder: Path, length: int) -> _Encoder:
+def _of_transformers(folder: Path) -> _Encoder:
     transformers = imported("transformers", field="tokenizer")
     try:
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
@@ -117,13 +165,15 @@ def _of_transformers(folder: Path, length: int) -> _Encoder:
     if tokenizer.pad_token_id is None:
         raise _no_padding(folder)
 
-    def encode(texts: list[str]) -> list[list[int]]:
-        return tokenizer(texts, truncation=True, max_length=length)["input_ids"]
+    def encode(texts: list[str], most: int | None) -> list[list[int]]:
+        # Nothing goes into a model here, so that a text longer than it takes is nothing to warn of.
+        return tokenizer(texts, truncation=most is not None, max_length=most, verbose=False)["input_ids"]
 
-    return _Encoder(encode, tokenizer.pad_token_id, tokenizer.padding_side)
+    most: int = tokenizer.model_max_length  # a huge number where it is not known
+    return _Encoder(encode, tokenizer.pad_token_id, tokenizer.padding_side, most if most < _UNKNOWN else None)
 
 
-def _of_tokenizers(file: Path, length: int) -> _Encoder:
+def _of_tokenizers(file: Path) -> _Encoder:
     tokenizers = imported("tokenizers", field="tokenizer")
     try:
         tokenizer: Any = tokenizers.Tokenizer.from_file(str(file))
@@ -135,8 +185,15 @@ def _of_tokenizers(file: Path, length: int) -> _Encoder:
         raise _no_padding(file)
     side = (tokenizer.padding or {}).get("direction", "right")
     tokenizer.no_padding()
-    tokenizer.enable_truncation(length)
-    return _Encoder(lambda texts: [one.ids for one in tokenizer.encode_batch(texts)], pads[0], side)
+
+    def encode(texts: list[str], most: int | None) -> list[list[int]]:
+        if most is None:
+            tokenizer.no_truncation()
+        else:
+            tokenizer.enable_truncation(most)
+        return [one.ids for one in tokenizer.encode_batch(texts)]
+
+    return _Encoder(encode, pads[0], side)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unmem.data.text import positions
 from unmem.errors import UserError
 from unmem.extras import imported
 from unmem.models.card import card_of
@@ -33,10 +34,14 @@ class Classifier(Logits):
         super().__init__(inner)
         self.config: Any = inner.config
         self.pad: int | None = getattr(inner.config, "pad_token_id", None)
+        self.most = positions(json.loads(self.config.to_json_string(use_diff=False)))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.is_floating_point():
             return logits_of(self.inner(pixel_values=x))
+        if self.most is not None and x.shape[1] > self.most:
+            problem = f"the texts have {x.shape[1]} tokens, but the model has {self.most} positions"
+            raise UserError("max_length", None, problem, f"pass --max-length {self.most}")
         mask = torch.ones_like(x) if self.pad is None else (x != self.pad).to(x.dtype)
         return logits_of(self.inner(input_ids=x, attention_mask=mask))
 

@@ -31,7 +31,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -91,6 +90,8 @@ class Calibration:
         edges = np.linspace(np.median(x[~own]), max(np.median(x[own]), np.median(x[~own]) + 1e-6), BINS - 1)
         shares, wrong = _shares(x, own, asked.astype(np.float64), edges)
         weights = np.where(own, shares[0] / own.sum(), shares[1] / (~own).sum()) + 1e-12
+        from sklearn.isotonic import IsotonicRegression  # here, since it takes a third of a second
+
         fitted = IsotonicRegression(out_of_bounds="clip").fit(x.ravel(), y.ravel(), sample_weight=weights.ravel())
         found = cls(
             np.asarray(fitted.X_thresholds_, np.float64),

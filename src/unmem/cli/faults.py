@@ -1,0 +1,70 @@
+"""The last resort: a fault of unmem's own ends in one sentence, and its traceback goes to a file."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from unmem import __version__
+
+FAULT = 1  # exit code
+_STEP = "while unmem was at this step: "
+_LIBRARIES = ("torch", "numpy", "scipy", "pyarrow", "transformers", "datasets")
+
+
+@contextmanager
+def step(name: str) -> Generator[None]:
+    """An error of the block carries the name of the step; the innermost one is told."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{_STEP}{name}")
+        raise
+
+
+def step_of(error: BaseException) -> str | None:
+    """The innermost step in which an error arose."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    return next((note.removeprefix(_STEP) for note in notes if note.startswith(_STEP)), None)
+
+
+def tell_fault(error: Exception, arguments: Sequence[str]) -> int:
+    """Say what happened in one sentence, write the traceback to a file, and give the exit code."""
+    at = step_of(error)
+    what = " ".join((traceback.format_exception_only(error)[0]).split())[:300]
+    where = _written(error, arguments)
+    print(
+        f"unmem: a fault of unmem itself{'' if at is None else f' at the step: {at}'} ({what}); the traceback is in "
+        f"{where}, and the command was: unmem {shlex.join(arguments)}",
+        file=sys.stderr,
+    )
+    return FAULT
+
+
+def _written(error: Exception, arguments: Sequence[str]) -> str:
+    """The path of a file that holds the traceback and what it takes to see the fault again."""
+    lines = [f"unmem {shlex.join(arguments)}", f"unmem {__version__}, Python {platform.python_version()}"]
+    lines += [f"{name} {_version(name)}" for name in _LIBRARIES]
+    text = "\n".join([*lines, "", *traceback.format_exception(error)])
+    try:
+        handle, path = tempfile.mkstemp(prefix="unmem-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError:
+        print(text, file=sys.stderr)
+        return "the lines above"
+    return path
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "is not installed"
