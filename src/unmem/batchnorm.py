@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
 from unmem.data import Examples
-from unmem.training import evaluating, is_batchnorm, is_frozen_batchnorm
+from unmem.recipe import Recipe
+from unmem.training import autocast, evaluating, is_batchnorm, is_frozen_batchnorm
 
 
 @torch.no_grad()
-def recompute_batchnorm(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> None:
+def recompute_batchnorm(
+    model: nn.Module, examples: Examples, *, recipe: Recipe | None = None, batch_size: int = 256
+) -> None:
     """Replace the running statistics of batch norm by averages over `examples`; all else stays in evaluation mode.
 
+    recipe: the averages are taken in its precision, as its training takes them; None is fp32.
     Frozen layers keep theirs (see `unmem.training.is_frozen_batchnorm`).
     """
     layers: list[Any] = [
@@ -35,6 +40,7 @@ def recompute_batchnorm(model: nn.Module, examples: Examples, *, batch_size: int
         chunks = -(-len(examples) // batch_size)
         mixed = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0)).to(examples.device)
         for _, inputs, _ in examples.batches(mixed.tensor_split(chunks)):
-            model(inputs)
+            with nullcontext() if recipe is None else autocast(recipe, inputs):
+                model(inputs)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

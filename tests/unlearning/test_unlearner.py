@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import nn
 
+import unmem as um
 from unmem.data import Examples
 from unmem.unlearning import recompute_batchnorm
 
@@ -23,3 +26,18 @@ def test_one_batch_gives_exactly_the_mean_and_variance_and_forgets_the_old() -> 
     torch.testing.assert_close(layer.running_mean, examples.inputs.mean(0))
     torch.testing.assert_close(layer.running_var, examples.inputs.var(0))
     assert [module.training for module in model.modules()] == modes
+
+
+def test_statistics_are_taken_in_the_precision_of_the_recipe() -> None:
+    examples = Examples.of(np.random.default_rng(0).normal(3, 2, size=(200, 4)), np.zeros(200, dtype=int))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    full, half = (copy.deepcopy(model) for _ in range(2))
+    recompute_batchnorm(full, examples, recipe=um.Recipe(precision="fp32"))
+    recompute_batchnorm(half, examples, recipe=um.Recipe(precision="bf16"))
+    with torch.no_grad():
+        exact = model[0](examples.inputs).mean(0)
+        rounded = model[0].to(torch.bfloat16)(examples.inputs.bfloat16()).float().mean(0)
+    torch.testing.assert_close(full[1].running_mean, exact)
+    torch.testing.assert_close(half[1].running_mean, rounded, rtol=0.01, atol=0.01)
+    assert not torch.equal(full[1].running_mean, half[1].running_mean)

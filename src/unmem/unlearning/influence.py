@@ -99,7 +99,7 @@ class Influence:
             raise error
         self._move(new, step, chosen, loss)
         if self.batchnorm == "recompute":
-            recompute_batchnorm(new, problem.retain)
+            recompute_batchnorm(new, problem.retain, recipe=problem.recipe)
         return new
 
     @torch.no_grad()

@@ -63,7 +63,7 @@ class SSD:
                     factor = (self.b * everything[name] / forget[name]).clamp(max=1)
                     parameter.copy_(torch.where(chosen, factor * parameter, parameter))
         if self.batchnorm == "recompute":
-            recompute_batchnorm(new, problem.retain)
+            recompute_batchnorm(new, problem.retain, recipe=problem.recipe)
         return new
 
     def cost(self, problem: Problem) -> float:

@@ -150,4 +150,4 @@ class GradientUnlearner:
 
     def finish(self, model: nn.Module, problem: Problem) -> None:
         if self.batchnorm == "recompute":
-            recompute_batchnorm(model, problem.retain)
+            recompute_batchnorm(model, problem.retain, recipe=problem.recipe)
