@@ -56,6 +56,21 @@ NETWORKS: list[tuple[str, str, str | None]] = [
     ("half precision", net(plain("return self.body(x.to(self.body[0].weight.dtype))"), "self.half()"), None),
     ("lazy layers", net(plain("return self.last(self.body(x))"), "self.last = nn.LazyLinear(n)"), None),
     ("lazy features", net(plain("return self.last(x.flatten(1))"), "self.last = nn.LazyLinear(n)"), None),
+    ("sigmoid", net(plain("return self.body(x).sigmoid()")), "numbers between 0 and 1 only, not logits"),
+    (
+        "logits between 0 and 1 by chance",
+        net(
+            plain("return self.body(x)"),
+            "nn.init.zeros_(self.body[-1].weight); nn.init.constant_(self.body[-1].bias, 0.1)",
+        ),
+        None,
+    ),
+    (
+        "a head of zeros",
+        net(plain("return self.body(x)"), "[nn.init.zeros_(p) for p in self.body[-1].parameters()]"),
+        None,
+    ),
+    ("a ReLU at the end", net(plain("return self.body(x).relu()")), None),
     (
         "a mask beside the inputs",
         net("    def forward(self, x, mask):\n        return self.body(x)\n"),

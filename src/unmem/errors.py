@@ -33,6 +33,10 @@ class NothingToDoError(UserError):
     exit_code = 3
 
 
+class UnseenExampleError(UserError):
+    """An example of the request is not of the training set, as the data are split."""
+
+
 class DivergedError(UserError):
     """A training produced a loss that is not a finite number.
 

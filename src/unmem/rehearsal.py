@@ -5,6 +5,7 @@ A mistake in a network shows within a second here, in words, and not in a traceb
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from unmem.training import autocast, predict, single_values
 
 FEW = 32  # examples that are looked at: enough to tell probabilities from logits, and a batch from its halves
 _SAME = 1e-2  # difference of the answers to the same example, as a share of their spread, that rounding explains
+_LARGE = 100.0
 _WHOLE = 1e-3  # how far a sum of probabilities may be from 1
 _FAULTS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, KeyError, AttributeError)
 
@@ -35,7 +37,7 @@ def rehearse(recipe: Recipe, examples: Examples) -> None:
     """
     shape, classes = examples.input_shape, examples.n_classes
     model = models.build(recipe.model, shape, classes, seed=0).to(examples.device)
-    check_answers(model, examples, value=recipe.model, trained=False)
+    check_answers(model, examples, value=recipe.model)
     few = examples.at(_positions(examples, 2))
     for count in (2, 1):
         batch = few.at(np.arange(min(count, len(few))))
@@ -52,9 +54,7 @@ def _check_state(model: nn.Module, value: str) -> None:
         raise UserError("model", value, problem, "let get_extra_state give a tensor")
 
 
-def check_answers(
-    model: nn.Module, examples: Examples, *, field: str = "model", value: str | None = None, trained: bool = True
-) -> None:
+def check_answers(model: nn.Module, examples: Examples, *, field: str = "model", value: str | None = None) -> None:
     """Refuse a model that cannot take these inputs, or whose answers are no logits of their own example.
 
     Args:
@@ -62,7 +62,6 @@ def check_answers(
         examples: Training examples; a few of them are asked about.
         field: What an error is about.
         value: The name of the network, if it has one.
-        trained: Whether its weights are those of a finished model.
 
     Raises:
         UserError: What is wrong with it.
@@ -75,22 +74,40 @@ def check_answers(
         if value is not None:
             problem = f"gives outputs of shape {tuple(logits.shape[1:])}, but {problem}"
         raise UserError(field, named, problem, "use a network with an output for each class")
-    _check_logits(logits, field, value, trained=trained)
+    _check_logits(model, some, logits, field, value)
     _check_alone(model, some, logits, field, value)
 
 
-def _check_logits(logits: Tensor, field: str, value: str | None, *, trained: bool) -> None:
+def _check_logits(model: nn.Module, some: Examples, logits: Tensor, field: str, value: str | None) -> None:
     """Probabilities in place of logits would be taken for logits by every loss, score and attack."""
-    if float(logits.min()) < 0 or float(logits.max()) > 1 + _WHOLE:
+    if not _within_one(logits):
         return
     if float((logits.sum(1) - 1).abs().max()) < _WHOLE:
         problem, layer = "gives probabilities that sum to 1, not logits", "softmax"
-    elif trained and float(logits.min()) > 0:  # zeros are a head that is 0 or ends in a ReLU
+    elif _bounded(model, some):
         problem, layer = "gives numbers between 0 and 1 only, not logits", "sigmoid"
     else:
         return
     fix = f"return what goes into the {layer}: take it out of the network, whose weights stay as they are"
     raise UserError(field, value, problem, fix)
+
+
+def _within_one(logits: Tensor) -> bool:
+    return float(logits.min()) >= 0 and float(logits.max()) <= 1 + _WHOLE
+
+
+@torch.no_grad()
+def _bounded(model: nn.Module, some: Examples) -> bool:
+    """Whether the answers stay between 0 and 1 with the weights of the last layer a hundred times as large.
+
+    Logits grow with them, and so do those that are between 0 and 1 by chance.
+    """
+    large = copy.deepcopy(model)
+    layers = [own for layer in large.modules() if (own := list(layer.parameters(recurse=False)))]
+    for parameter in layers[-1] if layers else ():
+        parameter.mul_(_LARGE)
+    found = predict(large, some)
+    return _within_one(found) and bool((found > 0).any())  # a head of zeros, or one that ends in a ReLU, may give zeros
 
 
 def _check_alone(model: nn.Module, some: Examples, logits: Tensor, field: str, value: str | None) -> None:

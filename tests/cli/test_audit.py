@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import unmem as um
@@ -15,6 +16,7 @@ from unmem.cli.app import main
 
 DATA = ["--limit", "300", "--flip", "0.1"]
 RECIPE = ["--arch", "mlp", "--epochs", "30", "--batch-size", "32"]
+SPLIT = ["--split", "70/15/15"]  # what a model from elsewhere was trained on
 
 
 def run(*arguments: str | Path) -> int:
@@ -43,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_foreign_model_and_ids_are_enough(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "audit"
-    given = ["--model", made / "foreign.safetensors", "--forget", made / "ids.txt", "--no-relearning"]
+    given = ["--model", made / "foreign.safetensors", "--forget", made / "ids.txt", "--no-relearning", *SPLIT]
     assert run("audit", *DATA, *RECIPE, *given, "--out", out) == 0
     shown = capsys.readouterr().out
     assert "Inconclusive (too little power)" in shown
@@ -133,18 +135,48 @@ def test_two_retrained_models_cannot_clear_the_original(tmp_path: Path, capsys: 
         (["--crossfit", "{here}/ids.txt"], ["not a cross-fit"]),
         (["--original", "{here}/ids.txt"], ["not a .safetensors file"]),
         (["--targets", "trace"], ["there is no trace", "--trace"]),
+        (["--split", "none"], ["an audit compares with unseen examples"]),
     ],
 )
 def test_a_wrong_input_is_one_sentence_and_leaves_nothing_behind(
     arguments: list[str], words: list[str], made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["--model", made / "foreign.safetensors", "--forget", made / "ids.txt", "--out", tmp_path / "out"]
+    given += [] if "--split" in arguments else SPLIT
     wrong = [text.format(here=made, nowhere=tmp_path / "nowhere") for text in arguments]
     assert run("audit", *DATA, *RECIPE, *given, *wrong) == 2
     error = capsys.readouterr().err
     assert error.startswith("unmem: ")
     assert all(word in error for word in words)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_foreign_model_was_trained_on_must_be_said(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--model", made / "foreign.safetensors", "--forget", made / "ids.txt", "--out", tmp_path / "out"]
+    assert run("audit", *DATA, *RECIPE, *given) == 2
+    assert "which of its examples this model was never trained on is not known" in capsys.readouterr().err
+
+
+def test_an_audit_of_a_model_with_other_labels_names_them(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = load_file(made / "foreign.safetensors")
+    order = torch.tensor([1, 0, *range(2, 10)])
+    last = [key for key in state if state[key].shape[:1] == (10,)]
+    save_file(state | {key: state[key][order].contiguous() for key in last}, tmp_path / "swapped.safetensors")
+    given = [
+        "--model",
+        tmp_path / "swapped.safetensors",
+        "--forget",
+        made / "ids.txt",
+        "--out",
+        tmp_path / "out",
+        *SPLIT,
+    ]
+    assert run("audit", *DATA, *RECIPE, *given) == 2
+    assert "--classes 1,0,2,3,4,5,6,7,8,9" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,13 @@ def test_numbers_count_in_the_order_of_the_names() -> None:
         numbered_as(data, ["x", "y"], field="--classes", whose="it names")
 
 
+def test_numbers_in_another_order_are_the_order_of_the_outputs() -> None:
+    data = um.load((np.eye(3, dtype=np.float32)[np.arange(60) % 3], np.arange(60) % 3))
+    moved = numbered_as(data, ["2", "0", "1"], field="--classes", whose="it names")
+    assert moved.classes == ("2", "0", "1")
+    assert torch.equal(moved.train.labels, torch.tensor([1, 2, 0])[data.train.labels])
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [

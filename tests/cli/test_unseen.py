@@ -81,6 +81,16 @@ def test_a_finished_model_and_one_file(
     assert (tmp_path / "out").exists() == (code == 0)
 
 
+def test_a_split_that_nobody_confirmed_decides_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An id that unmem would have drawn for the holdout may well be one that the model was trained on."""
+    drawn = um.load(home / "d.npz").holdout.ids[:3]
+    (home / "drawn.txt").write_text("\n".join(drawn))
+    for command in ("forget", "audit"):
+        asked = ["--data", home / "d.npz", "--arch", "mlp", "--model", home / "all.pt"]
+        assert run(command, *asked, "--forget", home / "drawn.txt", "--out", home / "drawn") == 2
+        assert UNKNOWN in capsys.readouterr().err
+
+
 def test_without_unseen_examples_nothing_is_said_of_them(home: Path, tmp_path: Path) -> None:
     more = ["--split", "none", "--reference", "retrain", "--reference-seeds", "1"]
     assert forget(home, "all", *more, "--out", tmp_path / "out") == 0

@@ -80,7 +80,7 @@ def test_an_order_of_labels_is_told_with_the_direction(model: nn.Module) -> None
     assert found.order == (2, 0, 1, 3)
     assert found.accuracy == 1
     assert "its class 2 is your class 0, its class 0 is your class 1, its class 1 is your class 2)" in found.words()
-    assert found.fix() == "number your classes as the model does"
+    assert found.fix() == "pass --classes 1,2,0,3"
 
 
 def test_nothing_is_made_up_for_a_model_that_knows_nothing() -> None:

@@ -146,18 +146,21 @@ class _Asked:
 
     @classmethod
     def read(cls, session: Session, options: AuditOptions, wanted: Request, recipe: RecipeOptions) -> _Asked:
+        from unmem.cli import checks
         from unmem.cli.console import warn
         from unmem.cli.sources import Prepared
         from unmem.errors import UserError
         from unmem.memorization import load_scores
         from unmem.unlearning import Problem
 
-        ids = wanted.ids(session.data)
+        with session.split_in_doubt(options.original or options.model):
+            ids = wanted.ids(session.data)
         if ids is None:
             raise ValueError("the most memorized examples were asked for without their scores")
         read = partial(session.read_model, options=recipe, seed=session.seed, unsafe=options.unsafe_load)
         unlearned = read(options.model)
         original = options.original and read(options.original)
+        session.heed_model(original or unlearned, checks.OF_MODEL_FIRST if original else checks.OF_UNLEARNED_FIRST)
         if len(session.data.holdout) == 0:
             fix = "name unseen examples with --test or --unseen"
             raise UserError("--split", "none", "an audit compares with unseen examples, and there are none", fix)

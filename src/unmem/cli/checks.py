@@ -203,29 +203,36 @@ def reached(subject: Subject) -> Iterator[Finding]:
 
 def in_step(subject: Subject) -> list[Finding]:
     """Refuse a model that knows nothing of its training data, or knows it under other labels, and say why."""
+    named_alike(subject)
+    model, train = subject.model, subject.data.train
+    if model is None or subject.file is None:
+        return []
+    right, (share, most) = accuracy(model, train), chance(train)
+    if right <= most:
+        said = f"it gets {right:.1%} of its own training examples right, no more than chance ({share:.1%})"
+        fix = "check that the file, --arch, --data and the label order belong together"
+        raise UserError("--model", str(subject.file), said, fix)
+    return []
+
+
+def named_alike(subject: Subject) -> list[Finding]:
+    """Refuse a model that would be far better under other labels or other inputs, and say under which."""
     model, data = subject.model, subject.data
     if model is None or subject.file is None:
         return []
-    right = accuracy(model, data.train)
-    share, most = chance(data.train)
+    right, (share, most) = accuracy(model, data.train), chance(data.train)
     found = find_mismatch(model, data.train) if right <= most else find_order(model, data.train)
-    if right > most and found is None:
+    if found is None:
         return []
     said = f"it gets {right:.1%} of its own training examples right"
     if right <= most:
         said += f", no more than chance ({share:.1%})"
-    if found is None:
-        fix = "check that the file, --arch, --data and the label order belong together"
-        raise UserError("--model", str(subject.file), said, fix)
     raise UserError("--model", str(subject.file), f"{said}; {found.words(data.classes)}", found.fix(data.classes))
 
 
-def unseen(subject: Subject) -> Iterator[Finding]:
-    """What a model from elsewhere was trained on must be said, and is doubted where it does not show."""
-    data, model = subject.data, subject.model
-    if model is None or subject.file is None or _trained_here(subject):
-        return
-    if data.split_here and subject.split is None:
+def check_split(data: Splits, split: str | None) -> None:
+    """Refuse, for a model from elsewhere, unseen examples that unmem drew and the user did not confirm."""
+    if data.split_here and split is None:
         raise UserError(
             "--split",
             None,
@@ -233,6 +240,14 @@ def unseen(subject: Subject) -> Iterator[Finding]:
             "name them with --test FILE or --unseen IDS, pass --split 70/15/15 if unmem's split was held back from "
             "its training, or --split none if it was trained on all of them",
         )
+
+
+def unseen(subject: Subject) -> Iterator[Finding]:
+    """What a model from elsewhere was trained on must be said, and is doubted where it does not show."""
+    data, model = subject.data, subject.model
+    if model is None or subject.file is None or _trained_here(subject):
+        return
+    check_split(data, subject.split)
     if len(data.holdout) == 0:
         text = (
             "all of the data are training data: what the model does on unseen examples cannot be known, so that "
@@ -280,6 +295,7 @@ OF_DATA: tuple[Check, ...] = (sizes, names, classes, inputs, copies)
 OF_DATA_FIRST: tuple[Check, ...] = (classes, inputs, cheap_copies)  # before every command
 OF_MODEL: tuple[Check, ...] = (network, reached, in_step, unseen)
 OF_MODEL_FIRST: tuple[Check, ...] = (in_step, unseen)
+OF_UNLEARNED_FIRST: tuple[Check, ...] = (named_alike, unseen)  # one that knows nothing is what an audit may find
 OF_REQUEST: tuple[Check, ...] = (request, copies_of_request)
 
 

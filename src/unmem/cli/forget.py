@@ -200,7 +200,8 @@ class _Run:
         from unmem.targets import TraceRecorder
         from unmem.unlearning import Problem
 
-        ids = wanted.ids(session.data)
+        with session.split_in_doubt(model.model):
+            ids = wanted.ids(session.data)
         if ids is not None:
             _check_parts(len(ids), planned, request)
         prepared = sources.Prepared.read(request, model.model, session.data, ids)

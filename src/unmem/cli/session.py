@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from unmem.cli.console import Stage, alarm, stage, warn
 from unmem.cli.faults import step
 from unmem.cli.options import SAME_DATA, DataOptions, ModelOptions, OutputOptions, RecipeOptions
 from unmem.data import Examples, Splits, holds_tokenizer, load, numbered_as, pick_device
-from unmem.errors import UserError
+from unmem.errors import UnseenExampleError, UserError
 from unmem.evaluation import Untrained, accuracy, untrained
 from unmem.executors import Name, check_executor
 from unmem.memorization import Scorer, Scores, save_scores
@@ -138,18 +139,32 @@ class Session:
                 f"the file does not say how it was trained; what is trained here takes {recipe.words} "
                 "(--epochs, --optimizer, --lr, …)"
             )
-        subject = checks.Subject(
-            self.data,
-            self.settings.get("split"),
-            model=original.model,
-            arch=recipe.model,
-            card=original.card,
-            file=options.model,
-        )
-        with step(f"check the model {options.model}"):
-            checks.heed(checks.OF_MODEL_FIRST, subject, warn)
+        self.heed_model(original, checks.OF_MODEL_FIRST)
         _warm_up(original.recipe, self.data)
         return original
+
+    @contextmanager
+    def split_in_doubt(self, file: Path | None) -> Generator[None]:
+        """Where a request names unseen examples, say first if it is not known what the model in `file` was trained on.
+
+        An example that unmem took for an unseen one need not be one to a model from elsewhere.
+        """
+        try:
+            yield
+        except UnseenExampleError:
+            card = None if file is None else models.card_of(file)
+            if file is not None and (card is None or card.data is None):
+                checks.check_split(self.data, self.settings.get("split"))
+            raise
+
+    def heed_model(self, read: Original, which: Sequence[checks.Check]) -> None:
+        """Say what is doubtful about a finished model, and refuse one that no command can work with."""
+        split = self.settings.get("split")
+        subject = checks.Subject(
+            self.data, split, model=read.model, arch=read.recipe.model, card=read.card, file=read.source
+        )
+        with step(f"check the model {read.source}"):
+            checks.heed(which, subject, warn)
 
     def read_model(self, file: Path, options: RecipeOptions, *, seed: int, unsafe: bool = False) -> Original:
         """The model in a file, checked to fit the data. recipe: how it was trained, as far as the options say."""

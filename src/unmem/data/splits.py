@@ -133,7 +133,8 @@ def numbered_as(splits: Splits, names: Sequence[str], *, field: str, whose: str)
     """The same examples with their classes numbered in the order of these names, which may be more than theirs.
 
     Args:
-        splits: Their classes have names, or are numbers; these are taken to count in the order of `names`.
+        splits: Their classes have names, or are numbers; these are taken to count in the order of `names`, unless the
+            names are the numbers themselves.
         names: Of the classes, in the order of a model's outputs. Capitals make no difference.
         field: What an error is about.
         whose: Whose names they are, as the subject of a sentence.
@@ -145,6 +146,9 @@ def numbered_as(splits: Splits, names: Sequence[str], *, field: str, whose: str)
     if len(place) < len(names):
         raise UserError(field, ", ".join(names), "a name is there twice", "give each class a name of its own")
     n = len(names)
+    numbers = tuple(map(str, range(n)))
+    if not splits.classes and set(names) == set(numbers):
+        splits = replace(splits, classes=numbers[: splits.train.n_classes])
     if not splits.classes:
         if n < splits.train.n_classes:
             count = splits.train.n_classes

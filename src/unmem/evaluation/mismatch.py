@@ -53,9 +53,8 @@ class Mismatch:
         steps = [] if self.scaling is None else [f"pass --scaling {self.scaling}"]
         steps += [] if self.change is None else ["give the images as it was trained on them"]
         if self.order is not None:
-            meant = dict(zip(self.order, classes, strict=False))
-            named = [meant[k] for k in sorted(meant)]
-            steps.append(f"pass --classes {','.join(named)}" if named else "number your classes as the model does")
+            meant = dict(zip(self.order, classes or map(str, range(len(self.order))), strict=False))
+            steps.append(f"pass --classes {','.join(meant[k] for k in sorted(meant))}")
         return " and ".join(steps)
 
 

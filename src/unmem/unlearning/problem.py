@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Examples, Ids, Splits, as_ids
-from unmem.errors import NothingToDoError, Phrase, UserError
+from unmem.errors import NothingToDoError, Phrase, UnseenExampleError, UserError
 from unmem.recipe import Recipe
 from unmem.rehearsal import check_answers
 from unmem.training import predict
@@ -83,7 +83,7 @@ def check_request(ids: Ids, data: Splits) -> None:
     for part, examples in (("holdout", data.holdout), ("test", data.test)):
         unseen = ids[np.isin(ids, examples.ids)]
         if len(unseen):
-            raise UserError(
+            raise UnseenExampleError(
                 "forget",
                 str(unseen[0]),
                 f"an id of the {part} set, which the model was never trained on ({len(unseen)} such)",
