@@ -135,14 +135,12 @@ def test_two_retrained_models_cannot_clear_the_original(tmp_path: Path, capsys: 
         (["--crossfit", "{here}/ids.txt"], ["not a cross-fit"]),
         (["--original", "{here}/ids.txt"], ["not a .safetensors file"]),
         (["--targets", "trace"], ["there is no trace", "--trace"]),
-        (["--split", "none"], ["an audit compares with unseen examples"]),
     ],
 )
 def test_a_wrong_input_is_one_sentence_and_leaves_nothing_behind(
     arguments: list[str], words: list[str], made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["--model", made / "foreign.safetensors", "--forget", made / "ids.txt", "--out", tmp_path / "out"]
-    given += [] if "--split" in arguments else SPLIT
+    given = ["--model", made / "foreign.safetensors", "--forget", made / "ids.txt", "--out", tmp_path / "out", *SPLIT]
     wrong = [text.format(here=made, nowhere=tmp_path / "nowhere") for text in arguments]
     assert run("audit", *DATA, *RECIPE, *given, *wrong) == 2
     error = capsys.readouterr().err

@@ -91,6 +91,12 @@ def test_a_split_that_nobody_confirmed_decides_nothing(home: Path, capsys: pytes
         assert UNKNOWN in capsys.readouterr().err
 
 
+def test_an_audit_needs_unseen_examples(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--data", home / "d.npz", "--arch", "mlp", "--model", home / "all.pt", "--split", "none"]
+    assert run("audit", *asked, "--forget", home / "ids.txt", "--out", home / "alone") == 2
+    assert "an audit compares with unseen examples, and there are none" in capsys.readouterr().err
+
+
 def test_without_unseen_examples_nothing_is_said_of_them(home: Path, tmp_path: Path) -> None:
     more = ["--split", "none", "--reference", "retrain", "--reference-seeds", "1"]
     assert forget(home, "all", *more, "--out", tmp_path / "out") == 0
