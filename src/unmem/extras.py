@@ -28,10 +28,10 @@ def imported(package: str, *, field: str, value: str | None = None) -> Any:
     require(package, field=field, value=value)
     try:
         return import_module(package)
-    except ImportError as error:
-        raise UserError(
-            field, value, f"the package {package} cannot be imported ({error})", f"install {package} again"
-        ) from error
+    except Exception as error:  # built for another PyTorch, say: what it raises then is its own affair
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        problem = f"the package {package} cannot be imported ({reason})"
+        raise UserError(field, value, problem, f"install {package} again, in a version for this PyTorch") from error
 
 
 def _is_there(package: str) -> bool:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -49,6 +51,10 @@ def test_what_a_user_should_know_is_flagged(model: nn.Module, digits: um.Splits)
     assert "fewer than 20" in flags(train.ids[:19])
     assert "75% of the training data" in flags(train.ids[:150])
     assert "no example of class 3" in flags(train.ids[(train.labels == 3).numpy()])
+    named = replace(digits, classes=tuple("abcdefghij"))
+    assert "no example of class d " in " | ".join(
+        um.Problem(model, named, train.ids[(train.labels == 3).numpy()]).flags()
+    )
     frozen = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     frozen[1].weight.requires_grad_(False)
     assert "frozen" in flags(train.ids[:30], frozen)

@@ -306,8 +306,7 @@ def _trained_here(subject: Subject) -> bool:
 
 def _titles(data: Splits) -> list[str]:
     """The names of the classes, or their numbers."""
-    named = list(data.classes)[: data.train.n_classes]
-    return [*named, *map(str, range(len(named), data.train.n_classes))]
+    return [data.title(label) for label in range(data.train.n_classes)]
 
 
 def _counts(examples: Examples) -> list[int]:

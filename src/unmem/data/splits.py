@@ -56,6 +56,10 @@ class Splits:
     def __repr__(self) -> str:
         return f"Splits({self.name!r}, {self.sizes}, {self.train.n_classes} classes)"
 
+    def title(self, label: int) -> str:
+        """The name of a class, or its number."""
+        return self.classes[label] if label < len(self.classes) else str(label)
+
     @property
     def sizes(self) -> str:
         """How many examples each split has, in words."""

@@ -355,7 +355,7 @@ def _taught(problem: Problem) -> str | None:
     if not most:
         return None
     return (
-        f"the forget set holds most of class {', '.join(map(str, most))}, of which the members kept a large part: they "
+        f"the forget set holds most of class {', '.join(map(problem.data.title, most))}, of which the members kept a large part: they "
         "cannot show how badly a model without it should know it; retrained models can"
     )
 

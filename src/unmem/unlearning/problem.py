@@ -67,7 +67,7 @@ class Problem:
         had = torch.bincount(self.data.train.labels, minlength=self.retain.n_classes)
         gone = torch.nonzero((kept == 0) & (had > 0)).flatten().tolist()
         if gone:
-            found.append(f"no example of class {', '.join(map(str, gone))} is left in the retain set")
+            found.append(f"no example of class {', '.join(map(self.data.title, gone))} is left in the retain set")
         if any(not p.requires_grad for p in self.model.parameters()):
             found.append("some parameters are frozen: they stay as they are, and may still carry the forget set")
         few = self.data.train.at(_few(self.data.train))
