@@ -18,6 +18,7 @@ from tests.helpers import point_splits
 from unmem.data import Examples, Splits
 from unmem.errors import NothingToDoError, UserError
 from unmem.requests import checked_ids, ids_where, parse_condition, read_ids, read_issues
+from unmem.requests.ids import as_called
 
 USERS = (
     *("7", "07", "007", " 7", "1e5", "100000", "12345678901234567890", "12345678901234567891"),
@@ -58,7 +59,15 @@ def data() -> Splits:
 )
 def test_ids_are_read_from_text_csv_and_json(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    assert read_ids(tmp_path / name).names == ["17", "b 4"]
+    assert as_called(read_ids(tmp_path / name).names, {"17", "b 4"}, field="ids") == ["17", "b 4"]
+
+
+def test_spaces_around_an_id_count_where_they_tell_ids_apart() -> None:
+    known = {"a", " a", "b ", "c"}
+    assert as_called(["a", " a", "b", " c "], known, field="ids") == ["a", " a", "b ", "c"]
+    assert as_called(["d "], known, field="ids") == ["d"]
+    with pytest.raises(UserError, match="'a ': may be any of ' a', 'a'; write the spaces"):
+        as_called(["a "], known, field="ids")
 
 
 @pytest.mark.parametrize("columns", [{"id": [17, 4], "label": [0, 1]}, {"who": ["17", "4"]}])

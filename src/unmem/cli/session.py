@@ -358,7 +358,7 @@ def reading_of(options: DataOptions, model: str | None) -> dict[str, Any]:
     """How to read the data; texts by the tokenizer in the folder of the model, unless another is named."""
     reading = options.reading()
     if options.unseen is not None:
-        reading["unseen"] = tuple(read_ids(options.unseen, field="--unseen").names)
+        reading["unseen"] = tuple(name.strip() for name in read_ids(options.unseen, field="--unseen").names)
     if options.text is not None and options.tokenizer is None and model is not None and holds_tokenizer(Path(model)):
         reading["tokenizer"] = Path(model)
     return reading

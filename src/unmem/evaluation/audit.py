@@ -354,9 +354,10 @@ def _taught(problem: Problem) -> str | None:
     most = [k for k in range(train.n_classes) if gone[k] >= SMALLEST_CELL and gone[k] > TAUGHT * had[k]]
     if not most:
         return None
+    named = ", ".join(map(problem.data.title, most))
     return (
-        f"the forget set holds most of class {', '.join(map(problem.data.title, most))}, of which the members kept a large part: they "
-        "cannot show how badly a model without it should know it; retrained models can"
+        f"the forget set holds most of class {named}, of which the members kept a large part: they cannot show how "
+        "badly a model without it should know it; retrained models can"
     )
 
 

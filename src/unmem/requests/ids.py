@@ -18,19 +18,20 @@ class Listed:
     """Ids as a file lists them, in its order, repeated ones too.
 
     Attributes:
-        names: The ids, and of a text the lines that may be comments.
+        names: The ids as they are written, and of a text the lines that may be comments.
         lines: Whether the file is text with one id a line, so that a line that starts with # may be a comment.
+        field: What an error is about.
     """
 
     names: list[str]
     lines: bool = False
+    field: str = "--forget"
 
     def ids(self, data: Splits) -> list[str]:
         """The ids without comments: lines that start with # and are no id of these data."""
-        if not self.lines:
-            return self.names
         known = _known(data)
-        return [name for name in self.names if not name.startswith("#") or name in known]
+        names = as_called(self.names, known, field=self.field)
+        return [name for name in names if not (self.lines and name.startswith("#")) or name in known]
 
 
 def read_ids(source: str | Path, *, field: str = "--forget") -> Listed:
@@ -49,7 +50,28 @@ def read_ids(source: str | Path, *, field: str = "--forget") -> Listed:
     if values is None:
         raise missing(table, "id", field=field, source=source)
     names = list(values) if all(isinstance(value, str) for value in values) else as_ids(values, field=field).tolist()
-    return Listed(names, lines=table.lines)
+    return Listed(names, table.lines, field)
+
+
+def as_called(names: Sequence[str], known: set[str], *, field: str) -> list[str]:
+    """Each name as the data write it: to the letter, else but for spaces around it.
+
+    Raises:
+        UserError: Several ids differ from a name in these spaces alone.
+    """
+    if known.issuperset(names):
+        return list(names)
+    alike: dict[str, list[str]] = {}
+    for one in known:
+        alike.setdefault(one.strip(), []).append(one)
+    found: list[str] = []
+    for name in names:
+        meant = [name] if name in known else alike.get(name.strip(), [name.strip()])
+        if len(meant) > 1:
+            listed = ", ".join(map(repr, sorted(meant)))
+            raise UserError(field, name, f"may be any of {listed}", "write the spaces around it as the data do")
+        found += meant
+    return found
 
 
 def _meant(name: str, known: set[str]) -> str | None:

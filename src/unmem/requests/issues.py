@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from unmem.data import Splits
 from unmem.errors import NothingToDoError, UserError
+from unmem.requests.ids import as_called
 from unmem.requests.tables import Table, missing, read_table
 
 FLAG, ID = "is_label_issue", "id"
@@ -58,11 +59,15 @@ class Issues:
 
     def _of_rows(self, data: Splits) -> list[str]:
         rows = len(next(part for part in (self.flags, self.ids, self.quality) if part is not None))
-        ids = self.ids or (self._indexed(data) if self.index else self._in_order(data, rows))
+        ids = self._called(data) or (self._indexed(data) if self.index else self._in_order(data, rows))
         chosen = [k for k in range(rows) if self.flags is None or self.flags[k]]
         if self.quality is not None:
             chosen.sort(key=self.quality.__getitem__)
         return [ids[k] for k in chosen]
+
+    def _called(self, data: Splits) -> list[str] | None:
+        known = {name for part in data.parts.values() for name in part.ids.tolist()}.union(order_of(data))
+        return None if self.ids is None else as_called(self.ids, known, field=self.field)
 
     def _in_order(self, data: Splits, rows: int) -> list[str]:
         """Ids of the rows of the data in their own order, made sure to be as many as the file has."""
@@ -174,7 +179,7 @@ def _listed(table: Table, source: str, worst: int | None, field: str) -> Issues 
     values = table.only()
     if values is None or list(table.columns) != [""]:
         return None
-    if values and all(isinstance(value, bool) or str(value).lower() in ("true", "false") for value in values):
+    if values and all(isinstance(value, bool) or str(value).strip().lower() in ("true", "false") for value in values):
         return Issues(source, flags=_converted(values, _truth, FLAG, source, field), worst=worst, field=field)
     return Issues(source, indices=_converted(values, _position, "position", source, field), worst=worst, field=field)
 
@@ -188,7 +193,7 @@ def _tabled(table: Table, source: str, worst: int | None, field: str) -> Issues:
         source,
         flags=None if flags is None else _converted(flags, _truth, FLAG, source, field),
         ids=None if ids is None else _converted(ids, _name, ID, source, field),
-        index=None if index is None else _converted(index, _name, "index", source, field),
+        index=None if index is None else _converted(index, _index, "index", source, field),
         quality=None if quality is None else _converted(quality, _quality, QUALITY[0], source, field),
         worst=worst,
         field=field,
@@ -222,6 +227,10 @@ def _name(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
         raise TypeError
     return str(value)
+
+
+def _index(value: Any) -> str:
+    return _name(value).strip()
 
 
 def _quality(value: Any) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +21,7 @@ STDIN = "-"
 UNNAMED = ""
 # By these the first line of a CSV with one column is known to be its header.
 _HEADERS = ("id", "ids", "is_label_issue", "label_quality", "label_score")
+_LINE_ENDS = re.compile("\r\n|\n|\r")  # not those of str.splitlines, which may be within an id
 _FIX = "give text with one a line, CSV, JSON or parquet"
 
 
@@ -29,7 +31,7 @@ class _FormatError(ValueError):
 
 @dataclass(frozen=True)
 class Table:
-    """Columns by name, all equally long. A file that names no column has one, called "".
+    """Columns by name, all equally long, values as they are written. A file that names no column has one, called "".
 
     lines: whether it is text with one value a line, where a line that starts with # may be a comment.
     """
@@ -115,32 +117,34 @@ def _decoded(raw: bytes) -> str:
 
 
 def _text(raw: bytes) -> Table:
-    """One value a line; blank lines do not count."""
-    lines = (line.strip() for line in _decoded(raw).splitlines())
-    return Table({UNNAMED: [line for line in lines if line]}, lines=True)
+    """One value a line, with its spaces; blank lines do not count."""
+    lines = _LINE_ENDS.split(_decoded(raw))
+    return Table({UNNAMED: [line for line in lines if line.strip()]}, lines=True)
 
 
 def _csv(raw: bytes) -> Table:
     text = _decoded(raw)
     first = text.lstrip().partition("\n")[0]
     separator = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    spaced = f'{separator} "' in text  # a quotation mark after a space is one only if the space is skipped
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=spaced, strict=True)
     rows: list[list[str]] = []
     try:
         for row in reader:
-            cells = [cell.strip() for cell in row]
-            if rows and any(cells) and len(cells) != len(rows[0]):
-                raise _FormatError(f"line {reader.line_num} has {len(cells)} cells, the first has {len(rows[0])}")
-            if any(cells):
-                rows.append(cells)
+            if not any(cell.strip() for cell in row):
+                continue
+            if rows and len(row) != len(rows[0]):
+                raise _FormatError(f"line {reader.line_num} has {len(row)} cells, the first has {len(rows[0])}")
+            rows.append(row)
     except csv.Error as error:
         raise _FormatError(f"cannot be read as CSV (line {reader.line_num}: {error})") from error
     if not rows:
         return Table({UNNAMED: []})
-    if len(rows[0]) == 1 and rows[0][0].lower() not in _HEADERS:
+    header = [cell.strip() for cell in rows[0]]
+    if len(header) == 1 and header[0].lower() not in _HEADERS:
         return Table({UNNAMED: [row[0] for row in rows]})
-    _distinct(rows[0])
-    return Table({name: [row[k] for row in rows[1:]] for k, name in enumerate(rows[0])})
+    _distinct(header)
+    return Table({name: [row[k] for row in rows[1:]] for k, name in enumerate(header)})
 
 
 def _json(raw: bytes) -> Table:
