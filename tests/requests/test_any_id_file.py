@@ -26,41 +26,9 @@ RANDOM = settings(max_examples=CASES, deadline=None, suppress_health_check=list(
 # What differs in a letter, or looks like another line, a comment, a number or the name of a column.
 TRICKY = (
     *("7", "07", "007", "7.0", "7.", "+7", "1e3", "1000", "1_000", "1,000", "NaN", "None", "null", "true", "True"),
-    *(
-        "#7",
-        "# 7",
-        "##",
-        "a b",
-        "a  b",
-        "a\tb",
-        "a,b",
-        "a;b",
-        'a"b',
-        "'a'",
-        "ids",
-        "id",
-        "[1]",
-        "{}",
-        "PAR1",
-        "é",
-        "e\u0301",
-    ),
-    *(
-        "a\u2028b",
-        "a\x0bb",
-        "a\x85b",
-        "a",
-        "b",
-        " c",
-        "c",
-        "c ",
-        "\u00a0d",
-        "d",
-        "\ufefff",
-        "f",
-        "-1",
-        "12345678901234567890",
-    ),
+    *("#7", "# 7", "##", "a b", "a  b", "a\tb", "a,b", "a;b", 'a"b', "'a'", "ids", "id", "[1]", "{}", "PAR1"),
+    *("a\u2028b", "a\x0bb", "a\x85b", "a", "b", " c", "c", "c ", "\u00a0d", "d", "é", "e\u0301"),
+    *("-1", "12345678901234567890", "12345678901234567891"),
 )
 N = 24
 
@@ -96,7 +64,8 @@ def files(draw: st.DrawFn, names: list[str]) -> tuple[str, bytes]:
         return kind, as_text(names, draw(st.sampled_from(["\n", "\r\n", "\r", "\n\n"])), bom)
     if kind == ".csv":
         header = draw(st.sampled_from([["id"], ["ID", "why"], ["ids"], ["id", "a", "b"]]))
-        return kind, as_csv(names, header, draw(st.sampled_from(",;\t")), draw(st.sampled_from([0, 1])), bom)
+        separator = draw(st.sampled_from(",;\t")) if len(header) > 1 else ","  # which nothing else could tell
+        return kind, as_csv(names, header, separator, draw(st.sampled_from([0, 1])), bom)
     if kind == ".json":
         made = draw(st.sampled_from([names, {"ids": names}, [{"id": name, "n": 1} for name in names]]))
         return kind, (bom + json.dumps(made, ensure_ascii=draw(st.booleans()))).encode()
