@@ -111,6 +111,12 @@ CASES = {
         options=["--forget", "ids.txt"],
         doubts=True,
     ),
+    "one": Case(
+        ["the forget set has 1 example: with fewer than 20"],
+        lambda place: (place / "ids.txt").write_text("5") and None,
+        options=["--forget", "ids.txt"],
+        doubts=True,
+    ),
     "copies-between-splits": Case(
         ["inputs of the test set are exact copies of training inputs: they are not unseen"],
         lambda place: arrays(place, x_test=shared),
