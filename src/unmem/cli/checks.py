@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unmem.data import Examples, Splits
 from unmem.errors import UserError
-from unmem.evaluation import accuracy, chance, find_mismatch, find_order, seen_alike
+from unmem.evaluation import accuracy, chance, find_mismatch, find_order, find_scaling, seen_alike
 from unmem.models import Card
 from unmem.unlearning import Problem, find_copies, shared_inputs
 
@@ -220,6 +220,19 @@ def in_step(subject: Subject) -> list[Finding]:
     raise UserError("--model", str(subject.file), f"{said}; {found.words(data.classes)}", found.fix(data.classes))
 
 
+def scaled(subject: Subject) -> Iterator[Finding]:
+    """Doubt a scaling that is clearly worse than another: no error tells of it, and every number suffers."""
+    if subject.model is None or subject.file is None or _trained_here(subject):
+        return
+    found = find_scaling(subject.model, subject.data.train)
+    if found is not None:
+        text = (
+            f"{found.words()} of a sample of its training examples, clearly more than with the scaling at hand: "
+            "--scaling must be what it was trained with"
+        )
+        yield Finding("scaling", text, doubt=True)
+
+
 def unseen(subject: Subject) -> Iterator[Finding]:
     """What a model from elsewhere was trained on must be said, and is doubted where it does not show."""
     data, model = subject.data, subject.model
@@ -239,7 +252,7 @@ def unseen(subject: Subject) -> Iterator[Finding]:
             "there is no ToW, no attack and no guard by --max-drop"
         )
         yield Finding("unseen", text, doubt=True)
-    elif seen_alike(model, data.train, data.holdout):
+    elif seen_alike(model, data.train, data.holdout, data.test):
         text = (
             "the model is as sure of its unseen examples as of its training set: if it was trained on them too, "
             "ToW, attacks and targets are wrong (--unseen, --split)"
@@ -278,8 +291,8 @@ def copies_of_request(subject: Subject) -> Iterator[Finding]:
 
 OF_DATA: tuple[Check, ...] = (sizes, names, classes, inputs, copies)
 OF_DATA_FIRST: tuple[Check, ...] = (classes, inputs, cheap_copies)  # before every command
-OF_MODEL: tuple[Check, ...] = (network, reached, in_step, unseen)
-OF_MODEL_FIRST: tuple[Check, ...] = (in_step, unseen)
+OF_MODEL: tuple[Check, ...] = (network, reached, in_step, scaled, unseen)
+OF_MODEL_FIRST: tuple[Check, ...] = (in_step, scaled, unseen)
 OF_REQUEST: tuple[Check, ...] = (request, copies_of_request)
 
 
