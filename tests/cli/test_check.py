@@ -124,11 +124,22 @@ CASES = {
         model=[],
     ),
     "copies-of-the-request": Case(
-        ["10 retained examples are copies of forget examples and keep them known"],
+        ["10 retained examples are copies of forget examples, and such copies keep them known"],
         lambda place: arrays(
             place,
             x_train=lambda held: np.concatenate([held["x_train"], held["x_train"][:10]]),
             y_train=lambda held: np.concatenate([held["y_train"], held["y_train"][:10]]),
+        ),
+        options=["--forget", "ids.txt"],
+        doubts=True,
+        model=[],
+    ),
+    "copy-of-the-request": Case(
+        ["1 retained example is a copy of forget examples, and such copies keep them known"],
+        lambda place: arrays(
+            place,
+            x_train=lambda held: np.concatenate([held["x_train"], held["x_train"][:1]]),
+            y_train=lambda held: np.concatenate([held["y_train"], held["y_train"][:1]]),
         ),
         options=["--forget", "ids.txt"],
         doubts=True,

@@ -283,7 +283,7 @@ def copies_of_request(subject: Subject) -> Iterator[Finding]:
     found = find_copies(problem.forget, problem.retain, unseen=problem.holdout)
     if len(found):
         text = (
-            f"{len(found.retain_ids):,} retained examples are copies of forget examples and keep them known "
+            f"{copied(len(found.retain_ids))} of forget examples, and such copies keep them known "
             "(--copies include forgets them too)"
         )
         yield Finding("request", text, doubt=True)
@@ -294,6 +294,11 @@ OF_DATA_FIRST: tuple[Check, ...] = (classes, inputs, cheap_copies)  # before eve
 OF_MODEL: tuple[Check, ...] = (network, reached, in_step, scaled, unseen)
 OF_MODEL_FIRST: tuple[Check, ...] = (in_step, scaled, unseen)
 OF_REQUEST: tuple[Check, ...] = (request, copies_of_request)
+
+
+def copied(n: int) -> str:
+    """The subject of a sentence about copies among the retained examples."""
+    return "1 retained example is a copy" if n == 1 else f"{n:,} retained examples are copies"
 
 
 def _trained_here(subject: Subject) -> bool:
