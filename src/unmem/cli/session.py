@@ -197,7 +197,7 @@ class Session:
 
     def _timed(self, recipe: Recipe, training: Callable[[Stage], nn.Module]) -> Original:
         _warm_up(recipe, self.data)
-        with stage(f"Train the original ({recipe.model}, {recipe.epochs} epochs)") as bar:
+        with stage(f"Train the original ({recipe.model}, {recipe.passes})") as bar:
             model = training(bar)
         fault = untrained(model, self.data.train, recipe=recipe)
         if fault is not None:
@@ -293,6 +293,8 @@ class Session:
     def facts(self, recipe: Recipe, source: Path | None = None) -> dict[str, str]:
         """What a report says of how it came about. source: the file of the original, if it was not trained here."""
         data = self.data
+        threads = torch.get_num_threads()
+        cpu = f"{threads} CPU thread{'s' * (threads != 1)}"
         trained = recipe.words + (f", from {recipe.base}" if recipe.base else "")
         read = "" if source is None else f"read from {source}; what was trained here: "
         return {
@@ -301,7 +303,7 @@ class Session:
             "seed": str(recipe.seed),
             "command": f"unmem {self.command}",
             "versions": ", ".join(f"{name} {version}" for name, version in self.versions().items()),
-            "hardware": f"{platform.machine()}, {torch.get_num_threads()} CPU threads, work on {data.train.device}",
+            "hardware": f"{platform.machine()}, {cpu}, work on {data.train.device}",
         }
 
     def finish(self, folder: RunFolder, result: dict[str, Any]) -> None:

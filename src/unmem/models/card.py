@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ def card_in(metadata: Mapping[str, str] | None, path: Path) -> Card | None:
     try:
         fields: dict[str, Any] = json.loads(metadata[KEY])
         optional = {name: fields[name] for name in ("data", "prefix", "config", "made") if name in fields}
-        classes = tuple(map(str, fields.get("classes", ())))
-        return Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], **optional, classes=classes)
+        card = Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], **optional)
+        return replace(card, classes=tuple(map(str, fields.get("classes", ()))))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             "--model", str(path), "its description of the network cannot be read", "save the model again with unmem"
