@@ -162,10 +162,13 @@ def copies(subject: Subject) -> Iterator[Finding]:
     found = {"holdout": shared_inputs(data.holdout, data.train), "test set": shared_inputs(data.test, data.train)}
     for name, mask in found.items():
         if mask.any():
-            text = (
-                f"{int(mask.sum()):,} of {len(mask):,} inputs of the {name} are exact copies of training inputs: "
-                "they are not unseen"
+            n = int(mask.sum())
+            said = (
+                "is an exact copy of a training input: it is"
+                if n == 1
+                else "are exact copies of training inputs: they are"
             )
+            text = f"{n:,} of {len(mask):,} inputs of the {name} {said} not unseen"
             yield Finding("copies", text, doubt=True)
     if not any(mask.any() for mask in found.values()):
         yield Finding("copies", "no unseen example is an exact copy of a training example")
