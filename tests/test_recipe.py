@@ -70,3 +70,10 @@ def test_a_recipe_is_a_value() -> None:
     assert len({Recipe(), Recipe(), Recipe(seed=1)}) == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
         Recipe().lr = 1.0
+
+
+@pytest.mark.parametrize(("epochs", "said"), [(0, "0 epochs"), (1, "1 epoch"), (30, "30 epochs")])
+def test_how_long_it_trains_is_said_in_words(epochs: int, said: str) -> None:
+    recipe = Recipe(epochs=epochs)
+    assert recipe.passes == said
+    assert recipe.words.startswith(f"{said} of SGD")

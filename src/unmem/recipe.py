@@ -117,11 +117,16 @@ class Recipe:
         object.__setattr__(self, "model", OwnNetwork(model))
 
     @property
+    def passes(self) -> str:
+        """How long it trains, in words."""
+        return f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
+
+    @property
     def words(self) -> str:
         """How long and how fast, for people."""
         name = {"sgd": "SGD", "adamw": "AdamW"}[self.optimizer]
         smoothed = f", label smoothing {self.label_smoothing}" if self.label_smoothing else ""
-        return f"{self.epochs} epochs of {name}, lr {self.lr}, batch size {self.batch_size}{smoothed}"
+        return f"{self.passes} of {name}, lr {self.lr}, batch size {self.batch_size}{smoothed}"
 
     def lr_at(self, progress: float) -> float:
         """The learning rate at `progress` through the run, 0 (first step) to 1 (past the last)."""

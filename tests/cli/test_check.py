@@ -111,18 +111,41 @@ CASES = {
         options=["--forget", "ids.txt"],
         doubts=True,
     ),
+    "one": Case(
+        ["the forget set has 1 example: with fewer than 20"],
+        lambda place: (place / "ids.txt").write_text("5") and None,
+        options=["--forget", "ids.txt"],
+        doubts=True,
+    ),
     "copies-between-splits": Case(
         ["inputs of the test set are exact copies of training inputs: they are not unseen"],
         lambda place: arrays(place, x_test=shared),
         doubts=True,
         model=[],
     ),
+    "copy-between-splits": Case(
+        ["1 of 100 inputs of the holdout is an exact copy of a training input: it is not unseen"],
+        lambda place: arrays(place, x_test=lambda held: np.concatenate([held["x_train"][:1], held["x_test"][1:]])),
+        doubts=True,
+        model=[],
+    ),
     "copies-of-the-request": Case(
-        ["10 retained examples are copies of forget examples and keep them known"],
+        ["10 retained examples are copies of forget examples, and such copies keep them known"],
         lambda place: arrays(
             place,
             x_train=lambda held: np.concatenate([held["x_train"], held["x_train"][:10]]),
             y_train=lambda held: np.concatenate([held["y_train"], held["y_train"][:10]]),
+        ),
+        options=["--forget", "ids.txt"],
+        doubts=True,
+        model=[],
+    ),
+    "copy-of-the-request": Case(
+        ["1 retained example is a copy of forget examples, and such copies keep them known"],
+        lambda place: arrays(
+            place,
+            x_train=lambda held: np.concatenate([held["x_train"], held["x_train"][:1]]),
+            y_train=lambda held: np.concatenate([held["y_train"], held["y_train"][:1]]),
         ),
         options=["--forget", "ids.txt"],
         doubts=True,
@@ -224,6 +247,21 @@ def test_the_list_says_what_was_understood_and_what_looks_wrong(
     assert ("Nothing looks wrong" in shown) == (not case.doubts)
     assert bool(said.err) == (case.code != 0)
     assert {path.name for path in place.iterdir()} == before
+
+
+@pytest.mark.parametrize("command", ["check", "forget"])
+def test_a_scaling_that_costs_a_model_from_elsewhere_accuracy_is_doubted(
+    command: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_card(place)
+    out = ["--method", "fine-tune", "--epochs", "1", "--max-drop", "1", "--out", place / "out"]
+    more = [] if command == "check" else out
+    for scaling, doubted in (("unit", True), ("symmetric", False)):
+        asked = ["--data", "data.npz", "--model", MODEL, *MLP, "--forget", "ids.txt", "--scaling", scaling]
+        assert run(command, *asked, *more, *(["--force"] if more and not doubted else [])) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        said = "with --scaling symmetric it gets 100.0% right of a sample of its training examples"
+        assert (said in shown) == doubted, shown
 
 
 @pytest.mark.parametrize("name", ["copies-between-splits", "class-never-tested"])

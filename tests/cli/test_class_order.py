@@ -147,3 +147,21 @@ def test_a_model_with_two_classes_exchanged_is_refused_until_they_are_named(
     assert run("--classes", ",".join(theirs), "--out", tmp_path / "out") == 0
     found = json.loads((tmp_path / "out" / "result.json").read_text())
     assert found["original"]["accuracy"]["train"] > 0.9
+    # What unmem wrote says in which order it is, and is read so without a word.
+    asked = ["check", "--data", tmp_path / "trees.csv", "--model", tmp_path / "out" / "unlearned.safetensors"]
+    assert run() == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the classes are numbered as the model does: ash, birch, elm, cedar, fir" in said
+
+
+def test_a_file_of_unmem_says_the_order_unless_the_data_have_other_classes(tmp_path: Path) -> None:
+    file, train = tmp_path / "model.safetensors", loaded().train
+    network = models.build("mlp", train.input_shape, 5, seed=0)
+    for names, expected in (
+        (NAMES[::-1], NAMES[::-1]),
+        ([], NAMES),
+        (["oak", "Ash", "birch", "cedar", "elm"], NAMES),  # of other data: fir is not among them
+        ([*NAMES[::-1], "Fir"], NAMES),  # two names that are the same but for capitals
+    ):
+        models.save(network, models.Card("mlp", train.input_shape, 5, classes=tuple(names)), file)
+        assert session.numbered(loaded(), "", str(file)).classes == tuple(expected)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from unmem.cli import console
-from unmem.cli.console import sentences, stage
+from unmem.cli.console import listing, sentences, stage
 
 
 def test_how_far_members_are_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,3 +25,15 @@ def test_how_far_members_are_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_notes_become_sentences() -> None:
     assert sentences(["some are frozen", "no class is left"]) == ["Some are frozen.", "No class is left."]
+
+
+def test_lines_of_a_text_are_rows_of_their_own() -> None:
+    stream = io.StringIO()
+    table = listing([("refused", "two faults:\n  one that is longer than a line of the terminal has room for\n  two")])
+    Console(file=stream, width=50).print(table)
+    assert [line.rstrip() for line in stream.getvalue().splitlines()] == [
+        "    refused two faults:",
+        "            one that is longer than a line of the",
+        "            terminal has room for",
+        "            two",
+    ]

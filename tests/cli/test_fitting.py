@@ -56,6 +56,13 @@ def test_every_number_is_whole_and_in_the_line_of_its_name(columns: int, width: 
             assert [cell for line in own for cell in line.removeprefix(row[0]).split()] == list(row[1:])
 
 
+def test_a_column_without_a_number_is_left_out() -> None:
+    table = Fitted.filled(
+        ("", "ToW", "cost", "all told"), [["a method", "", "", "0.30"], ["do nothing", " ", "", "0.00"]]
+    )
+    assert (table.titles, table.rows) == (["", "all told"], [["a method", "0.30"], ["do nothing", "0.00"]])
+
+
 def test_what_fits_stays_one_table() -> None:
     assert len(printed(wide(3), 80)) == 1 + len(NAMES)
     gap, blocks = wide(8).blocks(80)

@@ -159,3 +159,19 @@ def test_the_tokenizer_in_the_folder_of_the_model_is_taken(tmp_path: Path) -> No
     assert reading_of(named, str(tmp_path))["tokenizer"] == Path("mine")
     assert reading_of(texts, str(tmp_path / "model.safetensors"))["tokenizer"] is None
     assert reading_of(DataOptions(), str(tmp_path))["tokenizer"] is None
+
+
+def test_the_tokenizer_around_or_beside_a_model_file_is_taken(tmp_path: Path) -> None:
+    from unmem.cli.options import DataOptions
+    from unmem.cli.session import reading_of
+
+    bert, run_folder = tmp_path / "bert", tmp_path / "forgot"
+    for folder in (bert, run_folder / "unlearned"):
+        folder.mkdir(parents=True)
+        (folder / "tokenizer.json").write_text("{}")
+        (folder / "config.json").write_text('{"model_type": "bert"}')
+    for model, found in (
+        (bert / "model.safetensors", bert),
+        (run_folder / "unlearned.safetensors", run_folder / "unlearned"),
+    ):
+        assert reading_of(DataOptions(text="t"), str(model))["tokenizer"] == found

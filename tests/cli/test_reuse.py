@@ -12,6 +12,7 @@ import pytest
 
 import unmem as um
 from unmem.cli.app import main
+from unmem.cli.options import folders_of
 from unmem.store import retrained_in
 
 WHOLE = 1258  # training examples; a sample would be another one for another seed
@@ -160,6 +161,12 @@ def trainings(shown: str) -> int:
     return shown.count("done  Retrain from scratch")
 
 
+def test_retrained_models_lie_beside_a_file_and_around_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "run" / "unlearned").mkdir(parents=True)
+    assert folders_of(tmp_path / "run" / "unlearned.safetensors") == (tmp_path / "run",)
+    assert folders_of(tmp_path / "run" / "unlearned") == (tmp_path / "run" / "unlearned", tmp_path / "run")
+
+
 def test_retrained_models_are_trained_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reference = ["--reference", "retrain", "--reference-seeds"]
     forgot = place / "forgot"
@@ -172,6 +179,9 @@ def test_retrained_models_are_trained_once(place: Path, capsys: pytest.CaptureFi
     assert "3 of 3 retrained models were there already" in shown
     for key in ("accuracy", "mia"):
         assert result(place / "audit")["reference"][key] == result(forgot)["reference"][key]
+    # An audit that does not ask for them says that they are there.
+    assert run("audit", *judged(place), "--out", place / "plain") == 0
+    assert f"{forgot} holds retrained models: --reference retrain compares" in capsys.readouterr().out
     # More of them: those that are there, and the rest.
     assert run("audit", *judged(place), *reference, "4", "--out", place / "more") == 0
     assert trainings(capsys.readouterr().out) == 1

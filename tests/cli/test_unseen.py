@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 import unmem as um
 from unmem.cli.app import main
-from unmem.data import Splits
+from unmem.data import Examples, Splits
 from unmem.errors import UserError
 from unmem.evaluation import seen_alike
 
@@ -152,8 +152,24 @@ def test_data_with_a_test_set_of_their_own_are_not_split(home: Path, tmp_path: P
         um.load(tmp_path / "own.npz", split="70/15/15")
 
 
-def test_seen_alike_is_a_matter_of_three_standard_errors(home: Path) -> None:
+def test_seen_alike_is_a_matter_of_standard_errors(home: Path) -> None:
     data = um.load(home / "d.npz")
     part = um.train(RECIPE, data.train)
     assert not seen_alike(part, data.train, data.holdout)
     assert seen_alike(part, data.train, data.train)
+
+
+def test_few_unseen_examples_that_a_model_knows_worse_do_not_pass_for_seen() -> None:
+    """As of a table with two unseen sets of 110 rows: each alone says less than both."""
+
+    def examples(n: int, sure: float, prefix: str) -> Examples:
+        margins = np.random.default_rng(n).normal(size=n)
+        margins = 3 * (margins - margins.mean()) / margins.std() + sure
+        inputs = np.stack([margins, np.zeros(n)], 1).astype(np.float32)
+        return Examples.of(inputs, np.zeros(n, int), ids=[f"{prefix}{k}" for k in range(n)], n_classes=2)
+
+    train, holdout, test = examples(600, 2.8, ""), examples(110, 2.2, "h"), examples(109, 2.2, "t")
+    model = torch.nn.Identity()
+    assert seen_alike(model, train, holdout)  # 1.9 standard errors
+    assert not seen_alike(model, train, holdout, test)  # 2.5
+    assert seen_alike(model, train, examples(220, 2.5, "u"))  # 1.3

@@ -633,7 +633,8 @@ def test_inputs_are_those_of_the_users_own_preprocessing(own: tuple[Path, Path, 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nothing", "cannot be had .*nothing"),
+        ("nothing", "'nothing' is no name there"),
+        ("fnction", "'fnction' is no name there; did you mean 'function'"),
         ("NUMBER", "is a int; name a fitted transformer"),
         ("UNFITTED", "failed .*NotFittedError"),
         ("sorting", "gives other rows, or another order of them"),

@@ -12,7 +12,7 @@ from torch import nn
 import unmem as um
 from unmem.data import Examples, Scaling
 from unmem.data.scaling import named_scalings
-from unmem.evaluation import chance, find_mismatch, find_order
+from unmem.evaluation import chance, find_mismatch, find_order, find_scaling
 
 SCALINGS = named_scalings(3)
 
@@ -54,6 +54,17 @@ def test_another_scaling_is_named(model: nn.Module, given: str, stored: str) -> 
     assert (found.scaling, found.change, found.order) == ("imagenet", None, None)
     assert found.words() == "with --scaling imagenet it gets 100.0% right"
     assert found.fix() == "pass --scaling imagenet"
+
+
+def test_a_scaling_that_costs_some_accuracy_is_told(model: nn.Module) -> None:
+    data = pictures()
+    dimmed = replace(data, scaling=SCALINGS["unit"])
+    assert 0.3 < (um.predict(model, dimmed).argmax(1) == data.labels).float().mean() < 0.9
+    found = find_scaling(model, dimmed)
+    assert found is not None
+    assert (found.scaling, found.accuracy) == ("imagenet", 1)
+    assert find_scaling(model, data) is None
+    assert find_scaling(model, replace(data, inputs=data.inputs.float(), scaling=None)) is None  # no images to scale
 
 
 def test_reversed_channels_are_told(model: nn.Module) -> None:

@@ -101,6 +101,13 @@ def test_signals_that_disagree(says: dict[str, Says], finding: str, contradicted
         assert found.text.startswith("inconclusive")
 
 
+def test_a_gap_that_no_accuracy_can_show_is_not_given_as_a_percentage() -> None:
+    said = from_accuracies(0.88, [0.84, 0.84], 25, do_nothing=0.92).text
+    assert (
+        "the smallest detectable gap in accuracy on the forget set is more than 100%, and doing nothing is 8.0%" in said
+    )
+
+
 def test_broken_retrained_models_make_any_verdict_inconclusive() -> None:
     for says in (NEITHER, UNDER):
         found = decide([signal(TEST, says)], broken="the retrained models do not reach the original")

@@ -165,3 +165,21 @@ def test_the_function_is_that_of_plain_pytorch(case: dict[str, Any], tmp_path: P
 @given(case=CHECKPOINTS)
 def test_the_function_is_that_of_plain_pytorch_in_many_cases(case: dict[str, Any], tmp_path: Path) -> None:
     check(tmp_path / "case", case)
+
+
+@pytest.mark.parametrize(
+    ("arch", "trained_on", "given", "said"),
+    [
+        ("small_cnn", (3, 8, 8), (1, 8, 8), "pass --rgb if the images are grey"),
+        ("mlp", (3, 8, 8), (1, 8, 8), "pass --rgb if the images are grey"),
+        ("small_cnn", (1, 8, 8), (3, 8, 8), "pass --grey if the model takes grey images"),
+        ("small_cnn", (2, 8, 8), (3, 8, 8), "check that the model and the data belong together"),
+        ("mlp", (1, 9, 9), (1, 8, 8), "images have the size that it was trained on .--size"),
+    ],
+)
+def test_images_of_another_kind_are_refused_with_the_option(
+    arch: str, trained_on: tuple[int, ...], given: tuple[int, ...], said: str, tmp_path: Path
+) -> None:
+    torch.save(state_of(models.build(arch, trained_on, CLASSES, seed=0)), tmp_path / "model.pt")
+    with pytest.raises(UserError, match=said):
+        models.load(tmp_path / "model.pt", arch=arch, input_shape=given, n_classes=CLASSES)

@@ -18,7 +18,7 @@ from unmem.cli.options import (
     RecipeOptions,
     SelectOptions,
     check_reference,
-    folder_at,
+    folders_of,
     settings,
 )
 
@@ -127,6 +127,8 @@ def audit(
         folder.text("report.html", _page(session, asked, found))
         session.finish(folder, result | found.to_dict())
     _print(found)
+    if options.reference == NONE:
+        _tell_retrained(options)
     for one in (*found.evaluation.shortfalls, *found.shortfalls):
         alarm(one.text)
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
@@ -195,7 +197,7 @@ class _Asked:
             return []
         if chosen == RETRAIN:
             files = [self.options.model, *([self.options.original] if self.options.original else [])]
-            folders = [folder.path, *map(folder_at, files)]
+            folders = [folder.path, *(one for file in files for one in folders_of(file))]
             made = session.retrain(self.problem, self.options.reference_seeds, seed=session.seed, folders=folders)
             session.save_retrained(folder, self.problem, made, seed=session.seed)
             return made[0]
@@ -254,6 +256,16 @@ def _print(found: Audit) -> None:
     for one in found.missing:
         cost = "" if one.cost is None else f", about {one.cost:.3g} trainings"
         console.print(f"  [dim]Not seen: {one.what}; that needs {one.needs}{cost}.[/]", soft_wrap=True)
+
+
+def _tell_retrained(options: AuditOptions) -> None:
+    """Where retrained models lie beside the model, they can be compared with for nothing."""
+    from unmem.cli.console import warn
+    from unmem.store import retrained_in
+
+    folder = next((one for one in folders_of(options.model) if retrained_in(one)), None)
+    if folder is not None:
+        warn(f"{folder} holds retrained models: --reference retrain compares with those of this request")
 
 
 def _check_annex(path: Path | None, *, force: bool) -> None:

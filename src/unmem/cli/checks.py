@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unmem.data import Examples, Splits
 from unmem.errors import UserError
-from unmem.evaluation import accuracy, chance, find_mismatch, find_order, seen_alike
+from unmem.evaluation import accuracy, chance, find_mismatch, find_order, find_scaling, seen_alike
 from unmem.models import Card
 from unmem.unlearning import Problem, find_copies, shared_inputs
 
@@ -162,10 +162,13 @@ def copies(subject: Subject) -> Iterator[Finding]:
     found = {"holdout": shared_inputs(data.holdout, data.train), "test set": shared_inputs(data.test, data.train)}
     for name, mask in found.items():
         if mask.any():
-            text = (
-                f"{int(mask.sum()):,} of {len(mask):,} inputs of the {name} are exact copies of training inputs: "
-                "they are not unseen"
+            n = int(mask.sum())
+            said = (
+                "is an exact copy of a training input: it is"
+                if n == 1
+                else "are exact copies of training inputs: they are"
             )
+            text = f"{n:,} of {len(mask):,} inputs of the {name} {said} not unseen"
             yield Finding("copies", text, doubt=True)
     if not any(mask.any() for mask in found.values()):
         yield Finding("copies", "no unseen example is an exact copy of a training example")
@@ -230,6 +233,19 @@ def named_alike(subject: Subject) -> list[Finding]:
     raise UserError("--model", str(subject.file), f"{said}; {found.words(data.classes)}", found.fix(data.classes))
 
 
+def scaled(subject: Subject) -> Iterator[Finding]:
+    """Doubt a scaling that is clearly worse than another: no error tells of it, and every number suffers."""
+    if subject.model is None or subject.file is None or _trained_here(subject):
+        return
+    found = find_scaling(subject.model, subject.data.train)
+    if found is not None:
+        text = (
+            f"{found.words()} of a sample of its training examples, clearly more than with the scaling at hand: "
+            "--scaling must be what it was trained with"
+        )
+        yield Finding("scaling", text, doubt=True)
+
+
 def check_split(data: Splits, split: str | None) -> None:
     """Refuse, for a model from elsewhere, unseen examples that unmem drew and the user did not confirm."""
     if data.split_here and split is None:
@@ -254,7 +270,7 @@ def unseen(subject: Subject) -> Iterator[Finding]:
             "there is no ToW, no attack and no guard by --max-drop"
         )
         yield Finding("unseen", text, doubt=True)
-    elif seen_alike(model, data.train, data.holdout):
+    elif seen_alike(model, data.train, data.holdout, data.test):
         text = (
             "the model is as sure of its unseen examples as of its training set: if it was trained on them too, "
             "ToW, attacks and targets are wrong (--unseen, --split)"
@@ -285,7 +301,7 @@ def copies_of_request(subject: Subject) -> Iterator[Finding]:
     found = find_copies(problem.forget, problem.retain, unseen=problem.holdout)
     if len(found):
         text = (
-            f"{len(found.retain_ids):,} retained examples are copies of forget examples and keep them known "
+            f"{copied(len(found.retain_ids))} of forget examples, and such copies keep them known "
             "(--copies include forgets them too)"
         )
         yield Finding("request", text, doubt=True)
@@ -293,10 +309,15 @@ def copies_of_request(subject: Subject) -> Iterator[Finding]:
 
 OF_DATA: tuple[Check, ...] = (sizes, names, classes, inputs, copies)
 OF_DATA_FIRST: tuple[Check, ...] = (classes, inputs, cheap_copies)  # before every command
-OF_MODEL: tuple[Check, ...] = (network, reached, in_step, unseen)
-OF_MODEL_FIRST: tuple[Check, ...] = (in_step, unseen)
-OF_UNLEARNED_FIRST: tuple[Check, ...] = (named_alike, unseen)  # one that knows nothing is what an audit may find
+OF_MODEL: tuple[Check, ...] = (network, reached, in_step, scaled, unseen)
+OF_MODEL_FIRST: tuple[Check, ...] = (in_step, scaled, unseen)
+OF_UNLEARNED_FIRST: tuple[Check, ...] = (named_alike, scaled, unseen)  # what knows nothing is what audits may find
 OF_REQUEST: tuple[Check, ...] = (request, copies_of_request)
+
+
+def copied(n: int) -> str:
+    """The subject of a sentence about copies among the retained examples."""
+    return "1 retained example is a copy" if n == 1 else f"{n:,} retained examples are copies"
 
 
 def _trained_here(subject: Subject) -> bool:

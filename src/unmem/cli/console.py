@@ -129,12 +129,15 @@ def gathered() -> Generator[list[str]]:
 
 
 def listing(rows: list[tuple[str, str]]) -> Table:
-    """Topics and sentences in two columns; long sentences go on in the next line."""
+    """Topics and sentences in two columns; long sentences go on in the next line, and lines of a text are rows."""
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column()
     for topic, text in rows:
-        table.add_row(Text(f"    {topic}"), Text(text))
+        first, *more = text.splitlines()
+        table.add_row(Text(f"    {topic}"), Text(first))
+        for line in more:
+            table.add_row("", Text(line.strip()))
     return table
 
 

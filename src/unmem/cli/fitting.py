@@ -27,6 +27,12 @@ class Fitted:
     rows: Sequence[Sequence[str]]
     total: bool = False
 
+    @classmethod
+    def filled(cls, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Fitted:
+        """The table without the columns in which no row has a text."""
+        kept = [0, *(k for k in range(1, len(titles)) if any(row[k].strip() for row in rows))]
+        return cls([titles[k] for k in kept], [[row[k] for k in kept] for row in rows])
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         gap, blocks = self.blocks(options.max_width)
         for k, columns in enumerate(blocks):

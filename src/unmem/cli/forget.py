@@ -17,7 +17,7 @@ from unmem.cli.options import (
     OutputOptions,
     SelectOptions,
     check_reference,
-    folder_at,
+    folders_of,
     settings,
 )
 
@@ -143,6 +143,10 @@ def forget(
             _report(folder, run, evaluation, guard)
         session.finish(folder, run.described(made) | {"guard": guard} | run.outcomes(evaluation))
     console.print(outcome_table(evaluation, run.names))
+    if evaluation.reference is None:
+        console.print(
+            "  [dim]ToW and ToW-MIA need retrained models: --reference retrain trains them.[/]", soft_wrap=True
+        )
     for shortfall in evaluation.shortfalls:
         alarm(shortfall.text)
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
@@ -291,7 +295,7 @@ class _Run:
         retrain_seconds: list[float] = []
         if self.request.reference == "retrain":
             count, seed = self.request.reference_seeds, self.session.seed
-            folders = [folder.path, *([folder_at(self.original.source)] if self.original.source else [])]
+            folders = [folder.path, *(folders_of(self.original.source) if self.original.source else ())]
             retrained, retrain_seconds = self.session.retrain(self.problem, count, seed=seed, folders=folders)
             self.session.save_retrained(folder, self.problem, (retrained, retrain_seconds), seed=seed)
         parts: dict[str, Ids] = {}
@@ -439,6 +443,7 @@ def _say(choice: Choice, original: Original, session: Session) -> None:
 
 def _with_copies(problem: Problem, choice: str) -> Problem:
     """The problem after the user's choice about copies of forget examples among the retained."""
+    from unmem.cli.checks import copied
     from unmem.cli.console import warn
     from unmem.errors import UserError
     from unmem.unlearning import Problem, find_copies
@@ -449,17 +454,16 @@ def _with_copies(problem: Problem, choice: str) -> Problem:
     names = found.retain_ids
     listed = f"{', '.join(names[:5].tolist())}{', …' if len(names) > 5 else ''}"
     exact, near = found.counts["exact"], found.counts["near"]
-    said = (
-        f"{len(names):,} retained examples are copies of forget examples ({exact} exact pairs, {near} near): {listed}"
-    )
+    said = f"{copied(len(names))} of forget examples ({exact} exact pair{'s' * (exact != 1)}, {near} near): {listed}"
     if choice == "stop":
         raise UserError("--copies", choice, said, "pass --copies include to forget them too, or --copies accept")
     if choice == "accept":
         warn(
-            f"{said}; they keep what is forgotten known, even to a retrained model (--copies include forgets them too)"
+            f"{said}; such copies keep what is forgotten known, even to a retrained model "
+            "(--copies include forgets them too)"
         )
         return problem
-    warn(f"{said}; they are forgotten too")
+    warn(f"{said}; such copies are forgotten too")
     everything = [*problem.forget.ids, *names]
     return Problem(problem.model, problem.data, everything, recipe=problem.recipe)
 

@@ -202,9 +202,9 @@ def check_reference(count: int, *, least: int = 1) -> None:
         raise UserError("--reference-seeds", count, f"must be {least} or more", "give a number such as 2")
 
 
-def folder_at(path: Path) -> Path:
-    """The folder of a model: where it is a folder, that; else the one that its file is in."""
-    return path if path.is_dir() else path.parent
+def folders_of(path: Path) -> tuple[Path, ...]:
+    """Where what was made with a model may lie: its folder, and for a folder of save_pretrained the run around it."""
+    return (path, path.parent) if path.is_dir() else (path.parent,)
 
 
 def settings(*options: Any) -> dict[str, Any]:

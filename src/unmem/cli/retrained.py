@@ -52,7 +52,8 @@ def find(problem: Problem, seeds: Sequence[int], folders: Sequence[Path]) -> Fou
 def save(folder: RunFolder, problem: Problem, found: Found) -> None:
     """Keep the models in a run folder, so that later runs use them and other models can be judged against the same."""
     train = problem.data.train
-    card = Card(problem.recipe.model, train.input_shape, train.n_classes, train.fingerprint)
+    classes = problem.data.classes
+    card = Card(problem.recipe.model, train.input_shape, train.n_classes, train.fingerprint, classes=classes)
     for k, (seed, (model, seconds)) in enumerate(found.items(), 1):
         made = what_makes(problem, seed) | {_SECONDS: seconds}
         folder.file(retrained_name(k), partial(models.save, model, replace(card, made=made)))

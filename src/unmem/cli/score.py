@@ -160,4 +160,4 @@ def _table(described: dict[str, dict[str, Any]]) -> Any:
             values = [found.get(key) for key in ("spearman", "auroc", "overlap")]
             cells += ["" if value is None else f"{value['value']:.3f}" for value in values]
         rows.append([name, *cells])
-    return Fitted(("score", *columns), rows)
+    return Fitted.filled(("score", *columns), rows)

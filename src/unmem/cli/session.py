@@ -212,7 +212,7 @@ class Session:
 
     def _timed(self, recipe: Recipe, training: Callable[[Stage], nn.Module]) -> Original:
         _warm_up(recipe, self.data)
-        with stage(f"Train the original ({recipe.model}, {recipe.epochs} epochs)") as bar:
+        with stage(f"Train the original ({recipe.model}, {recipe.passes})") as bar:
             model = training(bar)
         fault = untrained(model, self.data.train, recipe=recipe)
         if fault is not None:
@@ -259,7 +259,7 @@ class Session:
         own. about: what the model card there says of the unlearning."""
         train_set = self.data.train
         known = original.card or Card(original.recipe.model, train_set.input_shape, train_set.n_classes)
-        card = replace(known, data=train_set.fingerprint)
+        card = replace(known, data=train_set.fingerprint, classes=self.data.classes)
         folder.file("original.safetensors", lambda path: models.save(original.model, card, path))
         if unlearned is not None:
             folder.file("unlearned.safetensors", lambda path: models.save(unlearned, card, path))
@@ -308,6 +308,8 @@ class Session:
     def facts(self, recipe: Recipe, source: Path | None = None) -> dict[str, str]:
         """What a report says of how it came about. source: the file of the original, if it was not trained here."""
         data = self.data
+        threads = torch.get_num_threads()
+        cpu = f"{threads} CPU thread{'s' * (threads != 1)}"
         trained = recipe.words + (f", from {recipe.base}" if recipe.base else "")
         read = "" if source is None else f"read from {source}; what was trained here: "
         return {
@@ -316,7 +318,7 @@ class Session:
             "seed": str(recipe.seed),
             "command": f"unmem {self.command}",
             "versions": ", ".join(f"{name} {version}" for name, version in self.versions().items()),
-            "hardware": f"{platform.machine()}, {torch.get_num_threads()} CPU threads, work on {data.train.device}",
+            "hardware": f"{platform.machine()}, {cpu}, work on {data.train.device}",
         }
 
     def finish(self, folder: RunFolder, result: dict[str, Any]) -> None:
@@ -355,13 +357,21 @@ def _place(path: Path) -> Path:
 
 
 def reading_of(options: DataOptions, model: str | None) -> dict[str, Any]:
-    """How to read the data; texts by the tokenizer in the folder of the model, unless another is named."""
+    """How to read the data; texts by the tokenizer that lies with the model, unless another is named."""
     reading = options.reading()
     if options.unseen is not None:
         reading["unseen"] = tuple(name.strip() for name in read_ids(options.unseen, field="--unseen").names)
-    if options.text is not None and options.tokenizer is None and model is not None and holds_tokenizer(Path(model)):
-        reading["tokenizer"] = Path(model)
+    if options.text is not None and options.tokenizer is None and model is not None:
+        reading["tokenizer"] = _tokenizer_with(Path(model))
     return reading
+
+
+def _tokenizer_with(model: Path) -> Path | None:
+    """The folder of a model's tokenizer: itself, that of save_pretrained around it, or the one that unmem wrote beside
+    a file of the same name."""
+    around = models.folder_of(model)
+    places = [model, *([] if around is None else [around]), model.with_suffix("")]
+    return next((place for place in places if holds_tokenizer(place)), None)
 
 
 def numbered(data: Splits, classes: str, model: str | None) -> Splits:
@@ -369,13 +379,21 @@ def numbered(data: Splits, classes: str, model: str | None) -> Splits:
     if classes:
         names = [name.strip() for name in classes.split(",")]
         return numbered_as(data, names, field="--classes", whose="it names")
-    names = () if model is None else models.class_names(Path(model))
+    names = () if model is None else models.class_names(Path(model)) or _on_card(Path(model), data)
     if not names or not data.classes:
         return data
     ordered = numbered_as(data, names, field="--data", whose="the model has")
     if ordered.classes[: len(data.classes)] != data.classes:
         warn(f"the classes are numbered as the model does: {', '.join(names[:10])}{', …' * (len(names) > 10)}")
     return ordered
+
+
+def _on_card(model: Path, data: Splits) -> tuple[str, ...]:
+    """The names of the classes by which unmem numbered them when it wrote the file, if these data have no others."""
+    card = models.card_of(model) if model.is_file() else None
+    names = () if card is None else card.classes
+    known = {name.casefold() for name in names}
+    return names if len(known) == len(names) and known >= {name.casefold() for name in data.classes} else ()
 
 
 def _warm_up(recipe: Recipe, data: Splits) -> None:

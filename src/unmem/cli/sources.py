@@ -117,8 +117,8 @@ class Prepared:
             else:
                 _without(Trace.load(file), ids, kept, file.parent).save(file)
             warn(
-                f"the predictions of the forgotten examples were moved from {file} to {kept}, where audits find them; "
-                "delete that file once it is not needed"
+                f"the predictions of the forgotten examples were moved from {file} to {kept}, where audits that "
+                f"are given {file} find them; delete that file once it is not needed"
             )
         if self.members is not None:
             warn(f"the members in {options.members} still hold predictions of the forgotten examples: delete them")

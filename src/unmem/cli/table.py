@@ -14,7 +14,8 @@ COLUMNS = ("", "forget", "retain", "test", "ToW", "ToW-MIA", "cost", "cost,\nall
 
 
 def outcome_table(evaluation: Evaluation, names: Mapping[str, str]) -> Fitted:
-    """Methods between the two controls; `names` maps a method's key to what a reader should see."""
+    """Methods between the two controls; `names` maps a method's key to what a reader should see. A column only where
+    something has a number."""
     rows: list[list[str]] = []
     if evaluation.reference is not None:
         rows.append(_row(reference_name(evaluation), evaluation.reference))
@@ -23,7 +24,7 @@ def outcome_table(evaluation: Evaluation, names: Mapping[str, str]) -> Fitted:
     rows += [_row(names.get(key, key), outcome) for key, outcome in evaluation.methods.items()]
     if evaluation.do_nothing is not None:
         rows.append(_row("do nothing", evaluation.do_nothing))
-    return Fitted(COLUMNS, rows)
+    return Fitted.filled(COLUMNS, rows)
 
 
 def evidence_table(audit: Audit) -> Fitted:

@@ -12,7 +12,7 @@ from pyarrow import csv
 
 from unmem.data.modules import module_at
 from unmem.data.reading import Reading
-from unmem.errors import UserError
+from unmem.errors import UserError, nearest
 from unmem.extras import imported
 
 FIELD = "preprocess"
@@ -48,9 +48,15 @@ def _step(source: str) -> Any:
     """What the name after the colon stands for; a function without parameters is called for it."""
     where, _, name = source.rpartition(":")
     try:
-        found = getattr(module_at(where), name)
+        module = module_at(where)
+        if not hasattr(module, name):
+            known = [key for key in vars(module) if not key.startswith("_")]
+            raise UserError(FIELD, source, f"{name!r} is no name there", nearest(name, known))
+        found = getattr(module, name)
         if callable(found) and not hasattr(found, "transform") and _parameters(found) == 0:
             found = found()
+    except UserError:
+        raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(FIELD, source, f"cannot be had ({reason})", "write FILE.py:NAME") from error

@@ -7,7 +7,7 @@ from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
 from unmem.evaluation.lira import lira
 from unmem.evaluation.membership import accuracy, called_unseen, correct, label_confidence
-from unmem.evaluation.mismatch import Mismatch, chance, find_mismatch, find_order, seen_alike
+from unmem.evaluation.mismatch import Mismatch, chance, find_mismatch, find_order, find_scaling, seen_alike
 from unmem.evaluation.outcome import Evaluation, Evaluator, Needed, Outcome, Part, evaluate
 from unmem.evaluation.relearning import Relearning, relearn
 from unmem.evaluation.rmia import rmia
@@ -57,6 +57,7 @@ __all__ = [
     "evaluate",
     "find_mismatch",
     "find_order",
+    "find_scaling",
     "fold_shortfalls",
     "forecast",
     "klom",

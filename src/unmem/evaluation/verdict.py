@@ -279,8 +279,9 @@ def _by_gap(
         return Signal(name, says, f"accuracy on the forget set, {_share(ours)}, is {side} {than}", numbers)
     if smallest > largest:
         shows = "the largest possible gap" if do_nothing is None else "doing nothing"
+        least = f"{smallest:.1%}" if smallest <= 1 else "more than 100%"
         text = (
-            f"the smallest detectable gap in accuracy on the forget set is {min(smallest, 9.99):.1%}, and {shows} is "
+            f"the smallest detectable gap in accuracy on the forget set is {least}, and {shows} is "
             f"{max(0.0, largest):.1%}: {more}"
         )
         return Signal(name, "cannot say", text, numbers)

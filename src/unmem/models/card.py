@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ class Card:
 
     prefix: what the keys in the file have before those of the network, such as "module.". config: of a model of the
     transformers library, all that is needed to build it. made: of a retrained model, what determined it.
+    classes: names of the classes in the order of the outputs, where the data have names.
     """
 
     arch: str
@@ -30,6 +31,7 @@ class Card:
     prefix: str = ""
     config: Mapping[str, Any] | None = None
     made: Mapping[str, Any] | None = None
+    classes: tuple[str, ...] = ()
 
     def metadata(self) -> dict[str, str]:
         return {KEY: json.dumps(asdict(self))}
@@ -42,7 +44,8 @@ def card_in(metadata: Mapping[str, str] | None, path: Path) -> Card | None:
     try:
         fields: dict[str, Any] = json.loads(metadata[KEY])
         optional = {name: fields[name] for name in ("data", "prefix", "config", "made") if name in fields}
-        return Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], **optional)
+        card = Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], **optional)
+        return replace(card, classes=tuple(map(str, fields.get("classes", ()))))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             "--model", str(path), "its description of the network cannot be read", "save the model again with unmem"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -167,10 +167,22 @@ def _load_state(model: nn.Module, found: Checkpoint, path: Path, name: str) -> s
                 "--model",
                 str(path),
                 f"{key} has shape {tuple(value.shape)}, {name} for these data needs {tuple(own[key].shape)}",
-                "check that the model and the data belong together",
+                _fix(value.shape, own[key].shape),
             )
     model.load_state_dict(state, strict=False)
     return prefix
+
+
+def _fix(has: Sequence[int], needs: Sequence[int]) -> str:
+    """What to do about a weight of another shape: three times as many inputs are those of the other kind of image."""
+    fix = "check that the model and the data belong together"
+    if len(has) != len(needs) or len(has) < 2 or (*has[:1], *has[2:]) != (*needs[:1], *needs[2:]):
+        return fix
+    if has[1] == 3 * needs[1]:
+        return f"pass --rgb if the images are grey and the model takes colour; else {fix}"
+    if needs[1] == 3 * has[1]:
+        return f"pass --grey if the model takes grey images; else {fix}"
+    return f"{fix}, and images have the size that it was trained on (--size)" if len(has) == 2 else fix
 
 
 def _outputs(found: Checkpoint, name: str, input_shape: tuple[int, ...], n_classes: int) -> int:

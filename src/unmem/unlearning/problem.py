@@ -60,7 +60,9 @@ class Problem:
         n, whole = len(self.forget), len(self.data.train)
         found: list[str] = []
         if n < 20:
-            found.append(f"the forget set has {n} examples: with fewer than 20, accuracies say little about it")
+            found.append(
+                f"the forget set has {n} example{'s' * (n != 1)}: with fewer than 20, accuracies say little about it"
+            )
         if n > whole / 2:
             found.append(f"the forget set is {n / whole:.0%} of the training data: retraining is cheaper and exact")
         kept = torch.bincount(self.retain.labels, minlength=self.retain.n_classes)
