@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 
 import unmem as um
+from tests.models.bert import save_bert, sentences
 from unmem.cli.app import main
 from unmem.cli.options import folders_of
+from unmem.cli.retrained import what_makes
 from unmem.store import retrained_in
 
 WHOLE = 1258  # training examples; a sample would be another one for another seed
@@ -212,6 +215,18 @@ def test_models_that_were_made_otherwise_are_trained(
         reference = ["--reference", "retrain", "--reference-seeds", "1", "--force", "--out", place / "forgot"]
         assert run("forget", *pairs, "--forget", place / "ids.txt", "--method", "nothing", *reference) == 0
     assert trainings(capsys.readouterr().out) == 1
+
+
+def test_a_model_of_transformers_is_the_same_wherever_its_folder_lies(tmp_path: Path) -> None:
+    data = sentences()
+    bert, other = save_bert(tmp_path / "bert"), save_bert(tmp_path / "other", labels=4)
+    moved = Path(shutil.copytree(bert, tmp_path / "run" / "unlearned"))
+
+    def made(folder: Path) -> dict[str, Any]:
+        recipe = um.Recipe(model=f"transformers/{folder}", epochs=1)
+        return what_makes(um.Problem(um.train(replace(recipe, epochs=0), data.train), data, ["3"], recipe=recipe), 1)
+
+    assert made(bert) == made(moved) != made(other)
 
 
 def test_another_request_has_other_retrained_models(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from unmem import __version__, models
 from unmem.models import Card
+from unmem.models.transformers import PREFIX as TRANSFORMERS
 from unmem.store import RunFolder, retrained_in, retrained_name
 from unmem.training import precision_for
 from unmem.unlearning import Problem
@@ -26,8 +27,11 @@ def what_makes(problem: Problem, seed: int) -> dict[str, Any]:
     recipe, retain = problem.recipe, problem.retain
     source = models.source_of(recipe.model, recipe.base, input_shape=retain.input_shape, n_classes=retain.n_classes)
     precision = precision_for(recipe, retain.device, images=len(retain.input_shape) == 3)
+    known = asdict(replace(recipe, seed=0, precision=precision))
+    if str(recipe.model).startswith(TRANSFORMERS):
+        known["model"] = TRANSFORMERS  # the source is of its config, wherever that lies
     return {
-        "recipe": asdict(replace(recipe, seed=0, precision=precision)),
+        "recipe": known,
         "source": source,
         "seed": seed,
         "data": retain.fingerprint,
