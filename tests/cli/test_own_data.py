@@ -175,3 +175,12 @@ def test_the_tokenizer_around_or_beside_a_model_file_is_taken(tmp_path: Path) ->
         (run_folder / "unlearned.safetensors", run_folder / "unlearned"),
     ):
         assert reading_of(DataOptions(text="t"), str(model))["tokenizer"] == found
+
+
+def test_a_network_named_by_its_folder_brings_its_tokenizer_and_the_order_of_its_classes() -> None:
+    from unmem.cli.session import model_named
+
+    assert model_named({"model": "m.pt", "arch": "transformers/bert"}) == "m.pt"
+    assert model_named({"model": None, "arch": "transformers/some/bert"}) == "some/bert"
+    assert model_named({"model": None, "arch": "mlp"}) is None
+    assert model_named({}) is None

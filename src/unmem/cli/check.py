@@ -53,7 +53,7 @@ class _Checked:
     def run(self, request: SelectOptions, data: DataOptions, model: ModelOptions) -> None:
         from unmem.cli import checks
         from unmem.cli.request import Request
-        from unmem.cli.session import Session, reading_of
+        from unmem.cli.session import Session, model_named, reading_of
 
         wanted = (
             self._tried(lambda: Request.read(request)) if request.forget or request.where or request.issues else None
@@ -62,7 +62,7 @@ class _Checked:
         session = self._tried(lambda: Session.open("check", asked, data))
         if session is None:
             return
-        tokenizer = reading_of(data, asked["model"]).get("tokenizer")
+        tokenizer = reading_of(data, model_named(asked)).get("tokenizer")
         subject = checks.Subject(session.data, data.split, tokenizer=tokenizer)
         self._add(checks.examined(checks.OF_DATA, subject))
         original = self._tried(lambda: _original(session, model))

@@ -25,6 +25,7 @@ from unmem.evaluation import Untrained, accuracy, untrained
 from unmem.executors import Name, check_executor
 from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
+from unmem.models.transformers import PREFIX
 from unmem.recipe import Recipe
 from unmem.rehearsal import check_answers, rehearse
 from unmem.requests import read_ids
@@ -72,6 +73,7 @@ class Session:
     @classmethod
     def open(cls, command: str, settings: dict[str, Any], options: DataOptions, *, log: LogTo | None = None) -> Session:
         began = time.perf_counter()
+        model = model_named(settings)
         check_executor(options.executor, field="--executor")
         with step(f"read the data {options.data}"):
             data = load(
@@ -80,11 +82,11 @@ class Session:
                 flip=options.flip,
                 seed=options.seed,
                 device=pick_device(options.device),
-                **reading_of(options, settings.get("model")),
+                **reading_of(options, model),
             )
         for note in data.notes:
             warn(note)
-        data = numbered(data, options.classes, settings.get("model"))
+        data = numbered(data, options.classes, model)
         if len(data.flipped):
             warn(
                 f"{len(data.flipped)} of {len(data.train):,} training labels were flipped on purpose "
@@ -354,6 +356,12 @@ def log_of(output: OutputOptions, command: str) -> LogTo:
 def _place(path: Path) -> Path:
     """Where a model lies: the folder of save_pretrained that it is in, or the file."""
     return (models.folder_of(path) or path).resolve()
+
+
+def model_named(settings: Mapping[str, Any]) -> str | None:
+    """Where the model lies that the data are for: that of --model, or the folder of --arch transformers/DIR."""
+    model, arch = settings.get("model"), settings.get("arch") or ""
+    return model or (arch.removeprefix(PREFIX) if arch.startswith(PREFIX) else None)
 
 
 def reading_of(options: DataOptions, model: str | None) -> dict[str, Any]:
