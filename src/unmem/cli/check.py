@@ -72,7 +72,7 @@ class _Checked:
             self._add(checks.examined(checks.OF_MODEL, subject))
         if wanted is None:
             return
-        ids = self._tried(lambda: wanted.ids(session.data))
+        ids = self._tried(lambda: wanted.ids(session.data, session.before))
         if ids is None or original is None:
             return
         problem = self._tried(lambda: _problem(original, session, ids))

@@ -145,7 +145,7 @@ def _forget_and_evaluate(
         needed=needed,
     )
     best = evaluation.best(list(methods))
-    session.save_models(folder, original, unlearned[best])
+    session.save_models(folder, original, unlearned[best], problem=problem)
     return evaluation, best
 
 

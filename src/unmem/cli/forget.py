@@ -133,7 +133,7 @@ def forget(
         guard = _guard(session, run.original.model, made.model, request.max_drop)
         with step("compare the models"):
             evaluation = run.evaluate(made, folder)
-        session.save_models(folder, run.original, made.model, run.for_the_card(evaluation))
+        session.save_models(folder, run.original, made.model, run.for_the_card(evaluation), run.problem)
         if run.prepared.trace is not None and run.prepared.trace_file is None:
             rest = run.prepared.trace.without(run.problem.forget.ids)
             folder.file(TRACE, replace(rest, moved=(f"{PRIVATE}/{TRACE}",)).save)
@@ -205,7 +205,7 @@ class _Run:
         from unmem.unlearning import Problem
 
         with session.split_in_doubt(model.model):
-            ids = wanted.ids(session.data)
+            ids = wanted.ids(session.data, session.before)
         if ids is not None:
             _check_parts(len(ids), planned, request)
         prepared = sources.Prepared.read(request, model.model, session.data, ids)
@@ -224,7 +224,7 @@ class _Run:
         original = read or session.train_original(scorer, observers=[recorder])
         if recorder.recorded and prepared.trace is None:
             prepared = replace(prepared, trace=recorder.trace)
-        scores = {name: source.get(name, scorer) for name in needed}
+        scores = {name: source.get(name, scorer, session.before) for name in needed}
         if ids is None:
             ids = wanted.most_memorized(scores)
         problem = _with_copies(Problem(original.model, session.data, ids, recipe=original.recipe), request.copies)
@@ -481,7 +481,7 @@ def _show_plan(
     from unmem.cli.plan import Estimate, alternatives, alternatives_table, plan_table, untrained_problem
     from unmem.cli.sources import Prepared, source_for
 
-    ids = wanted.ids(session.data)
+    ids = wanted.ids(session.data, session.before)
     if ids is None:
         ids = session.data.train.ids[: wanted.count]  # of that many, whichever they will be
     seed = session.seed

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from unmem.cli.console import alarm, stage, warn
+from unmem.cli.earlier import Earlier
 from unmem.cli.early import kind_of_request, parse_top
 from unmem.cli.faults import step
 from unmem.cli.options import SAME_DATA, SelectOptions
@@ -18,6 +19,8 @@ from unmem.evaluation import Shortfall, shortfalls_of
 from unmem.memorization import Opposed, Scorer, Scores, check_names, load_scores, opposed
 from unmem.requests import checked_ids, ids_where, order_of, parse_condition, read_ids, read_issues
 
+_NONE = Earlier()
+
 
 @dataclass(frozen=True)
 class Request:
@@ -26,7 +29,7 @@ class Request:
     choose: given the data, the ids; None for the most memorized: `count` of them by `score`, once that is there.
     """
 
-    choose: Callable[[Splits], Ids] | None = None
+    choose: Callable[[Splits, Earlier], Ids] | None = None
     score: str | None = None
     count: int = 0
 
@@ -38,11 +41,14 @@ class Request:
             return cls(score=score, count=count)
         return cls(_chooser(options))
 
-    def ids(self, data: Splits) -> Ids | None:
-        """The ids, checked against the data before anything is trained; None for the most memorized."""
+    def ids(self, data: Splits, before: Earlier = _NONE) -> Ids | None:
+        """The ids, checked against the data before anything is trained; None for the most memorized.
+
+        before: what the model forgot before, which needs no forgetting.
+        """
         if self.choose is not None:
             with step("find the examples of the request"):
-                return self.choose(data)
+                return self.choose(data, before)
         if self.count >= len(data.train):
             raise UserError(
                 "--top",
@@ -56,14 +62,14 @@ class Request:
         return scores[self.score or ""].top(self.count)
 
 
-def _chooser(options: SelectOptions) -> Callable[[Splits], Ids]:
+def _chooser(options: SelectOptions) -> Callable[[Splits, Earlier], Ids]:
     if options.forget is not None:
         listed, source = read_ids(options.forget), str(options.forget)
         if not listed.names:
             raise _empty(source)
 
-        def named(data: Splits) -> Ids:
-            names = listed.ids(data)
+        def named(data: Splits, before: Earlier) -> Ids:
+            names = before.new(listed.ids(data), "--forget")
             if not names:
                 raise _empty(source)
             return _once(names, data, "--forget", options.dedupe)
@@ -71,9 +77,11 @@ def _chooser(options: SelectOptions) -> Callable[[Splits], Ids]:
         return named
     if options.issues is not None:
         issues = read_issues(options.issues)
-        return lambda data: _once(trained_on(issues.names(data), data), data, "--issues", options.dedupe)
+        return lambda data, before: _once(
+            trained_on(before.new(issues.names(data), "--issues"), data), data, "--issues", options.dedupe
+        )
     conditions = [parse_condition(text) for text in options.where]
-    return lambda data: checked_ids(
+    return lambda data, _: checked_ids(
         ids_where(data.train, conditions, classes=data.classes).tolist(), data, field="--where"
     )
 
@@ -151,12 +159,12 @@ class ScoreSource:
         else:
             check_names([name], field=option, watched=self.trained_here)
 
-    def get(self, name: str, scorer: Scorer) -> Scores:
-        """The score, made sure to be of the training examples at hand."""
+    def get(self, name: str, scorer: Scorer, before: Earlier) -> Scores:
+        """The score, made sure to be of the training examples at hand, or of them and those forgotten before."""
         if self.file is None:
             return scored(scorer, name)
-        scores, train = load_scores(self.file, name), scorer.data.train
-        if scores.settings.get("data", train.fingerprint) != train.fingerprint:
+        scores = load_scores(self.file, name)
+        if scores.settings.get("data") not in (None, *before.known):
             raise UserError(
                 "--scores",
                 str(self.file),

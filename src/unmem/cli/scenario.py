@@ -86,7 +86,7 @@ def scenario(
             needed=needed,
         )
         measures = _measured(made, original.model, models, retrained)
-        session.save_models(folder, original, next(iter(models.values())))
+        session.save_models(folder, original, next(iter(models.values())), problem=problem)
         report = Report(
             title=f"{name.capitalize()}: forgetting {len(made.forget):,} of {len(made.data.train):,} examples",
             lead=[made.explained],

@@ -17,9 +17,10 @@ from torch import nn
 from unmem import __version__, models
 from unmem.cli import checks, retrained
 from unmem.cli.console import Stage, alarm, stage, warn
+from unmem.cli.earlier import Earlier, leave_out
 from unmem.cli.faults import step
 from unmem.cli.options import SAME_DATA, DataOptions, ModelOptions, OutputOptions, RecipeOptions
-from unmem.data import Examples, Splits, holds_tokenizer, load, numbered_as, pick_device
+from unmem.data import Examples, Ids, Splits, holds_tokenizer, load, numbered_as, pick_device
 from unmem.errors import UnseenExampleError, UserError
 from unmem.evaluation import Untrained, accuracy, untrained
 from unmem.executors import Name, check_executor
@@ -67,11 +68,21 @@ class Session:
     workers: int | None = None
     began: float = field(default_factory=time.perf_counter)
     log: LogTo = field(default_factory=lambda: LogTo(()))
+    before: Earlier = field(default_factory=Earlier)
     _base: str = ""  # of the recipes that were checked
     _rehearsed: set[str] = field(default_factory=set[str])  # networks that were tried
 
     @classmethod
-    def open(cls, command: str, settings: dict[str, Any], options: DataOptions, *, log: LogTo | None = None) -> Session:
+    def open(
+        cls,
+        command: str,
+        settings: dict[str, Any],
+        options: DataOptions,
+        *,
+        log: LogTo | None = None,
+        keep: Callable[[Splits], Ids | None] | None = None,
+    ) -> Session:
+        """Read and check the data. keep: see `earlier.leave_out`."""
         began = time.perf_counter()
         model = model_named(settings)
         check_executor(options.executor, field="--executor")
@@ -92,11 +103,12 @@ class Session:
                 f"{len(data.flipped)} of {len(data.train):,} training labels were flipped on purpose "
                 f"({options.flip:.1%}, seed {options.seed})"
             )
+        data, before = leave_out(data, None if model is None else Path(model), keep)
         with step("check the data"):
             checks.heed(checks.OF_DATA_FIRST, checks.Subject(data), warn)
         log = log or LogTo(())
         log.settings = settings
-        return cls(command, settings, data, options.seed, options.executor, options.workers, began, log)
+        return cls(command, settings, data, options.seed, options.executor, options.workers, began, log, before)
 
     def original(self, options: RecipeOptions, *, seed: int, observers: Sequence[Observer] = ()) -> Original:
         """The original, trained by the recipe under `observers`."""
@@ -182,13 +194,13 @@ class Session:
             )
         model = model.to(train_set.device).eval()
         check_answers(model, train_set, field="--model", value=str(file))
-        if card.data is not None and card.data != train_set.fingerprint:
-            raise UserError(
-                "--model",
-                str(file),
-                "it was trained on other examples than these",
-                f"{SAME_DATA} as when it was trained",
-            )
+        if not self.before.of_these(card):
+            fix = f"{SAME_DATA} as when it was trained"
+            if card.forgotten is not None:
+                fix += (
+                    "; where forgotten rows were deleted, the others need an id column and a --test set or --unseen ids"
+                )
+            raise UserError("--model", str(file), "it was trained on other examples than these", fix)
         return Original(model, self._checked(options.recipe(arch=card.arch, seed=seed), file), None, card, file)
 
     def _checked(self, recipe: Recipe, file: Path | None = None) -> Recipe:
@@ -256,19 +268,21 @@ class Session:
         original: Original,
         unlearned: nn.Module | None = None,
         about: Mapping[str, str] | None = None,
+        problem: Problem | None = None,
     ) -> None:
         """The models, under the keys that the original came with; a model of transformers also as a folder like its
-        own. about: what the model card there says of the unlearning."""
+        own. about: what the model card there says of the unlearning. problem: what the unlearned model forgot."""
         train_set = self.data.train
         known = original.card or Card(original.recipe.model, train_set.input_shape, train_set.n_classes)
-        card = replace(known, data=train_set.fingerprint, classes=self.data.classes)
+        card = replace(known, data=known.data or train_set.fingerprint, classes=self.data.classes)
         folder.file("original.safetensors", lambda path: models.save(original.model, card, path))
-        if unlearned is not None:
-            folder.file("unlearned.safetensors", lambda path: models.save(unlearned, card, path))
+        if unlearned is not None and problem is not None:
+            after = self.before.after(card, problem)
+            folder.file("unlearned.safetensors", lambda path: models.save(unlearned, after, path))
             source = None if original.source is None else models.folder_of(original.source)
             if source is not None:
                 told = {**(about or {}), "unmem version": __version__}
-                folder.file("unlearned", lambda path: models.save_like(source, unlearned, path, told))
+                folder.file("unlearned", lambda path: models.save_like(source, unlearned, path, told, after))
 
     def save_retrained(
         self, folder: RunFolder, problem: Problem, made: tuple[Sequence[nn.Module], Sequence[float]], *, seed: int

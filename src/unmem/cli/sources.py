@@ -126,7 +126,8 @@ class Prepared:
 
 def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
     """A cross-fit of `unmem prepare`, made sure to be of the examples at hand and to hold those asked for."""
-    found = with_moved(CrossFit.load(path), path, CrossFit.load)
+    stored = CrossFit.load(path)
+    found = with_moved(stored, path, CrossFit.load)
     if found.settings.get("data") != data.train.fingerprint:
         raise UserError(
             "--crossfit",
@@ -135,16 +136,19 @@ def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
             f"{SAME_DATA} as when it was made",
         )
     found.take(data.train.ids[:0] if ids is None else ids)
+    _tell_earlier(stored, path, CrossFit.load, ids)
     return found
 
 
 def read_trace(path: Path, data: Splits, ids: Ids | None) -> Trace:
     """A trace, checked to be of the examples at hand and to hold those asked for."""
-    found = with_moved(Trace.load(path), path, Trace.load)
+    stored = Trace.load(path)
+    found = with_moved(stored, path, Trace.load)
     if found.describe().get("data") != data.train.fingerprint:
         problem = "it was recorded from other examples than these"
         raise UserError("--trace", str(path), problem, f"{SAME_DATA} as when it was recorded")
     found.check(data.train.ids[:0] if ids is None else ids)
+    _tell_earlier(stored, path, Trace.load, ids)
     return found
 
 
@@ -155,6 +159,17 @@ def with_moved(found: Rows, path: Path, load: Callable[[Path], Rows]) -> Rows:
         if file.is_file():
             found = found.with_rows_of(load(file))
     return found
+
+
+def _tell_earlier(found: Rows, path: Path, load: Callable[[Path], Rows], ids: Ids | None) -> None:
+    """The original of a request still knows what other requests made a copy of it forget."""
+    rows = [load(file).ids for name in found.moved if (file := path.parent / name).is_file()]
+    others = {name for one in rows for name in one.tolist()} - set([] if ids is None else ids.tolist())
+    if others:
+        warn(
+            f"{len(others):,} other examples were forgotten by way of {path} before, and the model that this run "
+            "starts from still knows them: start from the unlearned model of that run (--model), or they come back"
+        )
 
 
 def _without(found: Rows, ids: Ids, kept: Path, folder: Path) -> Rows:

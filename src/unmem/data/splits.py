@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unmem.data.examples import Examples, Ids, Positions
+from unmem.data.examples import Examples, Ids, Positions, as_ids
 from unmem.data.parting import USUAL_PARTING, Parting
 from unmem.data.scaling import Scaling
 from unmem.data.streaming import Stream
@@ -55,6 +55,15 @@ class Splits:
 
     def __repr__(self) -> str:
         return f"Splits({self.name!r}, {self.sizes}, {self.train.n_classes} classes)"
+
+    def without(self, ids: Iterable[object]) -> Splits:
+        """The same data without these training examples; positions still count in the user's own order."""
+        gone = as_ids(ids)
+        if len(gone) == 0:
+            return self
+        order = self.train.ids if self.order is None else self.order
+        flipped = self.flipped[~np.isin(self.flipped, gone)]
+        return replace(self, train=self.train.drop(gone), flipped=flipped, order=order)
 
     def title(self, label: int) -> str:
         """The name of a class, or its number."""

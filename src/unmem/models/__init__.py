@@ -2,8 +2,9 @@
 
 from unmem.models.bases import start_from
 from unmem.models.card import Card, card_of
-from unmem.models.files import arch_at, class_names, load, save
+from unmem.models.files import arch_at, class_names, load, said_by, save
 from unmem.models.folders import folder_of, save_like
+from unmem.models.forgotten import Forgotten
 from unmem.models.identity import identity
 from unmem.models.logits import logits_of
 from unmem.models.names import MODELS, build, constructor, source_of
@@ -15,6 +16,7 @@ from unmem.models.vit import vit
 __all__ = [
     "MODELS",
     "Card",
+    "Forgotten",
     "arch_at",
     "build",
     "card_of",
@@ -27,6 +29,7 @@ __all__ = [
     "mlp",
     "resnet18",
     "resnet50",
+    "said_by",
     "save",
     "save_like",
     "small_cnn",

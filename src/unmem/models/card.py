@@ -11,8 +11,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from unmem.errors import UserError
+from unmem.models.forgotten import Forgotten
 
 KEY = "unmem"  # in the metadata of a .safetensors file
+CARD = "unmem.json"  # in a folder of save_pretrained that unmem wrote
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Card:
 
     prefix: what the keys in the file have before those of the network, such as "module.". config: of a model of the
     transformers library, all that is needed to build it. made: of a retrained model, what determined it.
-    classes: names of the classes in the order of the outputs, where the data have names.
+    classes: names of the classes in the order of the outputs, where the data have names. forgotten: what the model
+    forgot; `data` is then still that of the examples that it was trained on.
     """
 
     arch: str
@@ -32,6 +35,7 @@ class Card:
     config: Mapping[str, Any] | None = None
     made: Mapping[str, Any] | None = None
     classes: tuple[str, ...] = ()
+    forgotten: Forgotten | None = None
 
     def metadata(self) -> dict[str, str]:
         return {KEY: json.dumps(asdict(self))}
@@ -45,7 +49,8 @@ def card_in(metadata: Mapping[str, str] | None, path: Path) -> Card | None:
         fields: dict[str, Any] = json.loads(metadata[KEY])
         optional = {name: fields[name] for name in ("data", "prefix", "config", "made") if name in fields}
         card = Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], **optional)
-        return replace(card, classes=tuple(map(str, fields.get("classes", ()))))
+        forgotten = Forgotten.read(fields.get("forgotten"))
+        return replace(card, classes=tuple(map(str, fields.get("classes", ()))), forgotten=forgotten)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             "--model", str(path), "its description of the network cannot be read", "save the model again with unmem"

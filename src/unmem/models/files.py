@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unmem.errors import UserError
 from unmem.models import checkpoints, transformers
-from unmem.models.card import Card, card_of
+from unmem.models.card import CARD, KEY, Card, card_in, card_of
 from unmem.models.checkpoints import Checkpoint
 from unmem.models.layouts import LAYOUTS
 from unmem.models.names import MODELS, build
@@ -66,7 +66,8 @@ def load(
     _check_outputs(path, outputs, n_classes)
     model = build(name, input_shape, outputs, seed=0)
     prefix = _load_state(model, found, path, name)
-    return model, Card(name, input_shape, outputs, found.card.data if found.card else None, prefix)
+    said = found.card or Card(name, input_shape, outputs)
+    return model, Card(name, input_shape, outputs, said.data, prefix, forgotten=said.forgotten)
 
 
 def _notes(found: Checkpoint) -> list[str]:
@@ -82,6 +83,14 @@ def arch_at(path: Path) -> str | None:
         return f"{transformers.PREFIX}{path}"
     card = card_of(path) if path.is_file() else None
     return None if card is None else _arch(card, path)
+
+
+def said_by(path: Path) -> Card | None:
+    """The card of a model file, or of a folder that unmem wrote, without reading weights; None if there is none."""
+    if not path.is_dir():
+        return card_of(path) if path.is_file() else None
+    file = path / CARD
+    return card_in({KEY: file.read_text(encoding="utf-8")}, file) if file.is_file() else None
 
 
 def class_names(path: Path) -> tuple[str, ...]:
@@ -104,7 +113,9 @@ def _from_folder(path: Path, input_shape: tuple[int, ...], n_classes: int) -> tu
     model = transformers.read_folder(path, input_shape)
     outputs = int(model.config.num_labels)
     _check_outputs(path, outputs, n_classes)
-    return model, Card(f"{transformers.PREFIX}{path}", input_shape, outputs)
+    card = Card(f"{transformers.PREFIX}{path}", input_shape, outputs)
+    said = said_by(path)
+    return model, card if said is None else replace(card, data=said.data, forgotten=said.forgotten)
 
 
 def _name(path: Path, found: Checkpoint, input_shape: tuple[int, ...], told: Callable[[str], None] | None) -> str:

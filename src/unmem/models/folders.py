@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from unmem.models.card import CARD, KEY, Card
 from unmem.models.transformers import Classifier, is_folder, save_pretrained
 
 # Files of tokenizers and image processors begin so; nothing else is taken over, such as a trainer's logs or data.
@@ -24,10 +25,11 @@ def folder_of(source: Path) -> Path | None:
     return next((path for path in (source, source.parent) if is_folder(path)), None)
 
 
-def save_like(source: Path, model: nn.Module, path: Path, about: Mapping[str, str]) -> None:
+def save_like(source: Path, model: nn.Module, path: Path, about: Mapping[str, str], card: Card | None = None) -> None:
     """Write the model to a new folder as save_pretrained does, with the tokenizer files of the folder `source`.
 
-    about: by name, what the section Unlearning of its README.md says; the rest of the original's is kept.
+    about: by name, what the section Unlearning of its README.md says; the rest of the original's is kept. card: goes
+    beside them.
     """
     if not isinstance(model, Classifier):
         raise TypeError(f"a {type(model).__name__} is no model of transformers")
@@ -36,6 +38,8 @@ def save_like(source: Path, model: nn.Module, path: Path, about: Mapping[str, st
     for file in sorted(source.iterdir()):
         if file.is_file() and file.name.startswith(_BESIDE):
             shutil.copyfile(file, path / file.name)
+    if card is not None:
+        (path / CARD).write_text(card.metadata()[KEY], encoding="utf-8")
     readme = source / "README.md"
     before = readme.read_text(encoding="utf-8") if readme.is_file() else "# Model card\n"
     (path / "README.md").write_text(with_section(before, about), encoding="utf-8")

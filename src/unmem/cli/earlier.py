@@ -1,0 +1,90 @@
+"""What the model of a command forgot in earlier requests: left out of the data, so that nothing teaches it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from unmem import models
+from unmem.cli.console import warn
+from unmem.data import Ids, Splits
+from unmem.errors import NothingToDoError
+from unmem.models import Card, Forgotten
+from unmem.unlearning import Problem
+
+_NOBODY: Ids = np.empty(0, dtype="<U1")
+
+
+@dataclass(frozen=True, eq=False)
+class Earlier:
+    """Examples that the model forgot before.
+
+    Attributes:
+        forgotten: What the model says of them; None if it forgot none.
+        left_out: Ids of those that the data still held.
+        known: Fingerprints of training examples, with and without them, by which a model file is known to be of
+            these data.
+    """
+
+    forgotten: Forgotten | None = None
+    left_out: Ids = field(default_factory=_NOBODY.copy)
+    known: frozenset[str] = frozenset()
+
+    def new(self, names: list[str], field: str) -> list[str]:
+        """The names of a request that were not forgotten before.
+
+        Raises:
+            NothingToDoError: All of them were.
+        """
+        if self.forgotten is None or not names:
+            return names
+        old = self.forgotten.marks(names)
+        if old.all():
+            problem = (
+                f"this model forgot all {len(names):,} of them before" if len(names) > 1 else "was forgotten before"
+            )
+            raise NothingToDoError(field, None if len(names) > 1 else names[0], problem, "name others")
+        if old.any():
+            warn(f"{int(old.sum()):,} of {len(names):,} examples of the request were forgotten by this model before")
+        return [name for name, known in zip(names, old, strict=True) if not known]
+
+    def of_these(self, card: Card) -> bool:
+        """Whether a model file is of these data; one that does not say may be."""
+        kept = None if card.forgotten is None else card.forgotten.kept
+        return card.data is None or card.data in self.known or kept in self.known
+
+    def after(self, card: Card, problem: Problem) -> Card:
+        """The card of a model once it has forgotten the examples of a request too."""
+        data = card.data or problem.data.train.fingerprint
+        kept = problem.retain.fingerprint
+        forgotten = Forgotten.after(self.forgotten, problem.forget.ids.tolist(), data=data, kept=kept)
+        return replace(card, data=data, forgotten=forgotten)
+
+
+def leave_out(data: Splits, model: Path | None, keep: Callable[[Splits], Ids | None] | None) -> tuple[Splits, Earlier]:
+    """The data without the training examples that the model forgot before, and what these are.
+
+    keep: given the data, the ids that stay although they were forgotten: those that an audit asks about.
+    """
+    said = None if model is None else models.said_by(model)
+    forgotten = None if said is None else said.forgotten
+    whole = data.train
+    if forgotten is None:
+        return data, Earlier(known=frozenset({whole.fingerprint}))
+    old = forgotten.marks(whole.ids.tolist())
+    asked = None if keep is None else keep(data)
+    stays = np.zeros(len(whole), dtype=bool) if asked is None else np.isin(whole.ids, asked)
+    left_out = whole.ids[old & ~stays]
+    rest = data.without(left_out)
+    known = {whole.fingerprint, rest.train.fingerprint, whole.drop(whole.ids[old]).fingerprint}
+    gone = len(forgotten) - int(old.sum())
+    if len(left_out):
+        warn(
+            f"{len(left_out):,} examples that this model forgot before are left out; they may be deleted from the data"
+        )
+    if gone:
+        warn(f"{gone:,} examples that this model forgot before are no longer in the data")
+    return rest, Earlier(forgotten, left_out, frozenset(known))
