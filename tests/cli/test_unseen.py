@@ -173,3 +173,16 @@ def test_few_unseen_examples_that_a_model_knows_worse_do_not_pass_for_seen() -> 
     assert seen_alike(model, train, holdout)  # 1.9 standard errors
     assert not seen_alike(model, train, holdout, test)  # 2.5
     assert seen_alike(model, train, examples(220, 2.5, "u"))  # 1.3
+
+
+def test_a_share_that_falls_is_seen_behind_log_odds_far_out() -> None:
+    def examples(right: float, prefix: str) -> Examples:
+        margins = np.full(500, 1.0)
+        margins[int(500 * right) :] = -1.0
+        margins[:3] = 400.0  # of an example that the model is far too sure of
+        inputs = np.stack([margins, np.zeros(500)], 1).astype(np.float32)
+        return Examples.of(inputs, np.zeros(500, int), ids=[f"{prefix}{k}" for k in range(500)], n_classes=2)
+
+    model = torch.nn.Identity()
+    assert not seen_alike(model, examples(0.85, ""), examples(0.75, "u"))
+    assert seen_alike(model, examples(0.85, ""), examples(0.84, "u"))

@@ -134,11 +134,18 @@ def find_scaling(model: nn.Module, examples: Examples) -> Mismatch | None:
 def seen_alike(model: nn.Module, train: Examples, *unseen: Examples) -> bool:
     """Whether a model is as sure of unseen examples as of its training set: it does not overfit, or it has seen them.
 
-    The mean log-odds of the label, of at most `MOST` examples of each set, differ by less than `ALIKE` standard errors.
+    Neither the mean log-odds of the label nor the share of labels that are likelier than not is higher on the training
+    set by `ALIKE` standard errors, of at most `MOST` examples of each set. A few log-odds far out can hide what the
+    share shows.
     """
     known, unknown = _surety(model, [train]), _surety(model, unseen)
-    error = sum(float(phi.var(unbiased=False)) / len(phi) for phi in (known, unknown)) ** 0.5
-    return float(known.mean() - unknown.mean()) < ALIKE * error
+    likely = [(phi > 0).double() for phi in (known, unknown)]
+    return not (_higher(known, unknown) or _higher(*likely))
+
+
+def _higher(first: Tensor, second: Tensor) -> bool:
+    error = sum(float(values.var(unbiased=False)) / len(values) for values in (first, second)) ** 0.5
+    return float(first.mean() - second.mean()) >= ALIKE * max(error, 1e-12)
 
 
 def _surety(model: nn.Module, sets: Sequence[Examples]) -> Tensor:
