@@ -142,9 +142,11 @@ def test_a_text_model_is_read_from_its_folder_and_written_as_one(tmp_path: Path)
     problem = um.Problem(original.model, data, data.train.ids[:6], recipe=original.recipe)
     unlearned = um.NegGradPlus(epochs=1)(original.model, problem, seed=0)
     with RunFolder(tmp_path / "out") as out:
-        session.save_models(out, original, unlearned, {"method": "neggrad+"})
+        session.save_models(out, original, unlearned, {"method": "neggrad+"}, problem)
     names = {path.name for path in (tmp_path / "out" / "unlearned").iterdir()}
-    assert names == {"README.md", "config.json", "model.safetensors", "tokenizer.json"}
+    assert names == {"README.md", "config.json", "model.safetensors", "tokenizer.json", "unmem.json"}
+    said = [models.said_by(tmp_path / "out" / name) for name in ("unlearned", "unlearned.safetensors")]
+    assert [one is not None and one.forgotten is not None and len(one.forgotten) for one in said] == [6, 6]
     readme = (tmp_path / "out/unlearned/README.md").read_text()
     assert "| method | neggrad+ |" in readme
     assert f"| unmem version | {um.__version__} |" in readme

@@ -10,7 +10,7 @@ import numpy as np
 
 from unmem import models
 from unmem.cli.console import warn
-from unmem.data import Ids, Splits
+from unmem.data import Examples, Ids, Splits
 from unmem.errors import NothingToDoError
 from unmem.models import Card, Forgotten
 from unmem.unlearning import Problem
@@ -25,8 +25,8 @@ class Earlier:
     Attributes:
         forgotten: What the model says of them; None if it forgot none.
         left_out: Ids of those that the data still held.
-        known: Fingerprints of training examples, with and without them, by which a model file is known to be of
-            these data.
+        known: Fingerprints of the training examples with all of them, and without, by which a model file is known to
+            be of these data.
     """
 
     forgotten: Forgotten | None = None
@@ -51,10 +51,14 @@ class Earlier:
             warn(f"{int(old.sum()):,} of {len(names):,} examples of the request were forgotten by this model before")
         return [name for name, known in zip(names, old, strict=True) if not known]
 
-    def of_these(self, card: Card) -> bool:
-        """Whether a model file is of these data; one that does not say may be."""
+    def of_these(self, card: Card, train: Examples) -> bool:
+        """Whether a model file is of these training examples, as they are left; one that does not say may be."""
         kept = None if card.forgotten is None else card.forgotten.kept
-        return card.data is None or card.data in self.known or kept in self.known
+        return card.data is None or not self.fingerprints(train).isdisjoint({card.data, kept})
+
+    def fingerprints(self, train: Examples) -> frozenset[str]:
+        """Of training examples that count as these: as they are left, and with what was forgotten before."""
+        return self.known | {train.fingerprint}
 
     def after(self, card: Card, problem: Problem) -> Card:
         """The card of a model once it has forgotten the examples of a request too."""
@@ -73,13 +77,13 @@ def leave_out(data: Splits, model: Path | None, keep: Callable[[Splits], Ids | N
     forgotten = None if said is None else said.forgotten
     whole = data.train
     if forgotten is None:
-        return data, Earlier(known=frozenset({whole.fingerprint}))
+        return data, Earlier()
     old = forgotten.marks(whole.ids.tolist())
     asked = None if keep is None else keep(data)
     stays = np.zeros(len(whole), dtype=bool) if asked is None else np.isin(whole.ids, asked)
     left_out = whole.ids[old & ~stays]
     rest = data.without(left_out)
-    known = {whole.fingerprint, rest.train.fingerprint, whole.drop(whole.ids[old]).fingerprint}
+    known = {whole.fingerprint, whole.drop(whole.ids[old]).fingerprint}
     gone = len(forgotten) - int(old.sum())
     if len(left_out):
         warn(

@@ -164,7 +164,7 @@ class ScoreSource:
         if self.file is None:
             return scored(scorer, name)
         scores = load_scores(self.file, name)
-        if scores.settings.get("data") not in (None, *before.known):
+        if scores.settings.get("data") not in (None, *before.fingerprints(scorer.data.train)):
             raise UserError(
                 "--scores",
                 str(self.file),

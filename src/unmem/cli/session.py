@@ -194,7 +194,7 @@ class Session:
             )
         model = model.to(train_set.device).eval()
         check_answers(model, train_set, field="--model", value=str(file))
-        if not self.before.of_these(card):
+        if not self.before.of_these(card, train_set):
             fix = f"{SAME_DATA} as when it was trained"
             if card.forgotten is not None:
                 fix += (
@@ -276,7 +276,9 @@ class Session:
         known = original.card or Card(original.recipe.model, train_set.input_shape, train_set.n_classes)
         card = replace(known, data=known.data or train_set.fingerprint, classes=self.data.classes)
         folder.file("original.safetensors", lambda path: models.save(original.model, card, path))
-        if unlearned is not None and problem is not None:
+        if unlearned is not None:
+            if problem is None:
+                raise ValueError("an unlearned model must say what it forgot")
             after = self.before.after(card, problem)
             folder.file("unlearned.safetensors", lambda path: models.save(unlearned, after, path))
             source = None if original.source is None else models.folder_of(original.source)
