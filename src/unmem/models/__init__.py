@@ -6,7 +6,7 @@ from unmem.models.files import arch_at, class_names, load, save
 from unmem.models.folders import folder_of, save_like
 from unmem.models.identity import identity
 from unmem.models.logits import logits_of
-from unmem.models.names import MODELS, build, constructor, source_of
+from unmem.models.names import MODELS, build, constructor, runs_code, source_of
 from unmem.models.residual import resnet18, resnet50
 from unmem.models.small import mlp, small_cnn
 from unmem.models.vgg import vgg16
@@ -27,6 +27,7 @@ __all__ = [
     "mlp",
     "resnet18",
     "resnet50",
+    "runs_code",
     "save",
     "save_like",
     "small_cnn",
