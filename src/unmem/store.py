@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from unmem.errors import UserError
+from unmem.plainfiles import open_plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,7 +122,7 @@ def load_arrays(
     import numpy as np
 
     try:
-        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with open_plain(path) as raw, np.load(raw, allow_pickle=False) as file:
             return {name: file[name] for name in names}, dict(json.loads(str(file["facts"])))
     except FileNotFoundError as error:
         raise UserError(option, str(path), "no such file", fix) from error

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 import unmem as um
-from unmem.data import Examples
-from unmem.evaluation import accuracy, called_unseen, correct, label_confidence
+from unmem.data import Examples, stratified_sample
+from unmem.evaluation import accuracy, called_unseen, correct, label_confidence, membership
 
 
 class Readout(nn.Module):
@@ -66,6 +66,19 @@ def test_members_sorted_by_class_do_not_mislead_the_attack(mixed: tuple[Examples
 def test_fewer_retained_than_unseen_examples_are_enough(mixed: tuple[Examples, Examples, Examples]) -> None:
     forget, retain, unseen = mixed
     assert len(called_unseen(Readout(), forget, retain.at(np.arange(30)), unseen)) == 60
+
+
+def test_a_large_attack_is_that_of_a_stratified_sample_and_a_small_one_is_exact(
+    mixed: tuple[Examples, Examples, Examples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget, retain, unseen = mixed
+    whole = called_unseen(Readout(), forget, retain, unseen)
+    monkeypatch.setattr(membership, "MOST", 100)  # all of the unseen: nothing changes
+    assert np.array_equal(called_unseen(Readout(), forget, retain, unseen), whole)
+    monkeypatch.setattr(membership, "MOST", 40)
+    few = [stratified_sample(one, 40, seed=0) for one in (retain, unseen)]
+    assert np.array_equal(called_unseen(Readout(), forget, retain, unseen), called_unseen(Readout(), forget, *few))
+    assert not np.array_equal(called_unseen(Readout(), forget, retain, unseen), whole)
 
 
 def test_evaluation_leaves_mode_and_weights(model: nn.Module, problem: um.Problem) -> None:

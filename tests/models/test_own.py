@@ -152,7 +152,7 @@ def test_it_is_copied_pickled_saved_and_loaded(place: Path, tmp_path: Path) -> N
         assert same_state(state_of(other), state_of(model))
     file = tmp_path / "model.safetensors"
     models.save(model, models.Card(name, SHAPE, 5), file)
-    loaded, card = models.load(file, arch=None, input_shape=SHAPE, n_classes=3)
+    loaded, card = models.load(file, arch=name, input_shape=SHAPE, n_classes=3)
     assert (card.arch, card.n_classes) == (name, 5)
     assert same_state(state_of(loaded), state_of(model))
 

@@ -79,7 +79,8 @@ class _Launcher:
         Parameters
         ----------
         config
-            YAML or TOML file of options, such as the config.yaml of a run. Default: ./unmem.yaml if there is one.
+            YAML or TOML file of options, such as the config.yaml of a run. Default: ./unmem.yaml if there is one;
+            that one may not run code or replace files unless it is named here.
         no_config
             Read no file of options.
         """

@@ -1,4 +1,8 @@
-"""One file of options: `--config FILE`, or unmem.yaml in the current folder. Flags come first, then the file."""
+"""One file of options: `--config FILE`, or unmem.yaml in the current folder. Flags come first, then the file.
+
+A file that was only found in the current folder comes from whoever made the folder, who need not be the user: it may
+not choose code to run, allow pickles or replace files (`needs_asking`).
+"""
 
 from __future__ import annotations
 
@@ -75,12 +79,25 @@ class ConfigFile:
             if key in known and value is not None and _means_the_same(key, commands[0], made_by)
         }
         taken = {key: value for key, value in taken.items() if key not in replaced}
+        if not self.asked:
+            self._refuse_unasked(taken)
         if taken and not self.asked:
             print(f"  note  options from ./{self.path} (--no-config leaves it out)", flush=True)
         nested: dict[str, Any] = taken
         for name in reversed(commands):
             nested = {name: nested}
         Dict(nested, source=str(self.path))(app, commands, arguments)
+
+    def _refuse_unasked(self, taken: dict[str, Any]) -> None:
+        """Whoever made this folder wrote the file: without --config it may not run code or replace files."""
+        bold = [f"{key}: {_shown(value)}" for key, value in taken.items() if needs_asking(key, value)]
+        if bold:
+            raise UserError(
+                f"./{self.path}",
+                Phrase(", ".join(bold)),
+                "can run code or replace files, and nobody named the file",
+                f"pass --config {self.path} if you trust it, or give such options on the command line",
+            )
 
     def _refuse_unknown(self, here: set[str]) -> None:
         if self.values.keys() <= here:
@@ -89,6 +106,22 @@ class ConfigFile:
         for key in self.values:
             if key not in known:
                 raise UserError(str(self.path), key, "no command has such an option", _near(key, sorted(known)))
+
+
+def needs_asking(key: str, value: Any) -> bool:
+    """Whether an option runs code, reads pickles or replaces files: what a file that was only found may not do."""
+    if key in ("unsafe_load", "force"):
+        return value is True
+    if key in ("preprocess", "annex"):
+        return value is not None
+    if key not in ("arch", "data") or ":" not in str(value):
+        return False
+    # These load PyTorch, which takes a second.
+    if key == "arch":
+        from unmem.models import runs_code
+    else:
+        from unmem.data import runs_code
+    return runs_code(str(value))
 
 
 def _means_the_same(key: str, command: str, made_by: str | None) -> bool:

@@ -10,14 +10,15 @@ from typing import Annotated, Any
 
 from cyclopts import App, Argument, Group, Parameter
 
-from unmem.cli.config import DEFAULT, key_of
+from unmem.cli.config import DEFAULT, key_of, needs_asking
 from unmem.cli.options import DataOptions, Flag, ModelOptions, settings
 from unmem.errors import UserError
 
 _FILE = Group("File", sort_key=0)
 _HEAD = """\
 # Options of all unmem commands that run in this folder. Those on the command line come first, and --no-config leaves
-# this file out. null stands for what an option is by default.
+# this file out. null stands for what an option is by default. With code of your own in it (arch, data, preprocess), or
+# unsafe_load, it must be named: --config unmem.yaml.
 """
 _WIDTH = 118
 
@@ -36,7 +37,8 @@ def init(
     Parameters
     ----------
     file
-        File to write. Commands find unmem.yaml in the current folder by themselves.
+        File to write. Commands find unmem.yaml in the current folder by themselves; one that names code of your own
+        must be passed as --config unmem.yaml.
     force
         Replace the file, if there is one.
     """
@@ -50,7 +52,8 @@ def init(
     for problem in _problems(chosen, started):
         raise problem
     write_text(file, _written(chosen, started))
-    with_it = "" if file == DEFAULT else f" --config {file}"
+    bold = any(needs_asking(key, value) for key, value in settings(chosen, started).items())
+    with_it = f" --config {file}" if bold or file != DEFAULT else ""
     print(f"  Wrote {file}. Next:")
     work = "train" if started.model is None else "forget --forget ids.txt"
     print(f"  unmem {work}{with_it} --out runs/first")

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from unmem.errors import Phrase, UserError
+from unmem.plainfiles import open_plain
 
 SEPARATORS = (",", ";", "\t", "|")
 _SAID = re.compile(r"\A\s*sep=.\r?\n")  # a first line with which Excel tells itself the separator
@@ -63,7 +64,8 @@ def no_repeats(names: list[str], path: Path, field: str) -> None:
 def _decoded(path: Path, field: str) -> tuple[str, str]:
     """The text of a file, and the encoding in which it was written."""
     try:
-        raw = path.read_bytes()
+        with open_plain(path) as file:
+            raw = file.read()
         raw = gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, field, str(error)) from error

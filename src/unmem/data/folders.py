@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from unmem.data.examples import Examples
-from unmem.data.images import Files, pictures
+from unmem.data.images import Files, pictures, suffixes
 from unmem.data.parts import by_part, looks_like_part, part_of
 from unmem.data.reading import Reading
 from unmem.data.splits import Splits
@@ -118,9 +118,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _images(root: Path, folder: Path, classes: list[str]) -> tuple[list[str], list[int], int]:
     """Names below the root, labels, and the number of other files."""
-    from PIL import Image
-
-    suffixes = set(Image.registered_extensions())
+    known = suffixes()
     unknown = sorted(set(_folders(folder)) - set(classes))
     if unknown:
         raise UserError(
@@ -134,7 +132,7 @@ def _images(root: Path, folder: Path, classes: list[str]) -> tuple[list[str], li
             continue
         _no_parts_within(folder / name)
         files = _files(folder / name)
-        images = [_id(path.relative_to(root)) for path in files if path.suffix.lower() in suffixes]
+        images = [_id(path.relative_to(root)) for path in files if path.suffix.lower() in known]
         if not images:
             raise UserError("data", str(folder / name), "the class folder has no images", "fill or remove it")
         names += images

@@ -22,6 +22,7 @@ from unmem.data.tables import USES, splits_of
 from unmem.data.unlabelled import check_classes, check_train, unlabelled
 from unmem.errors import UserError
 from unmem.extras import imported
+from unmem.plainfiles import below, open_plain, read_json
 
 SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves in a folder
 
@@ -49,13 +50,14 @@ def named(name: str, how: Reading) -> Splits:
     how.only(name, "folder", "id", "scaling", "stream", "size", "grey", "rgb")
     one = NAMED[name]
     found = _from_hub(name, one.address, one.config) if how.folder is None else _from_folder(Path(how.folder))
+    roots = _downloads() if how.folder is None else (Path(how.folder),)
     scaling = named_scalings(1 if how.grey else 3).get(one.scaling, PIXELS)
-    return of_datasets(name, found, replace(how, folder=None, label=one.label), pixels=scaling)
+    return of_datasets(name, found, replace(how, folder=None, label=one.label), pixels=scaling, roots=roots)
 
 
 def saved(folder: Path, how: Reading) -> Splits:
     """A `Dataset` or `DatasetDict` in a folder made by `save_to_disk`."""
-    return of_datasets(folder.resolve().name, _loaded(folder), how)
+    return of_datasets(folder.resolve().name, _loaded(folder), how, roots=(folder,))
 
 
 def from_hub(name: str, how: Reading) -> Splits:
@@ -64,13 +66,21 @@ def from_hub(name: str, how: Reading) -> Splits:
     if len(pieces) > 3 or not all(pieces):
         raise UserError("data", name, "is no name on the hub", "write hf:OWNER/NAME or hf:OWNER/NAME/CONFIG")
     if len(pieces) == 3:
-        return of_datasets(name, _from_hub(name, "/".join(pieces[:2]), pieces[2]), how)
+        return of_datasets(name, _from_hub(name, "/".join(pieces[:2]), pieces[2]), how, roots=_downloads())
     try:
-        return of_datasets(name, _from_hub(name, "/".join(pieces), None), how)
+        return of_datasets(name, _from_hub(name, "/".join(pieces), None), how, roots=_downloads())
     except UnreachableError:
         if len(pieces) == 1:
             raise
-        return of_datasets(name, _from_hub(name, *pieces), how)
+        return of_datasets(name, _from_hub(name, *pieces), how, roots=_downloads())
+
+
+def _downloads() -> tuple[Path, ...]:
+    """The folders that hold what came from the hub, also images that its tables name by path."""
+    return (
+        Path(imported("datasets", field="data").config.HF_DATASETS_CACHE),
+        Path(imported("huggingface_hub", field="data").constants.HF_HUB_CACHE),
+    )
 
 
 class UnreachableError(UserError):
@@ -105,6 +115,8 @@ def _from_folder(folder: Path) -> Any:
             "folder", str(folder), "has no parquet files and was not made by save_to_disk", "check the path"
         )
     try:
+        for path in (one for paths in files.values() for one in paths):
+            open_plain(path).close()
         return {part: datasets.Dataset(parquet.read_table(paths)) for part, paths in files.items()}
     except (ArrowException, OSError, ValueError) as error:
         raise UserError(
@@ -119,6 +131,7 @@ def is_saved(folder: Path) -> bool:
 def _loaded(folder: Path) -> Any:
     datasets = imported("datasets", field="data")
     try:
+        _check_state(folder)
         return datasets.load_from_disk(str(folder))
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -127,8 +140,30 @@ def _loaded(folder: Path) -> Any:
         ) from error
 
 
-def of_datasets(name: str, found: Any, how: Reading, *, pixels: Scaling = PIXELS) -> Splits:
-    """Splits of a `Dataset`, or of several by part. Inputs are the images, the text column, or all other columns."""
+def _check_state(folder: Path) -> None:
+    """Refuse a saved data set whose state names files or parts outside of its folder, or what is no file."""
+    state, parts = folder / "state.json", folder / "dataset_dict.json"
+    for one in read_json(state)["_data_files"] if state.is_file() else ():
+        open_plain(_within(one["filename"], folder)).close()
+    for part in read_json(parts)["splits"] if parts.is_file() else ():
+        _check_state(_within(part, folder))
+
+
+def _within(name: str, *folders: Path) -> Path:
+    """The place that a name written in data stands for. Raises `ValueError` if it is below none of the folders."""
+    place = next((one for folder in folders if (one := below(folder, name)) is not None), None)
+    if place is None:
+        raise ValueError(f"it names {name[:200]!r}, which is outside of its folder")
+    return place
+
+
+def of_datasets(
+    name: str, found: Any, how: Reading, *, pixels: Scaling = PIXELS, roots: tuple[Path, ...] = ()
+) -> Splits:
+    """Splits of a `Dataset`, or of several by part. Inputs are the images, the text column, or all other columns.
+
+    roots: folders that paths in cells must stay below; none for a user's own object, whose paths are the user's.
+    """
     parts, left_out = _parts(name, dict(found) if isinstance(found, Mapping) else {"train": found})
     notes = (f"the parts {', '.join(left_out)} of {name} were left out",) if left_out else ()
     how, classes = _labelled(parts["train"].features, how)
@@ -152,7 +187,7 @@ def of_datasets(name: str, found: Any, how: Reading, *, pixels: Scaling = PIXELS
     numbers = np.concatenate([part.inputs[:].numpy() for part in rows.splits.parts.values()])
     names = np.empty(len(ids), dtype=ids.dtype)
     names[rows.order[numbers]] = ids
-    encoded, marks, seen = pictures(Cells.of(parts, images[0]), names, how)
+    encoded, marks, seen = pictures(Cells.of(parts, images[0], roots), names, how)
     stream = Stream.of(encoded, loaders=how.loaders).at(rows.order)
     scaling = pixels if encoded.form.depth == "bytes" else encoded.form.scaling
     return replace(
@@ -218,24 +253,31 @@ def _image_columns(features: Mapping[str, Any], how: Reading) -> list[str]:
 
 @dataclass(frozen=True)
 class Cells:
-    """The encoded images in a column of data sets, one after the other. ends: where each data set ends."""
+    """The encoded images in a column of data sets, one after the other.
+
+    ends: where each data set ends. roots: folders that paths in cells stay below; if there are none, they may lead
+    anywhere.
+    """
 
     datasets: tuple[Any, ...]
     ends: tuple[int, ...]
     column: str
+    roots: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, parts: Mapping[str, Any], column: str) -> Cells:
+    def of(cls, parts: Mapping[str, Any], column: str, roots: tuple[Path, ...] = ()) -> Cells:
         image = imported("datasets", field="data").Image
         chosen = [rows.select_columns([column]).with_format(None) for rows in parts.values()]
         undecoded = [
             rows.cast_column(column, image(decode=False)) if isinstance(rows.features[column], image) else rows
             for rows in chosen
         ]
-        return cls(tuple(undecoded), tuple(np.cumsum([len(rows) for rows in chosen]).tolist()), column)
+        return cls(tuple(undecoded), tuple(np.cumsum([len(rows) for rows in chosen]).tolist()), column, roots)
 
     def open(self, k: int) -> BinaryIO:
         which = int(np.searchsorted(self.ends, k, side="right"))
         rows = self.datasets[which]
         cell = rows[k - self.ends[which] + len(rows)][self.column]
-        return Path(cell["path"]).open("rb") if cell["bytes"] is None else io.BytesIO(cell["bytes"])
+        if cell["bytes"] is not None:
+            return io.BytesIO(cell["bytes"])
+        return open_plain(_within(cell["path"], *self.roots) if self.roots else cell["path"])

@@ -22,9 +22,13 @@ from unmem.data.examples import Ids
 from unmem.data.reading import Reading
 from unmem.data.scaling import Scaling
 from unmem.errors import Phrase, UserError
+from unmem.plainfiles import open_plain
 
 EDGE = 4096  # bytes at either end of a file that stand for it in a fingerprint
 PIXELS = Scaling(2 / 255, -1.0)  # bytes become [-1, 1]
+# All that is opened, whatever a file is called: formats that Pillow decodes itself. It hands others, such as EPS, to
+# programs of the machine.
+FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "ICO", "JPEG2000", "AVIF")
 _GREY = ("1", "L", "LA", "La", "I", "F")
 _ORIENTATION = 0x0112  # of EXIF; 1 is upright
 _WITH_EXIF = ("JPEG", "MPO", "TIFF", "WEBP")  # of which it is read without decoding the image
@@ -46,7 +50,32 @@ class Files:
     names: NDArray[np.str_]
 
     def open(self, k: int) -> BinaryIO:
-        return (self.root / str(self.names[k])).open("rb")
+        return open_plain(self.root / str(self.names[k]))
+
+
+def formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of Pillow knows."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def suffixes() -> frozenset[str]:
+    """What the names of such files end in, in lower case."""
+    from PIL import Image
+
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
+
+
+def opened(file: BinaryIO) -> Any:
+    """The image in a file, not decoded yet: the one place where Pillow opens any."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(file, formats=formats())
+    except UnidentifiedImageError as error:
+        raise ValueError(f"it is none of {', '.join(formats())}") from error
 
 
 def is_grey(mode: str) -> bool:
@@ -133,10 +162,8 @@ class Pictures:
         return len(self.names)
 
     def __getitem__(self, k: int) -> Tensor:
-        from PIL import Image
-
         try:
-            with self.encoded.open(k) as file, Image.open(file) as image:
+            with self.encoded.open(k) as file, opened(file) as image:
                 pixels = self.form.of(image)
         except Exception as error:  # Pillow's decoders raise errors of many kinds
             raise corrupt(self.name(k), error) from error
@@ -195,13 +222,11 @@ def unlike_depth(name: str, depth: Depth, other: str) -> UserError:
 
 
 def _head(encoded: Encoded, k: int, name: str) -> _Head:
-    from PIL import Image
-
     try:
         with encoded.open(k) as file:
             mark = _mark(file)
             file.seek(0)
-            with Image.open(file) as image:
+            with opened(file) as image:
                 turned = image.format in _WITH_EXIF and image.getexif().get(_ORIENTATION, 1) != 1
                 return _Head(image.mode, depth_of(image), (image.height, image.width), turned, mark)
     except Exception as error:

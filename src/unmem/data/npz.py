@@ -18,6 +18,7 @@ from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
 from unmem.data.unlabelled import check_classes, check_train, unlabelled
 from unmem.errors import Phrase, UserError
+from unmem.plainfiles import open_plain
 
 KINDS = ("x", "y", "ids")
 
@@ -88,7 +89,7 @@ def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise UserError("data", str(path), "no such file", "check the path")
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with open_plain(path) as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         reason = "it holds one array without a name" if isinstance(error, TypeError) else error

@@ -69,7 +69,7 @@ def _read(source: Any, how: Reading) -> Splits:
         return table(path, how)
     if path.is_dir():
         return saved(path, how) if is_saved(path) else image_folder(path, how)
-    if ":" in name:
+    if runs_code(name):
         return from_function(name, how)
     if "/" in name:
         raise UserError("data", name, "no such file or folder", "check the path")
@@ -79,6 +79,14 @@ def _read(source: Any, how: Reading) -> Splits:
         f"neither a data set nor the path of an .npz, {', '.join(SUFFIXES)} file or a folder",
         nearest(name, list(KNOWN)),
     )
+
+
+def runs_code(source: str) -> bool:
+    """Whether `load` imports and calls a function of the user's own for this name or path."""
+    path = Path(source)
+    if ":" not in source or source.startswith("hf:") or path.suffix.lower() == ".npz":
+        return False
+    return not (is_table(path) or path.is_dir())
 
 
 def _placed(splits: Splits, how: Reading, device: str) -> Splits:

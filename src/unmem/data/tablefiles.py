@@ -12,6 +12,7 @@ import pyarrow as pa
 from unmem.data.csvfiles import columns_of, no_repeats, read_csv
 from unmem.data.parts import by_part, part_of
 from unmem.errors import UserError
+from unmem.plainfiles import open_plain
 
 Table = Any  # pyarrow's own; it ships no types
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -46,6 +47,7 @@ def table_columns(path: Path) -> list[str]:
     if _kind(first) == ".parquet":
         from pyarrow import parquet
 
+        open_plain(first).close()  # Arrow would wait for a pipe
         return list(parquet.read_schema(first).names)
     return columns_of(first)
 

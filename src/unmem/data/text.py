@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from unmem.data.reading import Reading
 from unmem.errors import UserError
 from unmem.extras import imported
+from unmem.plainfiles import read_json
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -134,7 +134,7 @@ def _beside(how: Reading) -> Path:
 def _config(folder: Path) -> dict[str, Any]:
     """What a folder's config.json says; nothing if there is none."""
     try:
-        found: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found: Any = read_json(folder / "config.json")
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}  # pyright: ignore
@@ -159,7 +159,9 @@ def _encoder(how: Reading) -> _Encoder:
 def _of_transformers(folder: Path) -> _Encoder:
     transformers = imported("transformers", field="tokenizer")
     try:
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
         raise _unreadable(folder, error) from error
     if tokenizer.pad_token_id is None:
@@ -197,6 +199,9 @@ def _of_tokenizers(file: Path) -> _Encoder:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
+    if "trust_remote_code" in str(error):
+        fix = "save it as tokenizer.json, and name that file"
+        return UserError("tokenizer", str(path), "needs the code in its folder, which was not run", fix)
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError("tokenizer", str(path), f"cannot be read ({reason})", "save it again by save_pretrained")
 

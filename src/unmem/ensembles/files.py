@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from unmem.errors import UserError
+from unmem.plainfiles import open_plain
 from unmem.store import atomic_path
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -81,7 +82,7 @@ class Member:
 def read(path: Path) -> Member | None:
     """The member in a file, which may be damaged; None if there is no such file."""
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with open_plain(path) as raw, np.load(raw, allow_pickle=False) as file:
             found: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
         missing = sorted(_NEEDED - found.keys())
         if missing:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from unmem.data import Examples, stratified_sample
 from unmem.training import predict
 
+MOST = 10_000  # examples on either side of the attack: it has one feature, and its time grows with their square
+
 
 def label_confidence(model: nn.Module, examples: Examples) -> NDArray[np.float64]:
     """Probability of the true label, [N], in float64; the softmax is taken in float64 too."""
@@ -30,12 +32,13 @@ def called_unseen(
 
     The attack of the papers (arXiv 2406.01257, after Fan et al. 2024): a support-vector classifier with an RBF kernel
     (C = 3, gamma = 1) on the confidence of the true label, trained on the model itself with equally many retain
-    examples (members) and unseen ones (non-members). Both sides are stratified, seeded samples that depend on ids and
-    not on the order of the rows. `unseen` must be apart from the examples that utility is reported on.
+    examples (members) and unseen ones (non-members), `MOST` of each at most. Both sides are stratified, seeded samples
+    that depend on ids and not on the order of the rows. `unseen` must be apart from the examples that utility is
+    reported on.
     """
     import sklearn.svm
 
-    n = min(len(retain), len(unseen))
+    n = min(len(retain), len(unseen), MOST)
     members, outsiders = (stratified_sample(examples, n, seed=seed) for examples in (retain, unseen))
     both = [_sorted_confidence(model, examples) for examples in (members, outsiders)]
     support_vectors: Any = sklearn.svm.SVC  # annotated there as if gamma were only text

@@ -7,7 +7,7 @@ from unmem.models.folders import folder_of, save_like
 from unmem.models.forgotten import Forgotten
 from unmem.models.identity import identity
 from unmem.models.logits import logits_of
-from unmem.models.names import MODELS, build, constructor, source_of
+from unmem.models.names import MODELS, build, constructor, runs_code, source_of
 from unmem.models.residual import resnet18, resnet50
 from unmem.models.small import mlp, small_cnn
 from unmem.models.vgg import vgg16
@@ -29,6 +29,7 @@ __all__ = [
     "mlp",
     "resnet18",
     "resnet50",
+    "runs_code",
     "said_by",
     "save",
     "save_like",

@@ -1,4 +1,8 @@
-"""What a model file says of itself."""
+"""What a model file says of itself.
+
+It comes from whoever made the file, so that nothing in it may choose code to run: a card names networks of unmem,
+torchvision, timm and transformers; a function of the user's own is named by the user (see `files`).
+"""
 
 from __future__ import annotations
 
@@ -48,13 +52,30 @@ def card_in(metadata: Mapping[str, str] | None, path: Path) -> Card | None:
     try:
         fields: dict[str, Any] = json.loads(metadata[KEY])
         optional = {name: fields[name] for name in ("data", "prefix", "config", "made") if name in fields}
-        card = Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], **optional)
+        card = Card(_text(fields["arch"]), _sizes(fields["input_shape"]), _size(fields["n_classes"]), **optional)
+        _text(card.prefix)
         forgotten = Forgotten.read(fields.get("forgotten"))
         return replace(card, classes=tuple(map(str, fields.get("classes", ()))), forgotten=forgotten)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             "--model", str(path), "its description of the network cannot be read", "save the model again with unmem"
         ) from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _size(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise TypeError("not a size")
+    return value
+
+
+def _sizes(values: Any) -> tuple[int, ...]:
+    return tuple(map(_size, values))
 
 
 def card_of(path: Path) -> Card | None:

@@ -16,10 +16,11 @@ from unmem.models import checkpoints, transformers
 from unmem.models.card import CARD, KEY, Card, card_in, card_of
 from unmem.models.checkpoints import Checkpoint
 from unmem.models.layouts import LAYOUTS
-from unmem.models.names import MODELS, build
+from unmem.models.names import MODELS, build, runs_code
 from unmem.models.recognise import recognise
 from unmem.store import atomic_path
 
+_SHOWN = 200  # characters of a name that a file holds
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -50,9 +51,10 @@ def load(
 ) -> tuple[nn.Module, Card]:
     """The model in a file, or in a folder of save_pretrained, for data of this shape and number of classes.
 
-    arch: the network the state belongs to; needed only if the file has no card and its keys are not recognised. unsafe:
-    also read pickles, which may run code. told: hears which network was recognised. Raises `UserError` if the file is
-    missing or a pickle, if keys or shapes do not match, or if the model has fewer outputs than the data have classes.
+    arch: the network the state belongs to; needed if the file has no card and its keys are not recognised, and if it is
+    one of your own code, since a file never chooses what code is run. unsafe: also read pickles, which may run code.
+    told: hears which network was recognised. Raises `UserError` if the file is missing or a pickle, if keys or shapes
+    do not match, or if the model has fewer outputs than the data have classes.
     """
     path = Path(path)
     if path.is_dir():
@@ -90,7 +92,12 @@ def said_by(path: Path) -> Card | None:
     if not path.is_dir():
         return card_of(path) if path.is_file() else None
     file = path / CARD
-    return card_in({KEY: file.read_text(encoding="utf-8")}, file) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        return card_in({KEY: file.read_text(encoding="utf-8")}, file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("--model", str(file), "cannot be read", "copy the folder again as unmem wrote it") from error
 
 
 def class_names(path: Path) -> tuple[str, ...]:
@@ -101,8 +108,7 @@ def class_names(path: Path) -> tuple[str, ...]:
 
 def _from_folder(path: Path, input_shape: tuple[int, ...], n_classes: int) -> tuple[nn.Module, Card]:
     if (path / "adapter_config.json").is_file():
-        fix = "merge it into its base first: model.merge_and_unload().save_pretrained(DIR), and name DIR"
-        raise UserError("--model", str(path), "holds a PEFT adapter, not a whole model", fix)
+        raise transformers.adapter(path)
     if not transformers.is_folder(path):
         raise UserError(
             "--model",
@@ -138,7 +144,19 @@ def _name(path: Path, found: Checkpoint, input_shape: tuple[int, ...], told: Cal
 
 
 def _arch(card: Card, path: Path) -> str:
-    """What the card says; a file that was taken away from its folder of transformers describes itself."""
+    """What the card says; a file that was taken away from its folder of transformers describes itself.
+
+    Raises:
+        UserError: It names a function of somebody's own, which only the user may name.
+    """
+    if runs_code(card.arch):
+        raise UserError(
+            "--arch",
+            None,
+            f"{path} says that its network is made by {card.arch[:_SHOWN]!r}, which was not imported or run, since a "
+            "file must not choose what code is run",
+            "pass --arch FILE.py:FUNCTION with the code of that network, if you trust it (arch= in Python)",
+        )
     if card.config is None or transformers.is_folder(Path(card.arch.removeprefix(transformers.PREFIX))):
         return card.arch
     return f"{transformers.PREFIX}{path}"

@@ -64,6 +64,11 @@ def constructor(name: str) -> Constructor:
     raise UserError("model", name, "no such network", nearest(name, [*MODELS, *LAYOUTS]))
 
 
+def runs_code(name: str) -> bool:
+    """Whether `build` imports and calls code of the user's own for this name."""
+    return not (name in MODELS or _is_layout(name)) and own.is_own(name)
+
+
 def source_of(
     name: str, base: str = "", *, input_shape: tuple[int, ...] | None = None, n_classes: int = 0
 ) -> str | None:

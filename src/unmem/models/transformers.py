@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from unmem.extras import imported
 from unmem.models.card import card_of
 from unmem.models.checkpoints import check_whole
 from unmem.models.logits import Logits, logits_of
+from unmem.plainfiles import read_json
 
 PREFIX = "transformers/"
 _KINDS = ("ForSequenceClassification", "ForImageClassification")
@@ -58,11 +60,14 @@ def transformer(name: str, input_shape: tuple[int, ...], n_classes: int) -> nn.M
 def from_settings(settings: Mapping[str, Any], input_shape: tuple[int, ...], n_classes: int) -> Classifier:
     given = {key: value for key, value in settings.items() if key not in ("transformers_version", "dtype")}
     kind: Any = given.pop("model_type", None)
+    _check_no_code("--arch", str(kind), kind, settings)
     with _quiet("--arch", str(kind)) as library:
         config = library.AutoConfig.for_model(kind, **given)
         if config.num_labels != n_classes:
             config.num_labels = n_classes
-        return Classifier(_auto(library, config, input_shape).from_config(config, dtype=torch.float32))
+        return Classifier(
+            _auto(library, config, input_shape).from_config(config, dtype=torch.float32, trust_remote_code=False)
+        )
 
 
 def settings_at(name: str) -> dict[str, Any]:
@@ -72,7 +77,10 @@ def settings_at(name: str) -> dict[str, Any]:
     if card is not None and card.config is not None:
         return dict(card.config)
     try:
-        return json.loads((place / "config.json").read_text(encoding="utf-8"))
+        found = read_json(place / "config.json")
+        if isinstance(found, dict):
+            return found  # pyright: ignore[reportUnknownVariableType]
+        raise ValueError("not a mapping")
     except (OSError, ValueError) as error:
         raise UserError(
             "--arch",
@@ -90,7 +98,7 @@ def source_of(name: str) -> str:
 def class_names(path: Path) -> tuple[str, ...]:
     """Names of a classifier's outputs in their order, by `id2label` of its config; none where nobody named them."""
     try:
-        found: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8")).get("id2label") or {}
+        found: dict[str, Any] = read_json(path / "config.json").get("id2label") or {}
         names = [str(found[key]) for key in sorted(found, key=int)]
     except (OSError, ValueError, AttributeError):
         return ()
@@ -100,7 +108,7 @@ def class_names(path: Path) -> tuple[str, ...]:
 def is_folder(path: Path) -> bool:
     """Whether it has a config.json of this library; other programs have files of that name too."""
     try:
-        found: object = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        found: object = read_json(path / "config.json")
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and "model_type" in found
@@ -128,14 +136,52 @@ def weights_in(path: Path, input_shape: tuple[int, ...]) -> dict[str, Tensor]:
 
 def _read(path: Path, input_shape: tuple[int, ...]) -> tuple[nn.Module, list[str], list[str]]:
     """The classifier in a folder, its keys that are not there, and those there that it has not."""
+    settings = settings_at(f"{PREFIX}{path}")
+    _check_no_code("--model", str(path), settings.get("model_type"), settings)
+    if (path / "adapter_config.json").is_file():
+        raise adapter(path)
     for file in sorted(one for kind in ("*.safetensors", "*.bin") for one in path.glob(kind)):
         check_whole(file)
     with _quiet("--model", str(path)) as library, torch.random.fork_rng(devices=[]):  # it draws what is missing
-        config = library.AutoConfig.from_pretrained(path, local_files_only=True)
+        config = library.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         inner, loading = _auto(library, config, input_shape).from_pretrained(
-            path, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
+            path,
+            config=config,
+            local_files_only=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+            trust_remote_code=False,
         )
     return inner, sorted(loading["missing_keys"]), sorted(loading["unexpected_keys"])
+
+
+def adapter(path: Path) -> UserError:
+    fix = "merge it into its base first: model.merge_and_unload().save_pretrained(DIR), and name DIR"
+    return UserError("--model", str(path), "holds a PEFT adapter, not a whole model", fix)
+
+
+def _check_no_code(field: str, value: str, kind: object, settings: Mapping[str, Any]) -> None:
+    """Refuse a config whose network needs code from beside it (auto_map) or from the hub (kernels).
+
+    Where the library has the network itself, its own code is taken and auto_map is left out of account.
+    """
+    with _quiet(field, value) as library:
+        known = kind in library.CONFIG_MAPPING
+    if not known and "auto_map" in settings:
+        problem = f"its network {str(kind)[:80]!r} needs the code in its folder, which was not run"
+        raise UserError(field, value, problem, "pass --arch FILE.py:FUNCTION and a file with its weights as --model")
+    kernel = next((one for key, one in _pairs(settings) if key.endswith("_implementation") and "/" in str(one)), None)
+    if kernel is not None:
+        problem = f"it asks for code from the hub ({str(kernel)[:80]!r}), which was not run"
+        raise UserError(field, value, problem, "remove that entry from its config.json")
+
+
+def _pairs(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Keys and values at any depth."""
+    for key, value in settings.items():
+        yield key, value
+        if isinstance(value, Mapping):
+            yield from _pairs(value)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def save_pretrained(model: Classifier, path: Path) -> None:
@@ -161,6 +207,9 @@ def _quiet(field: str, value: str) -> Generator[Any]:
     talk.disable_progress_bar()
     try:
         yield library
+    except UnpicklingError as error:
+        problem = "its weights are a pickle that holds more than weights, which was not run"
+        raise UserError(field, value, problem, "save it again with save_pretrained, as .safetensors") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
