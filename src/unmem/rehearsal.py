@@ -42,16 +42,7 @@ def rehearse(recipe: Recipe, examples: Examples) -> None:
     for count in (2, 1):
         batch = few.at(np.arange(min(count, len(few))))
         _try(partial(_step, model, batch, recipe), batch, recipe.model, "in training mode")
-    _check_state(model, recipe.model)
-
-
-def _check_state(model: nn.Module, value: str) -> None:
-    """Model files hold tensors alone."""
-    state: dict[str, object] = model.state_dict()
-    stray = next((name for name, one in state.items() if not isinstance(one, Tensor)), None)
-    if stray is not None:
-        problem = f"keeps {stray!r} in its state, which is no tensor and cannot be saved"
-        raise UserError("model", value, problem, "let get_extra_state give a tensor")
+    models.check_state(model, recipe.model)
 
 
 def check_answers(model: nn.Module, examples: Examples, *, field: str = "model", value: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -129,3 +130,16 @@ def test_what_means_nothing_for_a_folder_is_refused(tmp_path: Path, setting: dic
 def test_sizes_that_are_none_are_refused(size: str) -> None:
     with pytest.raises(UserError, match="is no height or HEIGHTxWIDTH"):
         um.load("digits", size=size)
+
+
+def test_names_of_folders_that_are_not_utf8_can_be_printed(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"images\xff")
+    for k in range(4):
+        for name in ("a", "b"):
+            (root / "train" / name).mkdir(parents=True, exist_ok=True)
+            Image.new("L", (2, 2), k).save(root / "train" / name / f"{k}.png")
+    (root / os.fsdecode(b"\xfe")).mkdir()
+    splits = um.load(root)
+    assert splits.name == r"images\udcff"
+    assert splits.notes[0].endswith(r"that are no part of the data set were left out: \udcfe")
+    assert splits.notes[0].encode()

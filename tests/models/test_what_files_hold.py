@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +185,112 @@ def test_images_of_another_kind_are_refused_with_the_option(
     torch.save(state_of(models.build(arch, trained_on, CLASSES, seed=0)), tmp_path / "model.pt")
     with pytest.raises(UserError, match=said):
         models.load(tmp_path / "model.pt", arch=arch, input_shape=given, n_classes=CLASSES)
+
+
+# --- found by checkpoints drawn at random -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [b"PK\x01\x02", b"PK\x05\x06"])
+def test_a_damaged_index_of_a_file_is_told_in_a_sentence(place: bytes, tmp_path: Path) -> None:
+    torch.save(OWN, tmp_path / "a.pt")
+    raw = bytearray((tmp_path / "a.pt").read_bytes())
+    at = raw.index(place)
+    for k in range(4, 22):
+        (tmp_path / "a.pt").write_bytes(raw[: at + k] + b"\xdd" + raw[at + k + 1 :])
+        try:
+            load(tmp_path / "a.pt")
+        except UserError as error:
+            assert "cannot be read as a file of torch.save" in str(error)  # noqa: PT017 (some bytes do not matter)
+
+
+ODD: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "complex": (lambda one: one.to(torch.complex64), "1.weight holds complex numbers, the network real ones"),
+    "sparse": (lambda one: one.to_sparse(), "1.weight is sparse, not a plain tensor"),
+    "on no device": (lambda one: one.to("meta"), "1.weight is on no device, not a plain tensor"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_weights_that_are_no_plain_numbers_are_refused(kind: str, tmp_path: Path) -> None:
+    change, said = ODD[kind]
+    torch.save(OWN | {"1.weight": change(OWN["1.weight"])}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=said):
+        load(tmp_path / "a.pt")
+    with pytest.raises(UserError, match=said):
+        models.build("mlp", SHAPE, CLASSES, seed=0, base=str(tmp_path / "a.pt"))
+
+
+def test_every_type_that_is_changed_is_named(tmp_path: Path) -> None:
+    torch.save(OWN | {"1.weight": OWN["1.weight"].double(), "1.bias": OWN["1.bias"].to(torch.int8)}, tmp_path / "a.pt")
+    assert load(tmp_path / "a.pt")[1] == ["a.pt: its weights are float64 and int8, and are used and saved as float32"]
+
+
+def test_a_file_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    held: dict[str, Any] = dict(OWN)
+    held["state_dict"] = held
+    torch.save(held, tmp_path / "a.pt")
+    with pytest.raises(UserError, match="holds dictionaries within each other without an end"):
+        load(tmp_path / "a.pt")
+
+
+def test_notes_name_weights_wherever_they_are_and_no_optimiser(tmp_path: Path) -> None:
+    settings = {f"setting {k}": k for k in range(9)}
+    adam = {"state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]}
+    held = {"model": {"net": OWN, "ema": EMA}, "optimizer": adam, "teacher": settings | {"weights": EMA}}
+    torch.save(held, tmp_path / "a.pt")
+    note = "a.pt: the weights under 'model.net' were taken, and teacher, model.ema left out"
+    assert load(tmp_path / "a.pt")[1] == [note]
+
+
+LAYERS = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.metric, self.head = nn.Linear(4, 4), nn.Linear(4, n)
+    def forward(self, x): return self.head(self.metric(x))
+def make(n_classes): return Net(n_classes)
+class Kept(Net):
+    def get_extra_state(self): return {"a": 1}
+    def set_extra_state(self, state): pass
+def kept(n_classes): return Kept(n_classes)
+"""
+
+
+def test_a_layer_called_as_metrics_are_is_a_layer(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(LAYERS)
+    arch = f"{tmp_path}/net.py:make"
+    own = state_of(models.build(arch, SHAPE, CLASSES, seed=4))
+    torch.save(own | {"criterion.weight": torch.ones(3)}, tmp_path / "a.pt")
+    told: list[str] = []
+    model, _ = models.load(tmp_path / "a.pt", arch=arch, input_shape=SHAPE, n_classes=CLASSES, told=told.append)
+    assert same_state(state_of(model), own)
+    assert told == ["a.pt: its weights were taken, and criterion left out"]
+    assert same_state(state_of(models.build(arch, SHAPE, CLASSES, seed=0, base=str(tmp_path / "a.pt"))), own)
+
+
+def test_a_network_with_a_state_that_is_no_tensor_is_refused_when_it_is_built(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(LAYERS)
+    with pytest.raises(UserError, match="keeps '_extra_state' in its state, which is no tensor"):
+        models.build(f"{tmp_path}/net.py:kept", SHAPE, CLASSES, seed=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"arch": 3}, {"n_classes": "3"}, {"n_classes": 0}, {"input_shape": ["a"]}, {"prefix": None}, {"config": 3}],
+    ids=str,
+)
+def test_a_description_of_the_wrong_types_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    said = {"arch": "mlp", "input_shape": [4], "n_classes": 3} | change
+    save_file(OWN, tmp_path / "a.safetensors", metadata={"unmem": json.dumps(said)})
+    with pytest.raises(UserError, match="its description of the network cannot be read"):
+        load(tmp_path / "a.safetensors")
+    save_file(OWN, tmp_path / "b.safetensors", metadata={"unmem": "[" * 100_000})
+    with pytest.raises(UserError, match="its description of the network cannot be read"):
+        load(tmp_path / "b.safetensors")
+
+
+def test_a_head_of_many_brackets_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes((100_000).to_bytes(8, "little") + b"[" * 100_000)
+    with pytest.raises(UserError, match=r"not a \.safetensors file"):
+        load(tmp_path / "a.safetensors")

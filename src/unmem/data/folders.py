@@ -38,9 +38,11 @@ def image_folder(root: Path, how: Reading) -> Splits:
     ignored = sum(others for _, _, others in found.values())
     notes += seen
     notes += (f"{ignored:,} files in {root} are no images and were left out",) if ignored else ()
-    splits = Splits.of_parts(root.resolve().name, _numbered(examples), classes=tuple(classes), parting=how.parting)
+    splits = Splits.of_parts(
+        _shown(root.resolve().name), _numbered(examples), classes=tuple(classes), parting=how.parting
+    )
     splits = splits.filled(Stream.of(encoded, loaders=how.loaders), scaling=encoded.form.scaling, marks=marks)
-    return replace(splits, notes=notes, order=splits.train.ids[:0])
+    return replace(splits, notes=tuple(map(_shown, notes)), order=splits.train.ids[:0])
 
 
 def _numbered(parts: dict[str, Examples]) -> dict[str, Examples]:
@@ -159,6 +161,11 @@ def _id(path: Path) -> str:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        shown = name.encode(errors="backslashreplace").decode()
-        raise UserError("data", shown, "the file name is not UTF-8, so that it can be no id", "rename it") from error
+        problem = "the file name is not UTF-8, so that it can be no id"
+        raise UserError("data", _shown(name), problem, "rename it") from error
     return name
+
+
+def _shown(text: str) -> str:
+    """A text that can be printed, also where file names in it are not UTF-8."""
+    return text.encode(errors="backslashreplace").decode()

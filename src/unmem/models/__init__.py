@@ -7,7 +7,7 @@ from unmem.models.folders import folder_of, save_like
 from unmem.models.forgotten import Forgotten
 from unmem.models.identity import identity
 from unmem.models.logits import logits_of
-from unmem.models.names import MODELS, build, constructor, runs_code, source_of
+from unmem.models.names import MODELS, build, check_state, constructor, runs_code, source_of
 from unmem.models.residual import resnet18, resnet50
 from unmem.models.small import mlp, small_cnn
 from unmem.models.vgg import vgg16
@@ -20,6 +20,7 @@ __all__ = [
     "arch_at",
     "build",
     "card_of",
+    "check_state",
     "class_names",
     "constructor",
     "folder_of",

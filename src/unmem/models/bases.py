@@ -30,8 +30,10 @@ def start_from(base: str, model: nn.Module, input_shape: tuple[int, ...], n_clas
     if wrong:
         shapes = f"{tuple(common[wrong[0]].shape)}, the network needs {tuple(own[wrong[0]].shape)}"
         raise UserError("base", base, f"{wrong[0]} has shape {shapes}", "pass the --arch it belongs to")
-    model.load_state_dict({key: value for key, value in common.items() if key not in other}, strict=False)
-    filled = {own[key].data_ptr() for key in common.keys() - other}  # layers may share a weight that the base has once
+    taken = {key: value for key, value in common.items() if key not in other}
+    checkpoints.check_real(taken, own, "base", base)
+    model.load_state_dict(taken, strict=False)
+    filled = {own[key].data_ptr() for key in taken}  # layers may share a weight that the base has once
     return [key for key in own if own[key].data_ptr() not in filled]
 
 
@@ -64,6 +66,7 @@ def _weights(path: Path, own: dict[str, Tensor], input_shape: tuple[int, ...]) -
     except UserError as error:
         fix = "name a file with a state dict, or a folder that save_pretrained wrote"
         raise UserError("base", str(path), error.problem, fix) from error
+    found = found.of_network(own)
     prefix = max(found.prefixes(), key=lambda one: len(own.keys() & found.without(one).keys()))
     return found.without(prefix)
 

@@ -51,31 +51,29 @@ def card_in(metadata: Mapping[str, str] | None, path: Path) -> Card | None:
         return None
     try:
         fields: dict[str, Any] = json.loads(metadata[KEY])
+        _check_types(fields)
         optional = {name: fields[name] for name in ("data", "prefix", "config", "made") if name in fields}
-        card = Card(_text(fields["arch"]), _sizes(fields["input_shape"]), _size(fields["n_classes"]), **optional)
-        _text(card.prefix)
+        card = Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], **optional)
         forgotten = Forgotten.read(fields.get("forgotten"))
         return replace(card, classes=tuple(map(str, fields.get("classes", ()))), forgotten=forgotten)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             "--model", str(path), "its description of the network cannot be read", "save the model again with unmem"
         ) from error
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a text")
-    return value
-
-
-def _size(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise TypeError("not a size")
-    return value
-
-
-def _sizes(values: Any) -> tuple[int, ...]:
-    return tuple(map(_size, values))
+def _check_types(fields: Mapping[str, Any]) -> None:
+    """Raises `TypeError` where what was read is not what a card has."""
+    sizes = (*fields["input_shape"], fields["n_classes"])
+    right = (
+        isinstance(fields["arch"], str),
+        isinstance(fields.get("prefix", ""), str),
+        isinstance(fields.get("data"), str | None),
+        all(isinstance(fields.get(name), Mapping | None) for name in ("config", "made")),
+        all(isinstance(one, int) and not isinstance(one, bool) and one > 0 for one in sizes),
+    )
+    if not all(right):
+        raise TypeError
 
 
 def card_of(path: Path) -> Card | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from unmem.errors import UserError
 from unmem.models import checkpoints, transformers
 from unmem.models.card import CARD, KEY, Card, card_in, card_of
-from unmem.models.checkpoints import Checkpoint
+from unmem.models.checkpoints import Checkpoint, check_real
 from unmem.models.layouts import LAYOUTS
 from unmem.models.names import MODELS, build, runs_code
 from unmem.models.recognise import recognise
 from unmem.store import atomic_path
 
 _SHOWN = 200  # characters of a name that a file holds
-_HALF = (torch.float16, torch.bfloat16)
 
 
 def save(model: nn.Module, card: Card, path: Path) -> None:
@@ -60,23 +59,29 @@ def load(
     if path.is_dir():
         return _from_folder(path, input_shape, n_classes)
     found = checkpoints.read(path, unsafe=unsafe)
-    if told is not None:
-        for note in _notes(found):
-            told(f"{path.name}: {note}")
+    if arch is not None and found.aside:
+        found = found.of_network(build(arch, input_shape, n_classes, seed=0).state_dict())
+    if told is not None and found.note is not None:
+        told(f"{path.name}: {found.note}")
     name = arch or _name(path, found, input_shape, told)
     outputs = found.card.n_classes if found.card else _outputs(found, name, input_shape, n_classes)
     _check_outputs(path, outputs, n_classes)
     model = build(name, input_shape, outputs, seed=0)
-    prefix = _load_state(model, found, path, name)
+    prefix, note = _load_state(model, found, path, name)
+    if told is not None and note is not None:
+        told(f"{path.name}: {note}")
     said = found.card or Card(name, input_shape, outputs)
     return model, Card(name, input_shape, outputs, said.data, prefix, forgotten=said.forgotten)
 
 
-def _notes(found: Checkpoint) -> list[str]:
-    half = sorted({str(value.dtype) for value in found.state.values() if value.dtype in _HALF})
-    names = " and ".join(half).replace("torch.", "")
-    said = [f"its weights are {names}, and are used and saved as float32"] if half else []
-    return said if found.note is None else [found.note, *said]
+def _converted(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
+    """What weights of another type than the network's become; numbers that only count are no weights."""
+    pairs = {(one.dtype, own[key].dtype) for key, one in state.items() if own[key].is_floating_point()}
+    were, are = ({pair[k] for pair in pairs if pair[0] != pair[1]} for k in (0, 1))
+    if not were:
+        return None
+    before, now = (" and ".join(sorted(map(str, kinds))).replace("torch.", "") for kinds in (were, are))
+    return f"its weights are {before}, and are used and saved as {now}"
 
 
 def arch_at(path: Path) -> str | None:
@@ -172,8 +177,8 @@ def _check_outputs(path: Path, outputs: int, n_classes: int) -> None:
         )
 
 
-def _load_state(model: nn.Module, found: Checkpoint, path: Path, name: str) -> str:
-    """Fill the model, and give the prefix that its keys have in the file."""
+def _load_state(model: nn.Module, found: Checkpoint, path: Path, name: str) -> tuple[str, str | None]:
+    """Fill the model, and give the prefix that its keys have in the file, and a note on their type."""
     own = model.state_dict()
     prefix = min(found.prefixes(), key=lambda one: len(own.keys() ^ found.without(one).keys()))
     state = found.without(prefix)
@@ -198,8 +203,9 @@ def _load_state(model: nn.Module, found: Checkpoint, path: Path, name: str) -> s
                 f"{key} has shape {tuple(value.shape)}, {name} for these data needs {tuple(own[key].shape)}",
                 _fix(value.shape, own[key].shape),
             )
+    check_real(state, own, "--model", str(path))
     model.load_state_dict(state, strict=False)
-    return prefix
+    return prefix, _converted(state, own)
 
 
 def _fix(has: Sequence[int], needs: Sequence[int]) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 from importlib.util import find_spec
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unmem.errors import UserError, nearest
 from unmem.models import bases, hub, own, transformers
@@ -44,9 +44,19 @@ def build(name: str, input_shape: tuple[int, ...], n_classes: int, *, seed: int,
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = materialized(make(input_shape, n_classes), input_shape)
+    check_state(model, name)
     if base:
         bases.start_from(base, model, input_shape, n_classes)
     return model
+
+
+def check_state(model: nn.Module, name: str) -> None:
+    """Refuse a network whose state is more than tensors: model files hold nothing else."""
+    state: dict[str, object] = model.state_dict()
+    stray = next((key for key, one in state.items() if not isinstance(one, Tensor)), None)
+    if stray is not None:
+        problem = f"keeps {stray!r} in its state, which is no tensor and cannot be saved"
+        raise UserError("model", name, problem, "let get_extra_state give a tensor")
 
 
 def constructor(name: str) -> Constructor:
