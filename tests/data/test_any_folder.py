@@ -24,7 +24,7 @@ import unmem as um
 from unmem.errors import UserError
 from unmem.requests import checked_ids, ids_where, parse_condition, read_ids
 
-CASES = int(os.environ.get("UNMEM_CASES", "15"))  # by property
+CASES = int(os.environ.get("UNMEM_CASES", "25"))  # by property
 RANDOM = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=CASES < 500)
 
 CLASSES = ("cat", "Cat", "a b", "a,b", "#1", "1", "10", "2", "007", "NA", "Größe", "x=y", "'q'", "None")

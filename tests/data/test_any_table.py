@@ -28,7 +28,7 @@ import unmem as um
 from unmem.errors import UserError
 from unmem.requests import checked_ids, ids_where, parse_condition, read_ids
 
-CASES = int(os.environ.get("UNMEM_CASES", "40"))  # by property
+CASES = int(os.environ.get("UNMEM_CASES", "25"))  # by property
 RANDOM = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=CASES < 1000)
 
 # What differs in a letter, and is one for a careless reader.

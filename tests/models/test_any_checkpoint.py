@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from unmem import models
 from unmem.errors import UserError
 
-CASES = int(os.environ.get("UNMEM_CASES", "30"))  # by property
+CASES = int(os.environ.get("UNMEM_CASES", "25"))  # by property
 RANDOM = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=CASES < 500)
 
 SHAPE, CLASSES = (1, 4, 4), 3

@@ -20,7 +20,7 @@ import unmem as um
 from unmem.errors import UserError
 from unmem.requests import checked_ids, read_ids, read_issues
 
-CASES = int(os.environ.get("UNMEM_CASES", "60"))  # by property
+CASES = int(os.environ.get("UNMEM_CASES", "25"))  # by property
 RANDOM = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=CASES < 500)
 
 # What differs in a letter, or looks like another line, a comment, a number or the name of a column.
