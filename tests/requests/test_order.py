@@ -208,6 +208,7 @@ def test_issues_of_unseen_examples_are_nothing_to_forget(tmp_path: Path, monkeyp
         ("# asked by mail\n#7\n3\n", ["#7", "3"]),  # a comment, and an id that begins like one
         ("#7\n#8\n", ["#7", "#8"]),
         ("# nothing\n\n", []),
+        ("## 9\n#\n#9\n", ["#9"]),  # no id here, and no comment where ids begin so: refused later
     ],
 )
 def test_a_line_is_a_comment_only_if_no_example_is_called_that(text: str, ids: list[str], tmp_path: Path) -> None:

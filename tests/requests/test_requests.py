@@ -50,6 +50,9 @@ def data() -> Splits:
         ("ids.csv", "id\n17\n\nb 4\n"),
         ("ids.csv", "\ufeff,name,ID\n0,x,17\n1,y,b 4\n"),
         ("ids.csv", 'name;id\n"a;b";17\nc;b 4\n'),
+        ("ids.csv", '"why", "id"\n"x", "17"\n"y, z", "b 4"\n'),
+        ("ids.csv", 'id;why\r17;"a,b,c"\rb 4;"d,e,f"\r'),
+        ("ids.tsv", "\tid\n0\t17\n1\tb 4\n"),
         ("ids.json", '["17", "b 4"]'),
         ("ids.json", '[17, "b 4"]'),
         ("ids.json", '{"why": "asked", "ids": ["17", "b 4"]}'),
@@ -68,6 +71,11 @@ def test_spaces_around_an_id_count_where_they_tell_ids_apart() -> None:
     assert as_called(["d "], known, field="ids") == ["d"]
     with pytest.raises(UserError, match="'a ': may be any of ' a', 'a'; write the spaces"):
         as_called(["a "], known, field="ids")
+
+
+def test_spaces_of_ids_stay_where_a_text_beside_them_quotes_something(tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text('id,why\n c,"asked: ""this"", ""that"""\n')
+    assert read_ids(tmp_path / "ids.csv").names == [" c"]
 
 
 @pytest.mark.parametrize("columns", [{"id": [17, 4], "label": [0, 1]}, {"who": ["17", "4"]}])
@@ -92,6 +100,7 @@ def test_ids_are_read_from_standard_input(text: str, monkeypatch: pytest.MonkeyP
         ("ids.json", b'["1", ', "cannot be read as JSON"),
         ("ids.json", b"5", "neither a list nor an object"),
         ("ids.json", b"[1.5]", "float is not an id"),
+        ("ids.json", b'{"ids": [1], "ids": [2]}', "name 'ids' more than once"),
         ("ids.json", b"[null]", "NoneType is not an id"),
         ("ids.json", b'[1, {"id": 2}]', "mixes objects"),
         ("ids.json", b"[" * 100_000, "too deep"),

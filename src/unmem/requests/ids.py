@@ -28,10 +28,17 @@ class Listed:
     field: str = "--forget"
 
     def ids(self, data: Splits) -> list[str]:
-        """The ids without comments: lines that start with # and are no id of these data."""
+        """The ids without comments: lines that start with # and are no id of these data.
+
+        Where ids of the data start so, a comment is a line with a space or another # behind it: "#9" may be a wrong id.
+        """
         known = _known(data)
         names = as_called(self.names, known, field=self.field)
-        return [name for name in names if not (self.lines and name.startswith("#")) or name in known]
+        marked = any(name.startswith("#") for name in known)
+        comments = ("# ", "#\t", "##") if marked else ("#",)
+        return [
+            name for name in names if name in known or not self.lines or not (name == "#" or name.startswith(comments))
+        ]
 
 
 def read_ids(source: str | Path, *, field: str = "--forget") -> Listed:

@@ -124,9 +124,9 @@ def _text(raw: bytes) -> Table:
 
 def _csv(raw: bytes) -> Table:
     text = _decoded(raw)
-    first = text.lstrip().partition("\n")[0]
+    first = next((line for line in _LINE_ENDS.split(text) if line.strip()), "")
     separator = max(",;\t", key=first.count)
-    spaced = f'{separator} "' in text  # a quotation mark after a space is one only if the space is skipped
+    spaced = _is_spaced(text, separator)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=spaced, strict=True)
     rows: list[list[str]] = []
     try:
@@ -147,10 +147,29 @@ def _csv(raw: bytes) -> Table:
     return Table({name: [row[k] for row in rows[1:]] for k, name in enumerate(header)})
 
 
+def _is_spaced(text: str, separator: str) -> bool:
+    """Whether cells are quoted after a space, which then does not count; within a quoted cell it is nothing of that."""
+    if f'{separator} "' not in text:
+        return False
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    except csv.Error:
+        return True
+    return any(cell.startswith(" ") and cell.lstrip(" ").startswith('"') for row in rows for cell in row)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; a name that is there twice would leave out what is under the first."""
+    _distinct([name for name, _ in pairs], "name")
+    return dict(pairs)
+
+
 def _json(raw: bytes) -> Table:
     text = _decoded(raw)
     try:
-        value: Any = json.loads(text)
+        value: Any = json.loads(text, object_pairs_hook=_once)
+    except _FormatError:
+        raise
     except ValueError as error:
         raise _FormatError(f"cannot be read as JSON ({error})") from error
     if isinstance(value, dict):
@@ -204,10 +223,10 @@ def _npy(raw: bytes) -> Table:
     return Table({UNNAMED: array.tolist()})
 
 
-def _distinct(names: list[str]) -> None:
+def _distinct(names: list[str], what: str = "column") -> None:
     name, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
-        raise _FormatError(f"has the column {name!r} more than once")
+        raise _FormatError(f"has the {what} {name!r} more than once")
 
 
 _READERS: dict[str, Callable[[bytes], Table]] = {
