@@ -26,6 +26,7 @@ from unmem.cli.score import score
 from unmem.cli.store import store
 from unmem.cli.train import train
 from unmem.errors import UserError
+from unmem.store import disk_fault, published
 
 INTERRUPTED, NO_READER = 130, 141
 _OURSELVES: dict[str, Any] = {"exit_on_error": False, "print_error": False, "result_action": "return_value"}
@@ -109,11 +110,31 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"unmem: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt as stop:
-        print(f"\nunmem: interrupted; {stop if stop.args else 'nothing was written'}.", file=sys.stderr)
+        print(f"\nunmem: interrupted; {_left_by(stop)}.", file=sys.stderr)
         code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or closing it would fail once more
         code = NO_READER
+    except OSError as error:
+        code = _disk_full(error) or tell_fault(error, sys.argv[1:] if arguments is None else arguments)
     except Exception as error:
         code = tell_fault(error, sys.argv[1:] if arguments is None else arguments)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _left_by(stop: KeyboardInterrupt) -> str:
+    """What an interrupt left: what the command was told to say of it, or the run that it had published before."""
+    if stop.args:
+        return str(stop)
+    run = published()
+    return "nothing was written" if run is None else f"the run in {run} is whole"
+
+
+def _disk_full(error: OSError) -> int | None:
+    """Say that something could not be written, and give the exit code; None if that was not the fault."""
+    fault = disk_fault(error)
+    if fault is None:
+        return None
+    where = "" if error.filename is None else f" {error.filename}"
+    print(f"unmem: cannot write{where} ({fault}); make room there, and run the command again", file=sys.stderr)
+    return UserError.exit_code
