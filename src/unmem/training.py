@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -59,6 +61,27 @@ class Observer:
 
     def on_epoch(self, epoch: int, model: nn.Module) -> bool | None:
         """After every epoch; True ends the run here."""
+
+
+class Recorder(Observer):
+    """An observer that records something, which a run that was stopped after the training can take up again."""
+
+    def recorded_state(self) -> dict[str, NDArray[Any]]:
+        """All that was recorded, as arrays."""
+        raise NotImplementedError
+
+    def take_up(self, examples: Examples, recipe: Recipe, state: Mapping[str, NDArray[Any]]) -> None:
+        """As if the training of these examples by this recipe had been watched, whose `recorded_state` this is.
+
+        Raises:
+            KeyError, ValueError: It is of something else.
+        """
+        raise NotImplementedError
+
+
+def arrays_of(state: Mapping[str, Tensor | float]) -> dict[str, NDArray[Any]]:
+    """Tensors and numbers as arrays, for files."""
+    return {name: np.asarray(v.cpu().numpy() if isinstance(v, Tensor) else v) for name, v in state.items()}
 
 
 # What a step minimises: (model, batch) -> (loss, logits of the batch).

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -89,20 +88,6 @@ def stage(title: str) -> Generator[Stage]:
         current.stop()
     note = f"  {current.note}" if current.note else ""
     console.print(f"  [green]done[/]  {title}{note}  [dim]{current.seconds:.1f} s[/]", soft_wrap=True)
-
-
-@contextmanager
-def resumable(folder: Path) -> Generator[None]:
-    """An interrupt inside the block says what is kept and how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        kept = len(list(folder.glob("member-*.npz")))
-        if not kept:
-            raise
-        raise KeyboardInterrupt(
-            f"{kept:,} finished members are kept in {folder}, and the same command goes on from there"
-        ) from None
 
 
 def _left(seconds: float) -> str:

@@ -80,7 +80,7 @@ def demo(
         )
         session = Session.open("demo", settings(data, recipe), data)
         events, recorder = LearningEvents(), TraceRecorder(session.data.holdout)
-        original = session.original(recipe, seed=seed, observers=[events, recorder])
+        original = session.original(recipe, seed=seed, recorders={"events": events, "trace": recorder})
         scores = [events.scores(name) for name in PAPER_EVENTS]
         described = {s.name: session.describe_score(s, events.seconds, original) for s in scores}
         _print_scores(described)

@@ -127,7 +127,7 @@ def forget(
         _show_plan(Session.open("forget", asked, data), wanted, request, model, planned, needed)
         return 0
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "forget") as log:
-        session = Session.open("forget", asked, data, log=log)
+        session = Session.open("forget", asked, data, log=log, work=folder.work)
         run = _Run.prepare(session, request, wanted, model, planned, source, needed, score)
         made = run.forget()
         guard = _guard(session, run.original.model, made.model, request.max_drop)
@@ -221,7 +221,7 @@ class _Run:
         if request.scores is None:
             scorer.check(*needed)
         recorder = TraceRecorder(session.data.holdout)
-        original = read or session.train_original(scorer, observers=[recorder])
+        original = read or session.train_original(scorer, recorders={"trace": recorder})
         if recorder.recorded and prepared.trace is None:
             prepared = replace(prepared, trace=recorder.trace)
         scores = {name: source.get(name, scorer, session.before) for name in needed}

@@ -38,30 +38,29 @@ def prepare(
     it to the run folder. Make it anew after many requests: its models have seen other forgotten examples.
     """
     check_early(output, crossfit, data, model)
-    from unmem.cli.console import console, resumable, stage
+    from unmem.cli.console import console, stage
     from unmem.cli.request import opposed_scores, unsound_work
     from unmem.cli.session import Session, log_of
     from unmem.memorization import Scorer
-    from unmem.store import MEMBERS, RunFolder
+    from unmem.store import RunFolder
 
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "prepare") as log:
-        session = Session.open("prepare", settings(data, model, crossfit), data, log=log)
+        session = Session.open("prepare", settings(data, model, crossfit), data, log=log, work=folder.work)
         read = session.read_original(model, seed=data.seed) if model.model is not None else None
         recipe = read.recipe if read else session.recipe(model, seed=data.seed)
-        work = crossfit.work or folder.path / MEMBERS
+        folder.members = crossfit.work or folder.members
         scorer = Scorer(
             session.data,
             recipe=recipe,
             model=read.model if read else None,
             folds=crossfit.folds,
-            folder=work,
+            folder=folder.members,
             **session.at_work(),
         )
         original = read or session.train_original(scorer)
         with stage(f"Cross-fit: {crossfit.folds} models, each without one part of the training set") as bar:
             scorer.watch, scorer.on_member = [], bar.on_member
-            with resumable(work):
-                made = scorer.out_of_fold()
+            made = scorer.out_of_fold()
         seconds = bar.seconds + made.seconds_before
         scores = [scorer.get("crossfit"), scorer.get("crossfit-fit")]
         doubts = [*unsound_work(scorer, original.model), *opposed_scores(scores)]

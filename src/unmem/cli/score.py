@@ -57,22 +57,22 @@ def score(
     """
     check_early(output, scores, data, model)
     check_scores(_names(scores, trained_here=model.model is None), "--method")
-    from unmem.cli.console import console, resumable, sentences
+    from unmem.cli.console import console, sentences
     from unmem.cli.request import opposed_scores, scored, unsound_work
     from unmem.cli.session import Session, log_of
     from unmem.memorization import Scorer
     from unmem.report import Report
-    from unmem.store import MEMBERS, TRACE, RunFolder
+    from unmem.store import TRACE, RunFolder
     from unmem.targets import TraceRecorder
 
     names = _names(scores, trained_here=model.model is None)
     _check_before_data(names, scores, trained_here=model.model is None)
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "score") as log:
         asked = settings(data, model, scores) | {"method": names}
-        session = Session.open("score", asked, data, log=log)
+        session = Session.open("score", asked, data, log=log, work=folder.work)
         read = session.read_original(model, seed=data.seed) if model.model is not None else None
         recipe = read.recipe if read else session.recipe(model, seed=data.seed)
-        work = scores.work or folder.path / MEMBERS
+        folder.members = scores.work or folder.members
         scorer = Scorer(
             session.data,
             recipe=recipe,
@@ -83,14 +83,13 @@ def score(
             ],
             members=scores.members,
             folds=scores.folds,
-            folder=work,
+            folder=folder.members,
             **session.at_work(),
         )
         scorer.check(*names)
         recorder = TraceRecorder(session.data.holdout)
-        original = read or session.train_original(scorer, observers=[recorder])
-        with resumable(work):
-            found = [scored(scorer, name) for name in names]
+        original = read or session.train_original(scorer, recorders={"trace": recorder})
+        found = [scored(scorer, name) for name in names]
         doubts = [*unsound_work(scorer, original.model), *opposed_scores(found)]
         described = {s.name: session.describe_score(s, scorer.seconds[s.name], original) for s in found}
         if scores.against is not None:

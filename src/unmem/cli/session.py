@@ -15,7 +15,7 @@ import yaml
 from torch import nn
 
 from unmem import __version__, models
-from unmem.cli import checks, retrained
+from unmem.cli import checks, kept
 from unmem.cli.console import Stage, alarm, stage, warn
 from unmem.cli.earlier import Earlier, leave_out
 from unmem.cli.faults import step
@@ -32,7 +32,7 @@ from unmem.rehearsal import check_answers, rehearse
 from unmem.requests import read_ids
 from unmem.store import LOGS, RunFolder, free_folder
 from unmem.tracking import LogTo
-from unmem.training import Observer, train
+from unmem.training import Observer, Recorder, train
 from unmem.unlearning import Problem, Retrain, retrain_all
 
 SCHEMA = 1
@@ -58,7 +58,8 @@ class Original:
 
 @dataclass(eq=False)
 class Session:
-    """One command at work: what it was asked, its data, and when it began."""
+    """One command at work: what it was asked, its data, and when it began. work: the folder for models that are
+    finished, from which a run that was stopped goes on."""
 
     command: str
     settings: dict[str, Any]
@@ -69,6 +70,7 @@ class Session:
     began: float = field(default_factory=time.perf_counter)
     log: LogTo = field(default_factory=lambda: LogTo(()))
     before: Earlier = field(default_factory=Earlier)
+    work: Path | None = None
     _base: str = ""  # of the recipes that were checked
     _rehearsed: set[str] = field(default_factory=set[str])  # networks that were tried
 
@@ -81,8 +83,9 @@ class Session:
         *,
         log: LogTo | None = None,
         keep: Callable[[Splits], Ids | None] | None = None,
+        work: Path | None = None,
     ) -> Session:
-        """Read and check the data. keep: see `earlier.leave_out`."""
+        """Read and check the data. keep: see `earlier.leave_out`. work: as the attribute."""
         began = time.perf_counter()
         model = model_named(settings)
         check_executor(options.executor, field="--executor")
@@ -108,23 +111,30 @@ class Session:
             checks.heed(checks.OF_DATA_FIRST, checks.Subject(data), warn)
         log = log or LogTo(())
         log.settings = settings
-        return cls(command, settings, data, options.seed, options.executor, options.workers, began, log, before)
+        return cls(command, settings, data, options.seed, options.executor, options.workers, began, log, before, work)
 
-    def original(self, options: RecipeOptions, *, seed: int, observers: Sequence[Observer] = ()) -> Original:
-        """The original, trained by the recipe under `observers`."""
+    def original(self, options: RecipeOptions, *, seed: int, recorders: Mapping[str, Recorder]) -> Original:
+        """The original, trained by the recipe under `recorders`, which are named for a run that takes it up."""
         recipe = self.recipe(options, seed=seed)
-        return self._timed(
-            recipe, lambda bar: train(recipe, self.data.train, observers=[*observers, *self.logged("original", bar)])
-        )
-
-    def train_original(self, scorer: Scorer, *, observers: Sequence[Observer] = ()) -> Original:
-        """The original trained by a scorer, under the observers that its scores need, and `observers`."""
 
         def trained(bar: Stage) -> nn.Module:
-            scorer.watch = [*observers, *self.logged("original", bar)]
+            return train(recipe, self.data.train, observers=[*recorders.values(), *self.logged("original", bar)])
+
+        return self._taken_up(recipe, recorders) or self._timed(recipe, recorders, trained)
+
+    def train_original(self, scorer: Scorer, *, recorders: Mapping[str, Recorder] | None = None) -> Original:
+        """The original trained by a scorer, under the recorders that its scores need, and `recorders`."""
+        recorded = {**scorer.recorders, **(recorders or {})}
+
+        def trained(bar: Stage) -> nn.Module:
+            scorer.watch = [*(recorders or {}).values(), *self.logged("original", bar)]
             return scorer.original()
 
-        original = self._timed(scorer.recipe, trained)
+        original = self._taken_up(scorer.recipe, recorded)
+        if original is None:
+            original = self._timed(scorer.recipe, recorded, trained)
+        else:
+            scorer.take_up(original.model)
         # What the scores took while watching is theirs, not the training's.
         return replace(original, seconds=(original.seconds or 0.0) - scorer.watched_seconds)
 
@@ -224,14 +234,31 @@ class Session:
         self._base = base
         return recipe
 
-    def _timed(self, recipe: Recipe, training: Callable[[Stage], nn.Module]) -> Original:
+    def _taken_up(self, recipe: Recipe, recorders: Mapping[str, Recorder]) -> Original | None:
+        """The original that a stopped run left, if there is one of this recipe and these data."""
+        found = None if self.work is None else kept.find_original(self.work, recipe, self.data, recorders)
+        if found is None:
+            return None
+        warn(f"the original was trained before this command was stopped, in {found[1]:.1f} s, and is taken up")
+        _warm_up(recipe, self.data)
+        return self._judged(Original(found[0], recipe, found[1]))
+
+    def _timed(
+        self, recipe: Recipe, recorders: Mapping[str, Recorder], training: Callable[[Stage], nn.Module]
+    ) -> Original:
         _warm_up(recipe, self.data)
         with stage(f"Train the original ({recipe.model}, {recipe.passes})") as bar:
             model = training(bar)
-        fault = untrained(model, self.data.train, recipe=recipe)
+        if self.work is not None:
+            kept.keep_original(self.work, recipe, self.data, recorders, model, bar.seconds)
+        return self._judged(Original(model, recipe, bar.seconds))
+
+    def _judged(self, original: Original) -> Original:
+        """With what is wrong with it, if it did not learn, said to the user."""
+        fault = untrained(original.model, self.data.train, recipe=original.recipe)
         if fault is not None:
             alarm(fault.text)
-        return Original(model, recipe, bar.seconds, fault=fault)
+        return replace(original, fault=fault)
 
     def retrain(
         self, problem: Problem, count: int, *, seed: int, folders: Sequence[Path] = ()
@@ -241,25 +268,29 @@ class Session:
         folders: where an earlier run may have left them.
         """
         seeds = range(seed + 1, seed + count + 1)
-        found = retrained.find(problem, seeds, folders)
+        work = [] if self.work is None else [self.work]
+        found = kept.find(problem, seeds, [*work, *folders])
         if found:
             warn(f"{len(found):,} of {count:,} retrained models were there already")
         missing = [one for one in seeds if one not in found]
         found |= self._retrained(problem, missing, at={one: k for k, one in enumerate(seeds, 1)})
         return [found[one][0] for one in seeds], [found[one][1] for one in seeds]
 
-    def _retrained(self, problem: Problem, seeds: Sequence[int], *, at: Mapping[int, int]) -> retrained.Found:
+    def _retrained(self, problem: Problem, seeds: Sequence[int], *, at: Mapping[int, int]) -> kept.Found:
         """at: the number of each seed among all of them."""
+        found: kept.Found = {}
         if self.executor != "serial" and len(seeds) > 1:
             with stage(f"Retrain from scratch without them, {len(seeds)} models") as bar:
                 made = retrain_all(problem, seeds, executor=self.executor, workers=self.workers, on_model=bar.on_member)
-            return dict(zip(seeds, zip(*made, strict=True), strict=True))
-        found: retrained.Found = {}
+            found = dict(zip(seeds, zip(*made, strict=True), strict=True))
+            seeds = ()
         for one in seeds:
             with stage(f"Retrain from scratch without them, {at[one]} of {len(at)}") as bar:
                 observers = self.logged(f"retrained-{at[one]}", bar)
                 model = Retrain()(problem.model, problem, seed=one, observers=observers)
             found[one] = model, bar.seconds
+            if self.work is not None:
+                kept.keep_retrained(self.work, problem, one, *found[one])
         return found
 
     def save_models(
@@ -291,7 +322,7 @@ class Session:
     ) -> None:
         """What `retrain` gave, so that other models can be judged against the same ones."""
         pairs = zip(*made, strict=True)
-        retrained.save(folder, problem, {seed + k: pair for k, pair in enumerate(pairs, 1)})
+        kept.save(folder, problem, {seed + k: pair for k, pair in enumerate(pairs, 1)})
 
     def save_scores(self, folder: RunFolder, scores: list[Scores]) -> None:
         labels = self.data.train.labels.cpu().numpy()

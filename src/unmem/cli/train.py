@@ -19,9 +19,9 @@ def train(*, output: OutputOptions, data: DataOptions = DataOptions(), recipe: R
     from unmem.targets import TraceRecorder
 
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "train") as log:
-        session = Session.open("train", settings(data, recipe), data, log=log)
+        session = Session.open("train", settings(data, recipe), data, log=log, work=folder.work)
         recorder = TraceRecorder(session.data.holdout)
-        original = session.original(recipe, seed=data.seed, observers=[recorder])
+        original = session.original(recipe, seed=data.seed, recorders={"trace": recorder})
         described = session.describe(original)
         session.save_models(folder, original)
         if recorder.recorded:

@@ -21,7 +21,7 @@ from unmem.memorization.feldman import feldman
 from unmem.memorization.holdout import holdout_retraining
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
-from unmem.training import Observer, train
+from unmem.training import Observer, Recorder, train
 
 # Scores that a finished model or the data alone can give.
 FROM_MODEL = (
@@ -142,13 +142,22 @@ class Scorer:
         """What observing scores took during the training of the original, out of its whole time."""
         return self.events.seconds + self._curvature.seconds
 
+    @property
+    def recorders(self) -> dict[str, Recorder]:
+        """What the training of the original is recorded by, for scores, by name."""
+        found: dict[str, Recorder] = {"events": self.events}
+        return found | ({"curvature": self._curvature} if self._with_curvature else {})
+
     def original(self) -> nn.Module:
         """The finished original, trained here on first use under the learning events if none was given."""
         if self.model is None:
-            observers = [self.events, *([self._curvature] if self._with_curvature else []), *self.watch]
-            self.model = train(self.recipe, self.data.train, observers=observers)
+            self.model = train(self.recipe, self.data.train, observers=[*self.recorders.values(), *self.watch])
             self._watched = True
         return self.model
+
+    def take_up(self, model: nn.Module) -> None:
+        """Use an original that was trained before, under recorders that are now as after its training."""
+        self.model, self._watched = model, True
 
     def get(self, name: str) -> Scores:
         """The score, computed now or with what earlier ones left; `seconds[name]` then says what it took."""

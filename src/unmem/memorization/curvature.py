@@ -11,10 +11,12 @@ Larger = more memorized.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +24,7 @@ from unmem.data import Examples
 from unmem.errors import UserError, one_of
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
-from unmem.training import Observer, evaluating, evaluation_batch
+from unmem.training import Recorder, arrays_of, evaluating, evaluation_batch
 
 Directions = Literal["sign", "rademacher"]
 
@@ -50,7 +52,7 @@ def curvature(
     return Scores("curvature", examples.ids, values.double().cpu().numpy(), settings=settings)
 
 
-class CurvatureTrace(Observer):
+class CurvatureTrace(Recorder):
     """Curvature averaged over the epochs of the training that it watches. seconds: what that took so far.
 
     every: take it after every so many epochs, and always after the last of the recipe. A pass costs one to two epochs
@@ -81,6 +83,14 @@ class CurvatureTrace(Observer):
             )
             self._passes += 1
             self.seconds += time.perf_counter() - began
+
+    def recorded_state(self) -> dict[str, NDArray[Any]]:
+        return arrays_of({"sum": self._sum, "passes": self._passes, "seconds": self.seconds})
+
+    def take_up(self, examples: Examples, recipe: Recipe, state: Mapping[str, NDArray[Any]]) -> None:
+        self.on_start(examples, recipe)
+        self._sum.copy_(torch.from_numpy(state["sum"]))
+        self._passes, self.seconds = int(state["passes"]), float(state["seconds"])
 
     def scores(self) -> Scores:
         if not hasattr(self, "_passes") or self._passes == 0:

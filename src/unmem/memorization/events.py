@@ -8,19 +8,20 @@ and before the step, and are averaged over the epochs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unmem.data import Examples, find_ids
 from unmem.errors import UserError, nearest
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
-from unmem.training import Observer, Step, predict
+from unmem.training import Recorder, Step, arrays_of, predict
 
 # name -> score of one visit, from log-probabilities [B, C] and labels [B], to be averaged; larger = more memorized.
 _AVERAGED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -41,11 +42,14 @@ EVENTS = (*_AVERAGED, "forgetting", "late-gain", "late-fit")
 
 PAPER_EVENTS = ("confidence", "max-confidence", "entropy", "accuracy")
 
+# What a training leaves, one value an example (sums: one for each averaged event).
+_STATE = ("sums", "visits", "wrong", "forgotten", "last_confidence")
+
 # Visits wait until there are this many, since a few operations on many rows cost less than many on few.
 _FLUSH = 32_768
 
 
-class LearningEvents(Observer):
+class LearningEvents(Recorder):
     """Watches one run and gives a score per example for each name in `EVENTS`; of a training, per training example.
 
     In a run of several passes an epoch, such as SCRUB's, each example counts in the passes that visit it.
@@ -73,6 +77,16 @@ class LearningEvents(Observer):
         self._flush()
         self._epochs += 1
         self.seconds += time.perf_counter() - began
+
+    def recorded_state(self) -> dict[str, NDArray[Any]]:
+        state = {name: getattr(self, f"_{name}") for name in _STATE}
+        return arrays_of(state | {"epochs": self._epochs, "seconds": self.seconds})
+
+    def take_up(self, examples: Examples, recipe: Recipe, state: Mapping[str, NDArray[Any]]) -> None:
+        self.on_start(examples, recipe)
+        for name in _STATE:
+            getattr(self, f"_{name}").copy_(torch.from_numpy(state[name]))
+        self._epochs, self.seconds = int(state["epochs"]), float(state["seconds"])
 
     @classmethod
     def from_checkpoints(cls, checkpoints: Iterable[nn.Module], examples: Examples) -> LearningEvents:

@@ -47,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 # What reading an `.npz` raises that is another file, cut short, or with bits that have changed.
-_UNREADABLE = (
+UNREADABLE = (
     *(KeyError, TypeError, AttributeError, ValueError, EOFError, OSError, RuntimeError, NotImplementedError),
     *(zipfile.BadZipFile, zlib.error),
 )
@@ -84,7 +84,7 @@ def load_arrays(
             return {name: file[name] for name in names}, dict(json.loads(str(file["facts"])))
     except FileNotFoundError as error:
         raise UserError(option, str(path), "no such file", fix) from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UserError(option, str(path), f"not {kind}", fix) from error
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,7 +30,7 @@ from unmem.store import load_arrays, save_arrays
 from unmem.targets.calibration import MOST, calibrated, calibrating
 from unmem.targets.types import Request, Targets
 from unmem.targets.window import END, START, window
-from unmem.training import Observer, Step, predict
+from unmem.training import Observer, Recorder, Step, arrays_of, predict
 
 Float16 = NDArray[np.float16]
 
@@ -180,7 +180,7 @@ class Trace:
         return found
 
 
-class TraceRecorder(Observer):
+class TraceRecorder(Recorder):
     """Watches the training of the original and records its `trace`.
 
     Args:
@@ -214,6 +214,16 @@ class TraceRecorder(Observer):
     def on_epoch(self, epoch: int, model: nn.Module) -> None:
         if epoch + 1 in self._epochs:
             self.add(None, model)
+
+    def recorded_state(self) -> dict[str, NDArray[Any]]:
+        sums = {"sums": self._sums, "unseen_sums": self._unseen_sums}
+        return arrays_of(sums | {"count": self._count, "seconds": self.seconds})
+
+    def take_up(self, examples: Examples, recipe: Recipe, state: Mapping[str, NDArray[Any]]) -> None:
+        self.on_start(examples, recipe)
+        self._sums.copy_(torch.from_numpy(state["sums"]))
+        self._unseen_sums.copy_(torch.from_numpy(state["unseen_sums"]))
+        self._count, self.seconds = int(state["count"]), float(state["seconds"])
 
     def begin(self, examples: Examples, settings: dict[str, Any]) -> None:
         """Forget what was recorded and start again."""
