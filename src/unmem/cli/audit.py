@@ -100,9 +100,7 @@ def audit(
 
     wanted = Request.read(options)
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "audit") as log:
-        session = Session.open(
-            "audit", settings(data, recipe, options), data, log=log, keep=wanted.ids, work=folder.work
-        )
+        session = Session.open("audit", settings(data, recipe, options), data, log=log, keep=wanted.ids, folder=folder)
         asked = _Asked.read(session, options, wanted, recipe)
         retrained = asked.reference(session, recipe, folder)
         with stage("Look for copies of the forget examples among the retained") as bar:

@@ -11,8 +11,9 @@ import numpy as np
 from unmem import models
 from unmem.cli.console import warn
 from unmem.data import Examples, Ids, Splits
-from unmem.errors import NothingToDoError
+from unmem.errors import NothingToDoError, UserError
 from unmem.models import Card, Forgotten
+from unmem.store import CROSSFIT, TRACE, load_arrays
 from unmem.unlearning import Problem
 
 _NOBODY: Ids = np.empty(0, dtype="<U1")
@@ -68,22 +69,33 @@ class Earlier:
         return replace(card, data=data, forgotten=forgotten)
 
 
-def leave_out(data: Splits, model: Path | None, keep: Callable[[Splits], Ids | None] | None) -> tuple[Splits, Earlier]:
+def leave_out(
+    data: Splits,
+    model: Path | None,
+    keep: Callable[[Splits], Ids | None] | None,
+    replaces: Path | None = None,
+) -> tuple[Splits, Earlier]:
     """The data without the training examples that the model forgot before, and what these are.
 
-    keep: given the data, the ids that stay although they were forgotten: those that an audit asks about.
+    Args:
+        data: As they were read.
+        model: The model file of the command, if any.
+        keep: Given the data, the ids that stay although they were forgotten: those that an audit asks about.
+        replaces: A run folder that the command replaces. What was deleted from its files does not come back.
     """
     said = None if model is None else models.said_by(model)
     forgotten = None if said is None else said.forgotten
+    given = data.train.fingerprint
+    data = _without_deleted(data, replaces)
     whole = data.train
     if forgotten is None:
-        return data, Earlier()
+        return data, Earlier(known=frozenset({given}))
     old = forgotten.marks(whole.ids.tolist())
     asked = None if keep is None else keep(data)
     stays = np.zeros(len(whole), dtype=bool) if asked is None else np.isin(whole.ids, asked)
     left_out = whole.ids[old & ~stays]
     rest = data.without(left_out)
-    known = {whole.fingerprint, whole.drop(whole.ids[old]).fingerprint}
+    known = {given, whole.fingerprint, whole.drop(whole.ids[old]).fingerprint}
     gone = len(forgotten) - int(old.sum())
     if len(left_out):
         warn(
@@ -92,3 +104,24 @@ def leave_out(data: Splits, model: Path | None, keep: Callable[[Splits], Ids | N
     if gone:
         warn(f"{gone:,} examples that this model forgot before are no longer in the data")
     return rest, Earlier(forgotten, left_out, frozenset(known))
+
+
+def _without_deleted(data: Splits, folder: Path | None) -> Splits:
+    """The data without the examples whose rows were deleted from the cross-fit or the trace in a folder."""
+    gone = np.zeros(len(data.train), dtype=bool)
+    for name in (CROSSFIT, TRACE) if folder is not None else ():
+        path = Path(folder or "", name)
+        try:
+            _, facts = load_arrays(path, (), option="--out", kind="of unmem", fix="choose another folder")
+            deleted = Forgotten.read(facts.get("forgotten"))
+        except (UserError, ValueError, KeyError, TypeError):
+            continue
+        if deleted is not None:
+            gone |= deleted.marks(data.train.ids.tolist())
+    if not gone.any():
+        return data
+    warn(
+        f"{int(gone.sum()):,} examples that were deleted from the files in {folder} are left out; "
+        "to use them again, choose another folder"
+    )
+    return data.without(data.train.ids[gone])

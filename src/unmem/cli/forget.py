@@ -20,10 +20,12 @@ from unmem.cli.options import (
     folders_of,
     settings,
 )
+from unmem.store import RESULT
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from unmem.cli.erasing import Carrier, Erasure
     from unmem.cli.methods import Planned
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Original, Session
@@ -112,6 +114,7 @@ def forget(
         check_reference(request.reference_seeds)
     from unmem.cli import methods
     from unmem.cli.console import alarm, console, warn
+    from unmem.cli.erasing import print_carriers
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Session, log_of
     from unmem.cli.table import outcome_table
@@ -127,21 +130,27 @@ def forget(
         _show_plan(Session.open("forget", asked, data), wanted, request, model, planned, needed)
         return 0
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "forget") as log:
-        session = Session.open("forget", asked, data, log=log, work=folder.work)
+        session = Session.open("forget", asked, data, log=log, folder=folder)
         run = _Run.prepare(session, request, wanted, model, planned, source, needed, score)
         made = run.forget()
         guard = _guard(session, run.original.model, made.model, request.max_drop)
         with step("compare the models"):
             evaluation = run.evaluate(made, folder)
         session.save_models(folder, run.original, made.model, run.for_the_card(evaluation), run.problem)
+        erasure = run.erasure
         if run.prepared.trace is not None and run.prepared.trace_file is None:
             rest = run.prepared.trace.without(run.problem.forget.ids)
-            folder.file(TRACE, replace(rest, moved=(f"{PRIVATE}/{TRACE}",)).save)
-        if not guard["fell"] or run.prepared.trace_file is None:
-            run.prepared.keep_rows(folder, run.problem.forget.ids)
+            rest = replace(rest, moved=(f"{PRIVATE}/{TRACE}",), forgotten=erasure.forgotten(None))
+            folder.file(TRACE, rest.save)
+        erasure.keep_rows(folder, run.prepared)
         with step("write the report"):
             _report(folder, run, evaluation, guard)
-        session.finish(folder, run.described(made) | {"guard": guard} | run.outcomes(evaluation))
+        left = run.carriers(folder.path)
+        result = run.described(made) | {"guard": guard, "still_carrying": [one.to_dict() for one in left]}
+        session.finish(folder, result | run.outcomes(evaluation))
+        folder.ready()
+        with step("delete the forgotten examples from the files of the request"):
+            erasure.erase(folder.path)
     console.print(outcome_table(evaluation, run.names))
     if evaluation.reference is None:
         console.print(
@@ -152,9 +161,8 @@ def forget(
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
     if guard["fell"]:
         warn(guard["reason"])
-        return UTILITY_FELL
-    run.prepared.delete(run.problem.forget.ids, request, folder.path)
-    return 0
+    print_carriers(left)
+    return UTILITY_FELL if guard["fell"] else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,6 +264,35 @@ class _Run:
             source=targets_from,
             targets=targets,
             doubts=(*unsound_work(scorer, original.model), *opposed_scores(compared)),
+        )
+
+    @property
+    def _near(self) -> list[Path]:
+        """Folders of the runs that the request read from."""
+        source = self.original.source
+        files = [self.prepared.trace_file, self.request.crossfit, self.request.scores]
+        folders = [*(folders_of(source) if source else ()), *(one.parent for one in files if one is not None)]
+        return [folder for folder in dict.fromkeys(folders) if (folder / RESULT).is_file()]
+
+    @property
+    def erasure(self) -> Erasure:
+        """What the request deletes from the files that were made before."""
+        from unmem.cli.erasing import Erasure
+
+        return Erasure.of(self.prepared, self.request, self.problem, self._near)
+
+    def carriers(self, out: Path) -> list[Carrier]:
+        """Where the forgotten examples still are once the run in `out` is published."""
+        from unmem.cli.erasing import MODELS, TABLES, carriers
+
+        named = {
+            MODELS: self.original.source,
+            TABLES: self.request.scores,
+            "the list of their ids": self.request.forget if str(self.request.forget) != "-" else None,
+        }
+        data = self.session.settings["data"]
+        return carriers(
+            self.problem, out, near=self._near, members=self.erasure.members, named=named, data=str(data or "")
         )
 
     @property

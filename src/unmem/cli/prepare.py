@@ -45,7 +45,9 @@ def prepare(
     from unmem.store import RunFolder
 
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "prepare") as log:
-        session = Session.open("prepare", settings(data, model, crossfit), data, log=log, work=folder.work)
+        session = Session.open(
+            "prepare", settings(data, model, crossfit), data, log=log, folder=folder, replaces=folder.path
+        )
         read = session.read_original(model, seed=data.seed) if model.model is not None else None
         recipe = read.recipe if read else session.recipe(model, seed=data.seed)
         folder.members = crossfit.work or folder.members

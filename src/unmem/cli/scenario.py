@@ -67,7 +67,7 @@ def scenario(
     check_reference(options.reference_seeds, least=0)
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "scenario") as log:
         asked = settings(data, recipe, options) | {"scenario": name}
-        session = Session.open("scenario", asked, data, log=log, work=folder.work)
+        session = Session.open("scenario", asked, data, log=log, folder=folder)
         made = _made(name, session, options)
         session.data = made.data
         warn(made.explained)

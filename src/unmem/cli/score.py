@@ -69,7 +69,7 @@ def score(
     _check_before_data(names, scores, trained_here=model.model is None)
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "score") as log:
         asked = settings(data, model, scores) | {"method": names}
-        session = Session.open("score", asked, data, log=log, work=folder.work)
+        session = Session.open("score", asked, data, log=log, folder=folder, replaces=folder.path)
         read = session.read_original(model, seed=data.seed) if model.model is not None else None
         recipe = read.recipe if read else session.recipe(model, seed=data.seed)
         folder.members = scores.work or folder.members

@@ -83,9 +83,10 @@ class Session:
         *,
         log: LogTo | None = None,
         keep: Callable[[Splits], Ids | None] | None = None,
-        work: Path | None = None,
+        folder: RunFolder | None = None,
+        replaces: Path | None = None,
     ) -> Session:
-        """Read and check the data. keep: see `earlier.leave_out`. work: as the attribute."""
+        """Read and check the data. keep, replaces: see `earlier.leave_out`. folder: where the command writes."""
         began = time.perf_counter()
         model = model_named(settings)
         check_executor(options.executor, field="--executor")
@@ -106,12 +107,23 @@ class Session:
                 f"{len(data.flipped)} of {len(data.train):,} training labels were flipped on purpose "
                 f"({options.flip:.1%}, seed {options.seed})"
             )
-        data, before = leave_out(data, None if model is None else Path(model), keep)
+        data, before = leave_out(data, None if model is None else Path(model), keep, replaces)
         with step("check the data"):
             checks.heed(checks.OF_DATA_FIRST, checks.Subject(data), warn)
         log = log or LogTo(())
         log.settings = settings
-        return cls(command, settings, data, options.seed, options.executor, options.workers, began, log, before, work)
+        return cls(
+            command,
+            settings,
+            data,
+            options.seed,
+            options.executor,
+            options.workers,
+            began,
+            log,
+            before,
+            None if folder is None else folder.work,
+        )
 
     def original(self, options: RecipeOptions, *, seed: int, recorders: Mapping[str, Recorder]) -> Original:
         """The original, trained by the recipe under `recorders`, which are named for a run that takes it up."""

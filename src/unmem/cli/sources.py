@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from unmem.data import Examples, Ids, Splits
 from unmem.ensembles import Ensemble, read_members
 from unmem.errors import UserError
 from unmem.memorization import CrossFit
-from unmem.store import CROSSFIT, PRIVATE, TRACE, RunFolder
+from unmem.store import TRACE, pending
 from unmem.targets import FromCrossFit, FromMembers, ShortTeacher, Source, Targets, Trace
 from unmem.unlearning import Problem, best_source
 
@@ -92,37 +91,6 @@ class Prepared:
         none = np.empty((0, examples.n_classes), np.float16)
         return replace(self, trace=Trace(examples.ids, np.zeros(shape, np.float16), examples.ids[:0], none))
 
-    def keep_rows(self, folder: RunFolder, ids: Ids) -> None:
-        """Put the predictions of the forgotten examples in the private part of a run folder, for audits and reruns."""
-        kept = {CROSSFIT: self.crossfit, TRACE: self.trace}
-
-        def write(place: Path) -> None:
-            place.mkdir(mode=0o700)
-            for name, one in kept.items():
-                if one is not None:
-                    replace(one.only(ids), moved=()).save(place / name)
-
-        if any(one is not None for one in kept.values()):
-            folder.file(PRIVATE, write)
-
-    def delete(self, ids: Ids, options: Files, out: Path) -> None:
-        """Delete the forgotten examples from the files that were read; `out` has kept their rows."""
-        files = {CROSSFIT: options.crossfit, TRACE: self.trace_file}
-        for name, file in files.items():
-            if file is None:
-                continue
-            kept = out / PRIVATE / name
-            if name == CROSSFIT:
-                _without(CrossFit.load(file), ids, kept, file.parent).save(file)
-            else:
-                _without(Trace.load(file), ids, kept, file.parent).save(file)
-            warn(
-                f"the predictions of the forgotten examples were moved from {file} to {kept}, where audits that "
-                f"are given {file} find them; delete that file once it is not needed"
-            )
-        if self.members is not None:
-            warn(f"the members in {options.members} still hold predictions of the forgotten examples: delete them")
-
 
 def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
     """A cross-fit of `unmem prepare`, made sure to be of the examples at hand and to hold those asked for."""
@@ -155,35 +123,21 @@ def read_trace(path: Path, data: Splits, ids: Ids | None) -> Trace:
 def with_moved(found: Rows, path: Path, load: Callable[[Path], Rows]) -> Rows:
     """With the rows of forgotten examples, as far as the files that they were moved to are still there."""
     for name in found.moved:
-        file = path.parent / name
-        if file.is_file():
+        file = pending(path.parent / name)
+        if file is not None:
             found = found.with_rows_of(load(file))
     return found
 
 
 def _tell_earlier(found: Rows, path: Path, load: Callable[[Path], Rows], ids: Ids | None) -> None:
     """The original of a request still knows what other requests made a copy of it forget."""
-    rows = [load(file).ids for name in found.moved if (file := path.parent / name).is_file()]
+    rows = [load(file).ids for name in found.moved if (file := pending(path.parent / name)) is not None]
     others = {name for one in rows for name in one.tolist()} - set([] if ids is None else ids.tolist())
     if others:
         warn(
             f"{len(others):,} other examples were forgotten by way of {path} before, and the model that this run "
             "starts from still knows them: start from the unlearned model of that run (--model), or they come back"
         )
-
-
-def _without(found: Rows, ids: Ids, kept: Path, folder: Path) -> Rows:
-    """All other rows, and where these are kept, as seen from the folder of the file."""
-    moved = tuple(dict.fromkeys((*found.moved, _relative(kept, folder))))
-    return replace(found.without(ids), moved=moved)
-
-
-def _relative(file: Path, folder: Path) -> str:
-    """The path of a file from a folder; the whole path where they are on different drives."""
-    try:
-        return os.path.relpath(file, folder)
-    except ValueError:
-        return str(file.resolve())
 
 
 def _usable(path: Path, data: Splits, ids: Ids | None) -> Trace | None:

@@ -19,7 +19,7 @@ def train(*, output: OutputOptions, data: DataOptions = DataOptions(), recipe: R
     from unmem.targets import TraceRecorder
 
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "train") as log:
-        session = Session.open("train", settings(data, recipe), data, log=log, work=folder.work)
+        session = Session.open("train", settings(data, recipe), data, log=log, folder=folder, replaces=folder.path)
         recorder = TraceRecorder(session.data.holdout)
         original = session.original(recipe, seed=data.seed, recorders={"trace": recorder})
         described = session.describe(original)

@@ -26,7 +26,7 @@ from unmem.store import atomic_path
 Arrays = Mapping[str, NDArray[Any]]
 PREFIX = "member-"
 _NEEDED = {"kept", "about", "sha256", "train_phi", "seconds"}
-_UNREADABLE = (EOFError, ValueError, OSError, KeyError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (EOFError, ValueError, OSError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def key(about: Mapping[str, Any]) -> str:
@@ -93,7 +93,7 @@ def read(path: Path) -> Member | None:
         return Member(path, json.loads(str(found.pop("about"))), found)
     except FileNotFoundError:
         return None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return Member(path, {}, {}, f"cannot be read ({type(error).__name__})")
 
 

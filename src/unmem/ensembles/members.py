@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unmem import __version__, models
 from unmem.data import Examples
-from unmem.ensembles import files
+from unmem.ensembles import erased, files
 from unmem.ensembles.controls import Pairs, pairs_of
 from unmem.ensembles.ensemble import Ensemble, Outputs, log_odds
 from unmem.ensembles.masks import Mask
@@ -121,7 +121,9 @@ def read_members(folder: str | Path, examples: Examples, *, unseen: Examples | N
     tasks = [_Task(one.about["seed"], _unpacked(one.arrays["kept"], len(examples))) for one in whole]
     results = _Results(shared, tasks, None)
     for k, one in enumerate(whole):
-        results.put(k, one.arrays)
+        arrays = erased.restored(one.path, one.arrays, examples)
+        erased.check_whole(one.path, arrays)
+        results.put(k, arrays)
     return results.ensemble()
 
 
@@ -213,13 +215,22 @@ def _taken_up(results: _Results, k: int, path: Path, weights: bool, told: Callab
     found = files.read(path)
     if found is None or (weights and not files.weights_of(path).exists()):
         return False
-    if found.problem is None and results.fits(found.arrays):
-        results.put(k, found.arrays)
-        results.seconds_before += _seconds_here(found.arrays)
-        return True
+    if found.problem is not None or not results.fits(found.arrays):
+        _say(told, f"{path.name} is damaged: {found.problem or 'it is of other sizes'}; the member is trained again")
+        return False
+    arrays = erased.restored(path, found.arrays, results.examples)
+    if np.isnan(arrays["train_phi"]).any():
+        why = "its predictions of forgotten examples were deleted, and the data still hold these examples"
+        _say(told, f"{path.name} is trained again: {why}")
+        return False
+    results.put(k, arrays)
+    results.seconds_before += _seconds_here(arrays)
+    return True
+
+
+def _say(told: Callable[[str], None] | None, text: str) -> None:
     if told is not None:
-        told(f"{path.name} is damaged: {found.problem or 'it is of other sizes'}; the member is trained again")
-    return False
+        told(text)
 
 
 def _seconds_here(arrays: Arrays) -> float:
@@ -257,6 +268,10 @@ class _Results:
         self.seconds_before = 0.0
         self._there = np.zeros(total, dtype=bool)
         self._failed: dict[int, Failed] = {}
+
+    @property
+    def examples(self) -> Examples:
+        return self._shared.examples
 
     def fits(self, arrays: Arrays) -> bool:
         return all(name in arrays and arrays[name].shape == rows.shape[1:] for name, rows in self._rows.items())

@@ -8,7 +8,7 @@ never saw example i. After cleanlab's out-of-sample predictions (Northcutt et al
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from unmem.ensembles import Ensemble, fold_masks, log_odds, train_members
 from unmem.errors import UserError
 from unmem.executors import Where
 from unmem.memorization.scores import Scores
+from unmem.models import Forgotten
 from unmem.recipe import Recipe
 from unmem.store import load_arrays, save_arrays
 from unmem.training import predict
@@ -36,7 +37,7 @@ class CrossFit:
 
     log_probs: [N, C]. margin: [N], log q_y − log max_{k≠y} q_k. phi: [N], log q_y − log(1 − q_y). All float32.
     seconds: of all fold models. seconds_before: as in `Ensemble`. moved: files that hold the predictions of examples
-    that were forgotten since, relative to the folder of this one.
+    that were forgotten since, relative to the folder of this one. forgotten: which these are.
     """
 
     ids: Ids
@@ -47,6 +48,7 @@ class CrossFit:
     settings: dict[str, Any]
     seconds_before: float = 0.0
     moved: tuple[str, ...] = ()
+    forgotten: Forgotten | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,8 +88,10 @@ class CrossFit:
     def save(self, path: str | Path) -> None:
         """One `.npz` file, whole or not there."""
         arrays = {"ids": self.ids} | {name: getattr(self, name) for name in _SHAPES}
-        moved = {"moved": list(self.moved)} if self.moved else {}
-        save_arrays(path, arrays, {"seconds": self.seconds, "settings": self.settings, **moved})
+        facts: dict[str, Any] = {"seconds": self.seconds, "settings": self.settings}
+        facts |= {"moved": list(self.moved)} if self.moved else {}
+        facts |= {"forgotten": asdict(self.forgotten)} if self.forgotten is not None else {}
+        save_arrays(path, arrays, facts)
 
     @classmethod
     def load(cls, path: str | Path) -> CrossFit:
@@ -96,8 +100,9 @@ class CrossFit:
         arrays, facts = load_arrays(path, ("ids", *_SHAPES), **made, fix="make one with unmem prepare")
         try:
             moved = tuple(facts.pop("moved", ()))
-            found = cls(**arrays, **facts, moved=moved)
-        except TypeError as error:
+            forgotten = Forgotten.read(facts.pop("forgotten", None))
+            found = cls(**arrays, **facts, moved=moved, forgotten=forgotten)
+        except (TypeError, ValueError, KeyError) as error:
             raise UserError("--crossfit", str(path), "not a cross-fit", "make one with unmem prepare") from error
         shapes = {name: getattr(found, name).shape for name in _SHAPES}
         if any(len(shape) != _SHAPES[name] or shape[0] != len(found.ids) for name, shape in shapes.items()):

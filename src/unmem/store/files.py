@@ -26,7 +26,11 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 @contextmanager
 def atomic_path(path: Path) -> Generator[Path]:
-    """A temporary path beside `path`; it takes that name, synced to disk, only if the block succeeds."""
+    """A temporary path beside `path`; it takes that name, synced to disk, only if the block succeeds.
+
+    A file that it replaces gives it its mode. Where `path` is a link, what it leads to is replaced.
+    """
+    path = path.resolve() if path.is_symlink() else path
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     os.close(handle)
     temporary = Path(name)
@@ -34,8 +38,9 @@ def atomic_path(path: Path) -> Generator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask())
         temporary.replace(path)
+        sync_folder(path.parent)
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()

@@ -69,6 +69,12 @@ def published() -> Path | None:
     return _published[-1] if _published else None
 
 
+def pending(path: Path) -> Path | None:
+    """A file in a folder of a run: where it is, or where it waits while that run is not published; None if nowhere."""
+    waiting = path.parent.parent / _KEPT / path.parent.name / path.name
+    return next((place for place in (path, waiting) if place.is_file()), None)
+
+
 class RunFolder:
     """The folder of one command's results: checked before any work, filled in one go at the end.
 
@@ -135,6 +141,28 @@ class RunFolder:
                 raise
             raise self._full(fault) from error
 
+    def keep(self, name: str, write: Callable[[Path], object]) -> None:
+        """Keep something outside of the staging folder, for a rerun, until the run is published. As in `file`."""
+        try:
+            self.work.mkdir(exist_ok=True)
+            write(self.work / name)
+        except Exception as error:
+            fault = disk_fault(error)
+            if fault is None:
+                raise
+            raise self._full(fault) from error
+
+    def ready(self) -> None:
+        """Have on disk all that was added, so that little can go wrong once the files of others are changed.
+
+        Raises:
+            UserError: The disk does not take it.
+        """
+        try:
+            _sync(self._staging)
+        except OSError as error:
+            raise self._full(error.strerror or str(error)) from error
+
     def text(self, name: str, text: str) -> None:
         self.file(name, lambda path: path.write_text(text, encoding="utf-8"))
 
@@ -173,8 +201,8 @@ class RunFolder:
                 folder.rmdir()
 
     def _publish(self) -> None:
+        self.ready()
         try:
-            _sync(self._staging)
             with uninterrupted(), locked(self.path):
                 old = files_below(self.path, [path.name for path in _in_run(self.path)])
                 if has_links(self.path):

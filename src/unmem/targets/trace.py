@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from unmem.data import Examples, Ids, as_ids, find_ids
 from unmem.errors import UserError
+from unmem.models import Forgotten
 from unmem.recipe import Recipe
 from unmem.store import load_arrays, save_arrays
 from unmem.targets.calibration import MOST, calibrated, calibrating
@@ -54,6 +55,7 @@ class Trace:
         seconds: What recording took.
         settings: What determined it; `data` is the fingerprint of the training set.
         moved: Files that hold the rows of examples that were forgotten since, relative to the folder of this one.
+        forgotten: Which these are.
     """
 
     name: ClassVar[str] = "trace"
@@ -64,6 +66,7 @@ class Trace:
     seconds: float = 0.0
     settings: dict[str, Any] | None = None
     moved: tuple[str, ...] = ()
+    forgotten: Forgotten | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -126,8 +129,10 @@ class Trace:
     def save(self, path: str | Path) -> None:
         """Write one `.npz` file, atomically."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
-        moved = {"moved": list(self.moved)} if self.moved else {}
-        save_arrays(path, arrays, {"seconds": self.seconds, "settings": self.settings, **moved})
+        facts: dict[str, Any] = {"seconds": self.seconds, "settings": self.settings}
+        facts |= {"moved": list(self.moved)} if self.moved else {}
+        facts |= {"forgotten": asdict(self.forgotten)} if self.forgotten is not None else {}
+        save_arrays(path, arrays, facts)
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
@@ -139,8 +144,9 @@ class Trace:
         arrays, facts = load_arrays(path, _ARRAYS, option=_OPTION, kind=_KIND, fix=_FIX)
         try:
             moved = tuple(facts.pop("moved", ()))
-            found = cls(**arrays, **facts, moved=moved)
-        except TypeError as error:
+            forgotten = Forgotten.read(facts.pop("forgotten", None))
+            found = cls(**arrays, **facts, moved=moved, forgotten=forgotten)
+        except (TypeError, ValueError, KeyError) as error:
             raise UserError(_OPTION, str(path), f"not {_KIND}", _FIX) from error
         pairs = ((found.ids, found.log_probs), (found.unseen_ids, found.unseen))
         if any(rows.ndim != 2 or len(rows) != len(ids) for ids, rows in pairs):

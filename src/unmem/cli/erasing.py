@@ -1,0 +1,214 @@
+"""Deleting the forgotten examples from what was made before the request, and saying where they still are.
+
+Rows of a cross-fit, a trace or members are moved to the private part of the run folder: first they are kept there,
+then they are deleted from the files that were read, and only then the run is published. So a request that says that it
+deleted them has done so, and one that is stopped in between finds the rows again.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from rich.text import Text
+
+from unmem import models
+from unmem.cli.console import console, warn
+from unmem.cli.sources import Files, Prepared
+from unmem.ensembles import erased
+from unmem.ensembles.files import PREFIX, weights_of
+from unmem.memorization import CrossFit
+from unmem.models import Forgotten
+from unmem.store import CROSSFIT, MEMBERS, PRIVATE, TRACE, RunFolder, locked, pending, retrained_in
+from unmem.targets import Trace
+from unmem.unlearning import Problem
+
+Rows = TypeVar("Rows", CrossFit, Trace)
+_MEMBERS = "members.npz"
+MODELS = "models that were trained on them"
+TABLES = "scores, lists and pages of the runs before"
+
+
+@dataclass(frozen=True, eq=False)
+class Erasure:
+    """What one request deletes.
+
+    Attributes:
+        problem: The request.
+        crossfit, trace: Files that were read, or None.
+        members: Folders of members, those that were read and those that were left beside other files of the request.
+    """
+
+    problem: Problem
+    crossfit: Path | None
+    trace: Path | None
+    members: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, prepared: Prepared, options: Files, problem: Problem, beside: Iterable[Path]) -> Erasure:
+        """beside: folders of the other files that the request named."""
+        folders = [folder / MEMBERS for folder in beside]
+        found = [one for one in ([options.members] if options.members else []) + folders if one.is_dir()]
+        return cls(
+            problem, options.crossfit, prepared.trace_file, tuple({one.resolve(): one for one in found}.values())
+        )
+
+    def keep_rows(self, folder: RunFolder, prepared: Prepared) -> None:
+        """Put the predictions of the forgotten examples in the private part of a run folder, for audits and reruns."""
+        ids, train = self.problem.forget.ids, self.problem.data.train
+        tables = {CROSSFIT: prepared.crossfit, TRACE: prepared.trace}
+        known = {name: one.only(ids) for name, one in tables.items() if one is not None}
+        said: dict[str, Any] = {}
+        for place in self.members:
+            said |= erased.rows_of(place, train, ids)
+        if not any(len(one) for one in known.values()) and not said:
+            return
+
+        def write(place: Path) -> None:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name, one in known.items():
+                replace(one, moved=(), forgotten=None).save(place / name)
+            if said:
+                with open(place / _MEMBERS, "wb") as file:
+                    np.savez(file, **said)
+
+        folder.file(PRIVATE, write)
+        folder.keep(PRIVATE, write)
+
+    def erase(self, out: Path) -> None:
+        """Delete the rows from the files that were read; `out` has kept them."""
+        for name, file, load in ((CROSSFIT, self.crossfit, CrossFit.load), (TRACE, self.trace, Trace.load)):
+            if file is not None:
+                self._erase_rows(file, out / PRIVATE / name, load)
+        for folder in self.members:
+            try:
+                count = erased.erase(folder, self.problem.data.train, self.problem.forget.ids, out / PRIVATE / _MEMBERS)
+            except OSError as error:
+                warn(f"{folder} still holds predictions of the forgotten examples: {error.strerror}")
+                continue
+            if count:
+                _tell_moved(f"{count:,} members in {folder}", out / PRIVATE / _MEMBERS, folder)
+
+    def _erase_rows(self, file: Path, kept: Path, load: Any) -> None:
+        real = file.resolve()
+        try:
+            with locked(real.parent):
+                found = load(real)
+                gone = found.only(self.problem.forget.ids)
+                if not len(gone):
+                    return
+                self._without(found, kept, real.parent).save(real)
+        except OSError as error:
+            warn(f"{file} still holds predictions of the forgotten examples: {error.strerror}")
+            return
+        _tell_moved(str(file), kept, file)
+
+    def _without(self, found: Rows, kept: Path, folder: Path) -> Rows:
+        """All other rows, and where these are kept, as seen from the folder of the file."""
+        moved = tuple(dict.fromkeys((*found.moved, _relative(kept, folder))))
+        return replace(found.without(self.problem.forget.ids), moved=moved, forgotten=self.forgotten(found.forgotten))
+
+    def forgotten(self, before: Forgotten | None) -> Forgotten:
+        """What a file says is gone from it, after this request."""
+        problem = self.problem
+        data, kept = problem.data.train.fingerprint, problem.retain.fingerprint
+        return Forgotten.after(before, problem.forget.ids.tolist(), data=data, kept=kept)
+
+
+def _tell_moved(what: str, kept: Path, file: Path) -> None:
+    warn(
+        f"the predictions of the forgotten examples were moved from {what} to {kept}, where audits that are given "
+        f"{file} find them; delete that file once it is not needed"
+    )
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """The path of a file from a folder; the whole path where they are on different drives."""
+    try:
+        return os.path.relpath(os.path.realpath(file), os.path.realpath(folder))
+    except ValueError:
+        return str(file.resolve())
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """Files in which the forgotten examples still are.
+
+    Attributes:
+        what: They, in words.
+        files: Their paths.
+        command: What removes them.
+    """
+
+    what: str
+    files: tuple[str, ...]
+    command: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"what": self.what, "files": list(self.files), "command": self.command}
+
+
+def carriers(
+    problem: Problem,
+    out: Path,
+    *,
+    near: Iterable[Path],
+    members: Iterable[Path],
+    named: Mapping[str, Path | None],
+    data: str,
+) -> list[Carrier]:
+    """Where the forgotten examples still are, among the files that this request writes, read or found beside those.
+
+    Args:
+        problem: The request.
+        out: Its run folder, which is not published yet.
+        near: Folders of other runs that the request read from.
+        members: Folders of members.
+        named: By what they are, further files that the request named; None where it named none.
+        data: The data as the user named them.
+    """
+    others = [run for run in near if run.resolve() != out.resolve()]
+    found: dict[str, list[Path]] = {MODELS: [out / "original.safetensors"], "their predictions": []}
+    if (
+        pending(out / PRIVATE / CROSSFIT) or pending(out / PRIVATE / TRACE) or pending(out / PRIVATE / _MEMBERS)
+    ) is not None:
+        found["their predictions"].append(out / PRIVATE)
+    for run in others:
+        models_there = [run / "original.safetensors", *(one for one in retrained_in(run) if _knows(one, problem))]
+        found[MODELS] += [one for one in models_there if one.exists()]
+        tables = [run / name for name in ("scores.parquet", "flipped.txt", "report.html")]
+        found.setdefault(TABLES, []).extend(one for one in tables if one.exists())
+    weights = [weights_of(one) for folder in members for one in sorted(folder.glob(f"{PREFIX}*.npz"))]
+    found["weights of members that were trained on them"] = [one for one in weights if one.exists()]
+    for what, path in named.items():
+        found.setdefault(what, []).extend([path] if path is not None and path.exists() else [])
+    listed = [_carrier(what, paths) for what, paths in found.items() if paths]
+    if Path(data).exists():
+        listed.append(Carrier("the data", (data,), f"delete their rows or files from {data}"))
+    return listed
+
+
+def print_carriers(found: list[Carrier]) -> None:
+    """The last lines of the command."""
+    line = "  The forgotten examples are still in these files. Remove each one when you no longer need it:"
+    console.print(line, soft_wrap=True)
+    for one in found:
+        console.print(Text(f"    {one.what}: {one.command}"), soft_wrap=True)
+
+
+def _carrier(what: str, paths: list[Path]) -> Carrier:
+    paths = list({os.path.realpath(path): path for path in paths}.values())
+    recursive = "-r " if any(path.is_dir() or path.name == PRIVATE for path in paths) else ""
+    return Carrier(what, tuple(map(str, paths)), f"rm {recursive}{shlex.join(map(str, paths))}")
+
+
+def _knows(path: Path, problem: Problem) -> bool:
+    """Whether a retrained model may have seen the forgotten examples: all that were not trained on this retain set."""
+    card = models.card_of(path)
+    made = None if card is None else card.made
+    return made is None or made.get("data") != problem.retain.fingerprint
