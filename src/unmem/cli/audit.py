@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from unmem.cli.annex import check_annex
 from unmem.cli.early import check_early
 from unmem.cli.options import (
     DataOptions,
@@ -89,7 +90,7 @@ def audit(
     Writes result.json and report.html to the run folder, with aggregates only: no ids, inputs or labels.
     """
     check_early(output, options, data, recipe)
-    _check_annex(options.annex, force=output.force)
+    check_annex(options.annex, force=output.force)
     if options.reference == RETRAIN:
         check_reference(options.reference_seeds)
     from unmem.cli.console import alarm, console, stage
@@ -120,16 +121,17 @@ def audit(
                 relearning=options.relearning,
                 seed=session.seed,
             )
+        shown = found.aggregates(len(asked.problem.forget))
         result: dict[str, Any] = {
             "forget": {"n": len(asked.problem.forget), "flags": asked.problem.flags()},
             "copies": copies.counts,
         }
-        folder.text("report.html", _page(session, asked, found))
-        session.finish(folder, result | found.to_dict())
-    _print(found)
+        folder.text("report.html", _page(session, asked, shown))
+        session.finish(folder, result | shown.to_dict())
+    _print(shown)
     if options.reference == NONE:
         _tell_retrained(options)
-    for one in (*found.evaluation.shortfalls, *found.shortfalls):
+    for one in (*shown.evaluation.shortfalls, *shown.shortfalls):
         alarm(one.text)
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
     if options.annex is not None:
@@ -268,27 +270,10 @@ def _tell_retrained(options: AuditOptions) -> None:
         warn(f"{folder} holds retrained models: --reference retrain compares with those of this request")
 
 
-def _check_annex(path: Path | None, *, force: bool) -> None:
-    """Refuse, before any work, a place where the annex cannot go."""
-    from unmem.errors import UserError
-
-    if path is None:
-        return
-    if path.suffix != ".csv":
-        raise UserError("--annex", str(path), "is not a .csv file", "name one that ends in .csv")
-    if path.exists() and not force:
-        raise UserError("--annex", str(path), "exists already", "choose another name, or pass --force to replace it")
-    if not path.parent.is_dir():
-        raise UserError("--annex", str(path), "its folder does not exist", "make the folder first")
-
-
 def _write_annex(path: Path, asked: _Asked, found: Audit, copies: Copies) -> None:
     """A row for each forget example; about single persons, so apart from the run folder."""
-    import csv
-
-    from unmem.cli.console import warn
+    from unmem.cli.annex import write_annex
     from unmem.evaluation import label_confidence
-    from unmem.store import atomic_path
 
     forget = asked.problem.forget
     of: dict[str, list[str]] = {}
@@ -302,8 +287,4 @@ def _write_annex(path: Path, asked: _Asked, found: Audit, copies: Copies) -> Non
     }
     if "unlearned" in found.t:
         columns["t"] = found.t["unlearned"].round(4)
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-    warn(f"{path} holds personal data: an id, a label and what the model says, for each of {len(forget):,} examples")
+    write_annex(path, columns)

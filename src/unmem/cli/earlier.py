@@ -28,11 +28,13 @@ class Earlier:
         left_out: Ids of those that the data still held.
         known: Fingerprints of the training examples with all of them, and without, by which a model file is known to
             be of these data.
+        deleted: Which examples were deleted from the files of a run that the command replaces.
     """
 
     forgotten: Forgotten | None = None
     left_out: Ids = field(default_factory=_NOBODY.copy)
     known: frozenset[str] = frozenset()
+    deleted: Forgotten | None = None
 
     def new(self, names: list[str], field: str) -> list[str]:
         """The names of a request that were not forgotten before.
@@ -85,11 +87,11 @@ def leave_out(
     """
     said = None if model is None else models.said_by(model)
     forgotten = None if said is None else said.forgotten
-    given = data.train.fingerprint
-    data = _without_deleted(data, replaces)
+    given, deleted = data.train.fingerprint, _deleted(data, replaces)
+    data = _without_deleted(data, deleted, replaces)
     whole = data.train
     if forgotten is None:
-        return data, Earlier(known=frozenset({given}))
+        return data, Earlier(known=frozenset({given}), deleted=deleted)
     old = forgotten.marks(whole.ids.tolist())
     asked = None if keep is None else keep(data)
     stays = np.zeros(len(whole), dtype=bool) if asked is None else np.isin(whole.ids, asked)
@@ -103,22 +105,30 @@ def leave_out(
         )
     if gone:
         warn(f"{gone:,} examples that this model forgot before are no longer in the data")
-    return rest, Earlier(forgotten, left_out, frozenset(known))
+    return rest, Earlier(forgotten, left_out, frozenset(known), deleted)
 
 
-def _without_deleted(data: Splits, folder: Path | None) -> Splits:
-    """The data without the examples whose rows were deleted from the cross-fit or the trace in a folder."""
-    gone = np.zeros(len(data.train), dtype=bool)
+def _deleted(data: Splits, folder: Path | None) -> Forgotten | None:
+    """Of which examples the rows were deleted from the cross-fit or the trace in a folder."""
+    found: Forgotten | None = None
     for name in (CROSSFIT, TRACE) if folder is not None else ():
         path = Path(folder or "", name)
         try:
             _, facts = load_arrays(path, (), option="--out", kind="of unmem", fix="choose another folder")
-            deleted = Forgotten.read(facts.get("forgotten"))
+            said = Forgotten.read(facts.get("forgotten"))
         except (UserError, ValueError, KeyError, TypeError):
             continue
-        if deleted is not None:
-            gone |= deleted.marks(data.train.ids.tolist())
-    if not gone.any():
+        if said is not None:
+            gone = data.train.ids[said.marks(data.train.ids.tolist())]
+            train = data.train
+            kept = train.drop(gone).fingerprint if len(gone) else train.fingerprint
+            found = Forgotten.after(found or said, gone.tolist(), data=train.fingerprint, kept=kept)
+    return found
+
+
+def _without_deleted(data: Splits, deleted: Forgotten | None, folder: Path | None) -> Splits:
+    gone = None if deleted is None else deleted.marks(data.train.ids.tolist())
+    if gone is None or not gone.any():
         return data
     warn(
         f"{int(gone.sum()):,} examples that were deleted from the files in {folder} are left out; "

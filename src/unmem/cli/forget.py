@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from unmem.cli.annex import check_annex, write_annex
 from unmem.cli.early import check_early, check_methods
 from unmem.cli.faults import step
 from unmem.cli.options import (
@@ -95,6 +96,8 @@ class RequestOptions(SelectOptions):
     "How many models to retrain; from 2 on, they are compared with each other too."
     max_drop: float = 0.05
     "Exit with 4 if accuracy on the holdout falls by more than this."
+    annex: Path | None = None
+    "Also write a table with a row for each forget example to this .csv file: it holds personal data."
 
 
 def forget(
@@ -110,6 +113,7 @@ def forget(
     """
     check_early(output, request, data, model)
     check_methods([request.method])
+    check_annex(request.annex, force=output.force)
     if request.reference == "retrain":
         check_reference(request.reference_seeds)
     from unmem.cli import methods
@@ -118,6 +122,7 @@ def forget(
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Session, log_of
     from unmem.cli.table import outcome_table
+    from unmem.evaluation import SMALLEST_CELL, TOO_FEW
     from unmem.store import PRIVATE, TRACE, RunFolder
 
     method, steps, score = _method(request, trained_here=model.model is None)
@@ -135,7 +140,7 @@ def forget(
         made = run.forget()
         guard = _guard(session, run.original.model, made.model, request.max_drop)
         with step("compare the models"):
-            evaluation = run.evaluate(made, folder)
+            evaluation, retrained = run.evaluate(made, folder)
         session.save_models(folder, run.original, made.model, run.for_the_card(evaluation), run.problem)
         erasure = run.erasure
         if run.prepared.trace is not None and run.prepared.trace_file is None:
@@ -147,10 +152,12 @@ def forget(
             _report(folder, run, evaluation, guard)
         left = run.carriers(folder.path)
         result = run.described(made) | {"guard": guard, "still_carrying": [one.to_dict() for one in left]}
-        session.finish(folder, result | run.outcomes(evaluation))
+        session.finish(folder, result | run.outcomes(evaluation), run.problem.forget.ids)
         folder.ready()
         with step("delete the forgotten examples from the files of the request"):
             erasure.erase(folder.path)
+    if request.annex is not None:
+        write_annex(request.annex, run.annex(made.model, retrained))
     console.print(outcome_table(evaluation, run.names))
     if evaluation.reference is None:
         console.print(
@@ -161,6 +168,8 @@ def forget(
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
     if guard["fell"]:
         warn(guard["reason"])
+    if len(run.problem.forget) < SMALLEST_CELL:
+        warn(f"{TOO_FEW}: what is measured on it is not shown (--annex FILE.csv has a row for each)")
     print_carriers(left)
     return UTILITY_FELL if guard["fell"] else 0
 
@@ -295,6 +304,22 @@ class _Run:
             self.problem, out, near=self._near, members=self.erasure.members, named=named, data=str(data or "")
         )
 
+    def annex(self, unlearned: nn.Module, retrained: list[nn.Module]) -> dict[str, Any]:
+        """Columns with a row for each forget example: what the models say of it, and its scores."""
+        import numpy as np
+
+        from unmem.evaluation import label_confidence
+
+        forget = self.problem.forget
+        models = {"original": [self.original.model], "unlearned": [unlearned], "retrained": retrained}
+        said = {
+            f"confidence-{name}": np.mean([label_confidence(one, forget) for one in group], axis=0).round(6)
+            for name, group in models.items()
+            if group
+        }
+        scores = {name: one.of(forget.ids) for name, one in self.scores.items()}
+        return {"id": forget.ids, "label": forget.labels.tolist(), **said, **scores}
+
     @property
     def names(self) -> dict[str, str]:
         """What a reader sees in place of the name of a method."""
@@ -324,9 +349,9 @@ class _Run:
             unlearned = unlearner(model, problem, seed=seed, observers=self.session.logged("forget", bar))
         return _Made(unlearned, unlearner, bar.seconds, None)
 
-    def evaluate(self, made: _Made, folder: RunFolder) -> Evaluation:
-        """The models beside retrained ones, if they are asked for; these go to the folder."""
-        from unmem.evaluation import evaluate
+    def evaluate(self, made: _Made, folder: RunFolder) -> tuple[Evaluation, list[nn.Module]]:
+        """The models beside retrained ones, if they are asked for, and these, which go to the folder too."""
+        from unmem.evaluation import aggregates_only, evaluate
 
         retrained: list[nn.Module] = []
         retrain_seconds: list[float] = []
@@ -340,7 +365,7 @@ class _Run:
             score = list(self.scores.values())[-1]
             cut = score.parts(3, among=self.problem.forget.ids)
             parts.update(zip(("low", "medium", "high"), cut, strict=True))
-        return evaluate(
+        found = evaluate(
             {self.request.method: made.model},
             self.problem,
             reference=retrained,
@@ -350,6 +375,7 @@ class _Run:
             training_seconds=self.original.seconds,
             needed={self.request.method: self.needed(made)},
         )
+        return aggregates_only(found, len(self.problem.forget)), retrained
 
     def needed(self, made: _Made) -> Needed:
         """What the method and the request needed besides the run that made the model."""
@@ -597,7 +623,7 @@ def _report(folder: RunFolder, run: _Run, evaluation: Evaluation, guard: dict[st
     session, problem, scores = run.session, run.problem, list(run.scores.values())
     fell = [guard["reason"]] if guard["fell"] else []
     if scores:
-        session.save_scores(folder, scores)
+        session.save_scores(folder, scores, problem.forget.ids)
     report = Report(
         title=f"Forgetting {len(problem.forget):,} of {len(session.data.train):,} examples of {session.data.name}",
         lead=sentences(problem.flags()),

@@ -207,10 +207,14 @@ def folders_of(path: Path) -> tuple[Path, ...]:
     return (path, path.parent) if path.is_dir() else (path.parent,)
 
 
+# The folder itself, and what says whom a request is about: the files of a run are made to be passed on.
+_NOT_KEPT = ("out", "force", "where")
+
+
 def settings(*options: Any) -> dict[str, Any]:
-    """All options in one flat dictionary, as kept in `config.yaml` and `result.json`; the folder itself is left out."""
+    """All options in one flat dictionary, as kept in `config.yaml` and `result.json`."""
     merged = {key: value for option in options for key, value in asdict(option).items()}
-    kept = {key: value for key, value in merged.items() if key not in ("out", "force")}
+    kept = {key: value for key, value in merged.items() if key not in _NOT_KEPT}
     return {key: _plain(value) for key, value in kept.items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,8 @@ def prepare(
     from unmem.store import RunFolder
 
     with RunFolder(output.out, force=output.force) as folder, log_of(output, "prepare") as log:
-        session = Session.open(
-            "prepare", settings(data, model, crossfit), data, log=log, folder=folder, replaces=folder.path
-        )
+        asked = settings(data, model, crossfit)
+        session = Session.open("prepare", asked, data, log=log, folder=folder, replaces=folder.path)
         read = session.read_original(model, seed=data.seed) if model.model is not None else None
         recipe = read.recipe if read else session.recipe(model, seed=data.seed)
         folder.members = crossfit.work or folder.members
@@ -66,7 +65,7 @@ def prepare(
         seconds = bar.seconds + made.seconds_before
         scores = [scorer.get("crossfit"), scorer.get("crossfit-fit")]
         doubts = [*unsound_work(scorer, original.model), *opposed_scores(scores)]
-        folder.file("crossfit.npz", made.save)
+        folder.file("crossfit.npz", replace(made, forgotten=session.before.deleted).save)
         session.save_models(folder, original)
         session.save_scores(folder, scores)
         result: dict[str, Any] = {

@@ -57,7 +57,7 @@ def scenario(
     check_early(output, options, data, recipe)
     from unmem.cli.console import alarm, console, sentences, warn
     from unmem.cli.session import Session, log_of
-    from unmem.evaluation import evaluate
+    from unmem.evaluation import aggregates_only, evaluate
     from unmem.memorization import Scorer
     from unmem.report import Report
     from unmem.store import RunFolder
@@ -85,6 +85,7 @@ def scenario(
             training_seconds=original.seconds,
             needed=needed,
         )
+        evaluation = aggregates_only(evaluation, len(made.forget))
         measures = _measured(made, original.model, models, retrained)
         session.save_models(folder, original, next(iter(models.values())), problem=problem)
         report = Report(

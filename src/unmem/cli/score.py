@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,7 +105,7 @@ def score(
         )
         session.save_models(folder, original)
         if recorder.recorded:
-            folder.file(TRACE, recorder.trace.save)
+            folder.file(TRACE, replace(recorder.trace, forgotten=session.before.deleted).save)
         session.save_scores(folder, found)
         folder.text("report.html", report.html())
         result = {"original": session.describe(original), "scores": described}

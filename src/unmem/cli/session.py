@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import nn
@@ -36,6 +37,7 @@ from unmem.training import Observer, Recorder, train
 from unmem.unlearning import Problem, Retrain, retrain_all
 
 SCHEMA = 1
+_WITH_REQUEST = ("forget", "audit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,8 +338,12 @@ class Session:
         pairs = zip(*made, strict=True)
         kept.save(folder, problem, {seed + k: pair for k, pair in enumerate(pairs, 1)})
 
-    def save_scores(self, folder: RunFolder, scores: list[Scores]) -> None:
-        labels = self.data.train.labels.cpu().numpy()
+    def save_scores(self, folder: RunFolder, scores: list[Scores], forgotten: Ids | tuple[()] = ()) -> None:
+        """The table of scores, without the examples that were forgotten."""
+        train = self.data.train
+        kept = train.ids[~np.isin(train.ids, forgotten)]
+        scores = [one.only(kept) for one in scores]
+        labels = train.labels.cpu().numpy()[train.positions(kept)]
         folder.file("scores.parquet", lambda path: save_scores(scores, labels, path))
 
     def describe(self, original: Original) -> dict[str, Any]:
@@ -382,12 +388,19 @@ class Session:
             "hardware": f"{platform.machine()}, {cpu}, work on {data.train.device}",
         }
 
-    def finish(self, folder: RunFolder, result: dict[str, Any]) -> None:
-        """Write what every run folder has: `config.yaml`, `flipped.txt` where labels were planted, `result.json`."""
+    def finish(self, folder: RunFolder, result: dict[str, Any], forgotten: Ids | tuple[()] = ()) -> None:
+        """Write what every run folder has: `config.yaml`, `flipped.txt` where labels were planted, `result.json`.
+
+        forgotten: ids of the request, which no file of the run names.
+        """
         data = self.data
-        folder.text("config.yaml", yaml.safe_dump({"command": self.command, **self.settings}, sort_keys=False))
-        if len(data.flipped):
-            folder.text("flipped.txt", "".join(f"{name}\n" for name in data.flipped))
+        conditions = self.command in _WITH_REQUEST and not any(map(self.settings.get, ("forget", "top", "issues")))
+        head = "# --where is not kept, since it says whom the request is about: give it again.\n" if conditions else ""
+        options = yaml.safe_dump({"command": self.command, **self.settings}, sort_keys=False)
+        folder.text("config.yaml", head + options)
+        flipped = data.flipped[~np.isin(data.flipped, forgotten)]
+        if len(flipped):
+            folder.text("flipped.txt", "".join(f"{name}\n" for name in flipped))
         head = {
             "schema": SCHEMA,
             "command": self.command,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from unmem.cli.early import check_early
 from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, settings
 
@@ -25,7 +27,7 @@ def train(*, output: OutputOptions, data: DataOptions = DataOptions(), recipe: R
         described = session.describe(original)
         session.save_models(folder, original)
         if recorder.recorded:
-            folder.file(TRACE, recorder.trace.save)
+            folder.file(TRACE, replace(recorder.trace, forgotten=session.before.deleted).save)
         session.finish(folder, {"original": described})
     reached = "   ".join(f"{name} {value:.1%}" for name, value in described["accuracy"].items() if value is not None)
     console.print(f"  accuracy  {reached}")

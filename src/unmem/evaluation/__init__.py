@@ -8,7 +8,17 @@ from unmem.evaluation.klom import klom
 from unmem.evaluation.lira import lira
 from unmem.evaluation.membership import accuracy, called_unseen, correct, label_confidence
 from unmem.evaluation.mismatch import Mismatch, chance, find_mismatch, find_order, find_scaling, seen_alike
-from unmem.evaluation.outcome import Evaluation, Evaluator, Needed, Outcome, Part, evaluate
+from unmem.evaluation.outcome import (
+    SMALLEST_CELL,
+    TOO_FEW,
+    Evaluation,
+    Evaluator,
+    Needed,
+    Outcome,
+    Part,
+    aggregates_only,
+    evaluate,
+)
 from unmem.evaluation.relearning import Relearning, relearn
 from unmem.evaluation.rmia import rmia
 from unmem.evaluation.scenarios import Scenario, mislabelled, poisoned, privacy
@@ -28,6 +38,8 @@ from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.evaluation.verdict import Verdict
 
 __all__ = [
+    "SMALLEST_CELL",
+    "TOO_FEW",
     "Attack",
     "Audit",
     "Comparison",
@@ -49,6 +61,7 @@ __all__ = [
     "Untrained",
     "Verdict",
     "accuracy",
+    "aggregates_only",
     "attacks",
     "audit",
     "called_unseen",

@@ -23,7 +23,7 @@ from unmem.evaluation.distance import prediction_distance
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
 from unmem.evaluation.membership import accuracy, correct
-from unmem.evaluation.outcome import SMALLEST_CELL, Evaluation, evaluate
+from unmem.evaluation.outcome import SMALLEST_CELL, TOO_FEW, Evaluation, aggregates_only, evaluate
 from unmem.evaluation.relearning import Relearning, Rises, relearn, relearning
 from unmem.evaluation.signals import Signals, log_odds_of
 from unmem.evaluation.single_model import TAIL, Judge, SingleModelTest
@@ -53,6 +53,7 @@ Real = NDArray[np.float64]
 MEMBERS = 40  # enough for the tests of single examples
 TAUGHT = 0.5  # share of a class in the forget set from which on members, which kept most of it, are no judges
 _JUDGED_BY = ("lira", "lira-online", "rmia")  # attacks that judge each example by its own difficulty
+ANNEX = "--annex has a row for each"
 _FREE = ("seed", "precision")  # of a recipe: what may differ between members and the model
 
 
@@ -134,6 +135,23 @@ class Audit:
             "warnings": [one.to_dict() for one in self.shortfalls],
             **(_the_one(next(iter(self.verdicts.values()))) if len(self.verdicts) == 1 else {}),
         }
+
+    def aggregates(self, n_forget: int) -> Audit:
+        """Without what would tell about single examples: of a small forget set, nothing that is measured on it."""
+        if n_forget >= SMALLEST_CELL:
+            return self
+        nothing = Evidence(test=None, parts={}, attacks={}, distance=None, relearning=None)
+        missing = Missing("all that is measured on the forget set", f"{SMALLEST_CELL} forget examples; {ANNEX}", None)
+        return replace(
+            self,
+            evaluation=aggregates_only(self.evaluation, n_forget),
+            evidence=dict.fromkeys(self.evidence, nothing),
+            do_nothing=None if self.do_nothing is None else nothing,
+            retrained=tuple(nothing for _ in self.retrained),
+            verdicts={name: decide([Signal(FORECAST, "cannot say", TOO_FEW)]) for name in self.verdicts},
+            forecast=None,
+            missing=(missing, *self.missing),
+        )
 
     def to_pandas(self) -> DataFrame:
         """A row per model (column `kind`: method, control or reference), a column per number of its evidence.

@@ -26,6 +26,7 @@ NO_REFERENCE = "needs a retrained model to compare with"
 NO_UNSEEN = "needs unseen examples, and all of the data are training data"
 ONE_REFERENCE = "needs two retrained models"
 NO_ORIGINAL = "needs the original model"
+TOO_FEW = f"the forget set has fewer than {SMALLEST_CELL} examples, and would tell about single ones"
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,25 @@ class Evaluation:
         from unmem.evaluation.notebook import evaluation_html
 
         return evaluation_html(self)
+
+
+def aggregates_only(evaluation: Evaluation, n_forget: int) -> Evaluation:
+    """The evaluation without what would tell about single examples: for a small forget set, all that is measured on it.
+
+    What anybody may read, such as the files of a run, holds this one.
+    """
+    if n_forget >= SMALLEST_CELL:
+        return evaluation
+
+    def kept(outcome: Outcome | None) -> Outcome | None:
+        if outcome is None:
+            return None
+        accuracy = outcome.accuracy | {"forget": math.nan}
+        return replace(outcome, accuracy=accuracy, mia=math.nan, parts={}, tow=None, tow_mia=None, reason=TOO_FEW)
+
+    methods = {name: one for name, outcome in evaluation.methods.items() if (one := kept(outcome)) is not None}
+    controls = {name: kept(getattr(evaluation, name)) for name in ("do_nothing", "retrain_vs_retrain", "reference")}
+    return replace(evaluation, methods=methods, **controls)
 
 
 def evaluate(

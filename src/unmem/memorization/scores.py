@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,11 @@ class Scores:
                 "score the same training set that the ids are from",
             )
         return self.values[found]
+
+    def only(self, ids: Ids) -> Scores:
+        """The score of these examples alone, in the order given. Raises `UserError` as `of`."""
+        found, _ = find_ids(ids, self.ids)
+        return replace(self, ids=ids, values=self.of(ids), error=None if self.error is None else self.error[found])
 
     def top(self, n: int) -> Ids:
         """Ids of the n most memorized examples, most memorized first; examples without a value never count."""

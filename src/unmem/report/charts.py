@@ -56,7 +56,7 @@ CONFIG: Spec = {
     },
     "axisX": {"labelColor": COLOURS["muted"], "labelPadding": 6},
 }
-MOST_DOTS = 1_500
+CELLS = 30  # a side, of a chart of one score against another
 DO_NOTHING = "do nothing"
 RETRAINED = "retrained, {}"
 OTHER, PLANTED = "other", "planted wrong label"
@@ -151,35 +151,58 @@ def histogram(scores: Scores, flipped: Ids) -> Panel | None:
 
 
 def scatter(first: Scores, second: Scores, flipped: Ids) -> Panel | None:
-    """One score against another, a dot an example; a fixed sample of `MOST_DOTS` of the others where there are more.
+    """One score against another: counts of examples by cell, and of those with planted wrong labels.
 
-    None if no example has both values.
+    Cells and not dots, since a dot would be about a single example. None if no example has both values.
     """
     import altair as alt
 
     values = second.of(first.ids)
-    planted = np.isin(first.ids, flipped)
-    known = np.flatnonzero(np.isfinite(first.values) & np.isfinite(values))
-    if not len(known):
+    known = np.isfinite(first.values) & np.isfinite(values)
+    if not known.any():
         return None
-    others = known[~planted[known]]
-    if len(others) > MOST_DOTS:
-        others = np.sort(np.random.default_rng(0).choice(others, MOST_DOTS, replace=False))
-    dots = [
-        {"x": float(f"{first.values[i]:.4g}"), "y": float(f"{values[i]:.4g}"), "kind": kind}
-        for kind, rows in ((OTHER, others), (PLANTED, known[planted[known]]))
-        for i in rows.tolist()
-    ]
-    colour = alt.Scale(domain=[OTHER, PLANTED], range=[COLOURS["method"], COLOURS["planted"]])
-    scale = alt.Scale(nice=False, zero=False)
-    chart = alt.Chart(alt.Data(values=dots), description=f"{second.name} against {first.name}")
-    encoded: Any = chart.mark_circle(size=14, opacity=0.45).encode(
-        x=alt.X("x:Q", scale=scale, axis=alt.Axis(title=f"{first.name} →", titleAnchor="end", tickCount=5)),
-        y=alt.Y("y:Q", scale=scale, axis=alt.Axis(title=f"{second.name} →", titleAnchor="end", tickCount=5)),
-        color=alt.Color("kind:N", scale=colour, legend=None),
+    planted = np.isin(first.ids, flipped)[known]
+    x, y = first.values[known], values[known]
+    edges = [np.linspace(one.min(), one.max() + (one.max() == one.min()), CELLS + 1) for one in (x, y)]
+    cells = _cells_of(x[~planted], y[~planted], edges, OTHER) + _cells_of(x[planted], y[planted], edges, PLANTED)
+    shapes = {"x": (first.name, edges[0]), "y": (second.name, edges[1])}
+    axes: dict[str, Any] = {
+        axis: {
+            "scale": alt.Scale(domain=[float(one[0]), float(one[-1])], nice=False, zero=False),
+            "axis": alt.Axis(title=f"{name} →", titleAnchor="end", tickCount=5),
+        }
+        for axis, (name, one) in shapes.items()
+    }
+    data = alt.Data(values=cells)
+    base: Any = alt.Chart(data, description=f"{second.name} against {first.name}, counts by cell").encode(
+        x=alt.X("x:Q", **axes["x"]), y=alt.Y("y:Q", **axes["y"])
     )
-    sample = "" if len(others) < MOST_DOTS else f"{MOST_DOTS:,} of {len(known):,} examples"
-    return Panel(f"{second.name} against {first.name}", sample, _plain(encoded.properties(height=220)))
+    most = max((cell["n"] for cell in cells if cell["kind"] == OTHER), default=1)
+    shade = alt.Scale(type="log", domain=[1, max(2, most)], range=["#dbe7f1", COLOURS["method"]])
+    size = alt.Scale(type="sqrt", domain=[0, max(2, most)], range=[8, 90])
+    others = (
+        base.transform_filter(alt.datum.kind == OTHER)
+        .mark_rect()
+        .encode(x2="x2:Q", y2="y2:Q", color=alt.Color("n:Q", scale=shade, legend=None))
+    )
+    marked = (
+        base.transform_filter(alt.datum.kind == PLANTED)
+        .mark_circle(color=COLOURS["planted"], opacity=0.8)
+        .encode(x="mx:Q", y="my:Q", size=alt.Size("n:Q", scale=size, legend=None))
+    )
+    note = f"{int(known.sum()):,} examples; the darker a cell, the more (up to {most:,})"
+    return Panel(f"{second.name} against {first.name}", note, _plain((others + marked).properties(height=220)))
+
+
+def _cells_of(x: NDArray[Any], y: NDArray[Any], edges: Sequence[NDArray[Any]], kind: str) -> list[dict[str, Any]]:
+    """The cells of a grid that hold something, with their borders, middles and counts."""
+    counts = np.histogram2d(x, y, bins=list(edges))[0] if len(x) else np.zeros((CELLS, CELLS))
+    found: list[dict[str, Any]] = []
+    for i, j in np.argwhere(counts > 0).tolist():
+        (left, right), (low, high) = ([float(f"{v:.4g}") for v in edges[k][c : c + 2]] for k, c in ((0, i), (1, j)))
+        middle = {"mx": (left + right) / 2, "my": (low + high) / 2}
+        found.append({"x": left, "x2": right, "y": low, "y2": high, **middle, "n": int(counts[i, j]), "kind": kind})
+    return found
 
 
 def legend(flipped: Ids, scores: Sequence[Scores]) -> list[tuple[str, str]]:
