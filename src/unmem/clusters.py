@@ -1,0 +1,186 @@
+"""Ray and Dask on this machine, started for one run: closed to other users, and gone when the run ends.
+
+Both run code for whoever may connect to them, so they listen on the loopback address only and require a secret of this
+run: Ray a token, Dask a certificate. Their files are in one private folder, which a small process removes when this
+process ends, however it ends. A cluster of the user's is never touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from unmem.errors import UserError
+
+LOOPBACK = "127.0.0.1"
+# Waits until the pipe from its parent closes, then removes a folder in which other processes may still write.
+_CLEANER = """
+import os, shutil, sys, time
+sys.stdin.buffer.read()
+for _ in range(300):
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+    if not os.path.lexists(sys.argv[1]):
+        break
+    time.sleep(0.1)
+"""
+_LONGEST = 20  # characters of a path in which Ray can still name its sockets, whose paths may have 107
+
+
+class PrivateFolder:
+    """A temporary folder that only this user may open, removed by `remove` or when this process is killed."""
+
+    def __init__(self) -> None:
+        place = tempfile.gettempdir()
+        if len(place) > _LONGEST and os.path.isdir("/tmp"):
+            place = "/tmp"
+        self.path = Path(tempfile.mkdtemp(prefix="unmem-", dir=place))  # mode 0700
+        self._cleaner = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _CLEANER, str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # so that neither Ctrl-C nor a signal to the whole group ends it too early
+            cwd=place,
+            env={},
+        )
+
+    def remove(self) -> None:
+        if self._cleaner.stdin is not None:
+            self._cleaner.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._cleaner.wait(10)
+
+
+class OwnRay:
+    """A Ray node of this run. Sets environment variables, which its processes inherit, until it is closed."""
+
+    def __init__(self, workers: int | None) -> None:
+        self._folder = PrivateFolder()
+        self._before = dict(os.environ)
+        try:
+            self._start(workers)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, workers: int | None) -> None:
+        token = self._folder.path / "token"
+        with os.fdopen(os.open(token, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        os.environ.pop("RAY_AUTH_TOKEN", None)  # would come before the file
+        os.environ |= {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray replaces 127.0.0.1 by an address that others can reach, except where it is told to serve no cluster.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        }
+        import ray
+
+        _read_environment_again()
+        inside = self._folder.path / "ray"
+        inside.mkdir()  # Ray opens its folder to everybody; the one around it stays private
+        with sigterm_kept():
+            context: Any = ray.init(
+                "local",
+                num_cpus=workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _node_ip_address=LOOPBACK,
+                _temp_dir=str(inside),
+            )
+        found = context.address_info["node_ip_address"]
+        if found != LOOPBACK or not _wants_token():
+            problem = f"Ray listens on {found}, or wants no token: other users could run code in it"
+            raise UserError("executor", "ray", problem, "use processes, or start a Ray cluster and set RAY_ADDRESS")
+
+    def close(self) -> None:
+        import ray
+
+        ray.shutdown()
+        for name in set(os.environ) | set(self._before):
+            if name.startswith("RAY_"):
+                os.environ.pop(name, None)
+                os.environ |= {name: self._before[name]} if name in self._before else {}
+        _read_environment_again()
+        self._folder.remove()
+
+
+def _read_environment_again() -> None:
+    """Ray reads its settings once a process and keeps the token: make it look again, where it was imported before."""
+    from ray._private import ray_constants
+    from ray._raylet import AuthenticationTokenLoader, Config  # pyright: ignore
+
+    reach: Any = os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+    here = sys.platform not in ("darwin", "win32") if reach is None else reach.lower() in ("1", "true")
+    ray_constants.ENABLE_RAY_CLUSTER = here  # pyright: ignore[reportPrivateImportUsage]
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _wants_token() -> bool:
+    from ray._raylet import AuthenticationMode, get_authentication_mode  # pyright: ignore
+
+    return bool(get_authentication_mode() == AuthenticationMode.TOKEN)
+
+
+class OwnDask:
+    """A Dask cluster of this run: a scheduler here, and workers as processes of this machine."""
+
+    def __init__(self, workers: int) -> None:
+        import dask.config
+        from distributed import Client, LocalCluster, Security
+
+        self._folder = PrivateFolder()
+        self._open: list[Any] = []
+        silent = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+        try:
+            security = Security.temporary()
+            with dask.config.set(silent):  # pages about the tasks, for anyone who asks
+                cluster = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    host=LOOPBACK,
+                    protocol="tls://",
+                    security=security,
+                    dashboard_address=f"{LOOPBACK}:0",
+                    scheduler_kwargs={"dashboard": False},
+                    local_directory=str(self._folder.path),
+                    silence_logs=logging.ERROR,
+                )
+            self._open.append(cluster)
+            self.client: Any = Client(cluster, security=security)
+            self._open.append(self.client)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for one in reversed(self._open):
+            one.close()
+        self._open.clear()
+        self._folder.remove()
+
+
+@contextmanager
+def sigterm_kept() -> Generator[None]:
+    """Ray puts its own handler in place of ours, which would end the command without a word and with another code."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
