@@ -7,6 +7,7 @@ process ends, however it ends. A cluster of the user's is never touched.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import secrets
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,22 @@ from typing import Any
 from unmem.errors import UserError
 
 LOOPBACK = "127.0.0.1"
-# Waits until the pipe from its parent closes, then removes a folder in which other processes may still write.
+# Waits until the pipe from its parent closes. Then it removes a folder, and first kills the processes that were started
+# with it in their environment: Ray's agents outlive a node that ends while they start.
 _CLEANER = """
-import os, shutil, sys, time
+import os, shutil, signal, sys, time
 sys.stdin.buffer.read()
-for _ in range(300):
-    shutil.rmtree(sys.argv[1], ignore_errors=True)
-    if not os.path.lexists(sys.argv[1]):
+folder = os.fsencode(sys.argv[1])
+for _ in range(200):
+    for pid in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else []):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if folder + b"/token" in file.read():
+                    os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            pass
+    shutil.rmtree(folder, ignore_errors=True)
+    if not os.path.lexists(folder):
         break
     time.sleep(0.1)
 """
@@ -70,7 +81,8 @@ class OwnRay:
         try:
             self._start(workers)
         except BaseException:
-            self.close()
+            with uninterrupted(drop=True):
+                self.close()
             raise
 
     def _start(self, workers: int | None) -> None:
@@ -85,21 +97,16 @@ class OwnRay:
             # Ray replaces 127.0.0.1 by an address that others can reach, except where it is told to serve no cluster.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         }
-        import ray
-
         _read_environment_again()
         inside = self._folder.path / "ray"
         inside.mkdir()  # Ray opens its folder to everybody; the one around it stays private
-        with sigterm_kept():
-            context: Any = ray.init(
-                "local",
-                num_cpus=workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _node_ip_address=LOOPBACK,
-                _temp_dir=str(inside),
-            )
+        context = connect_ray(
+            "local",
+            num_cpus=workers,
+            include_dashboard=False,
+            _node_ip_address=LOOPBACK,
+            _temp_dir=str(inside),
+        )
         found = context.address_info["node_ip_address"]
         if found != LOOPBACK or not _wants_token():
             problem = f"Ray listens on {found}, or wants no token: other users could run code in it"
@@ -115,6 +122,18 @@ class OwnRay:
                 os.environ |= {name: self._before[name]} if name in self._before else {}
         _read_environment_again()
         self._folder.remove()
+
+
+def connect_ray(*arguments: Any, **settings: Any) -> Any:
+    """`ray.init` that leaves our handler of SIGTERM in place, and that is not interrupted: what it had started by then
+    would stay."""
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    settings |= {"log_to_driver": False, "logging_level": logging.ERROR}
+    # In a thread, where Ray leaves signals alone: its handler ends the command without a message and with another code.
+    with uninterrupted(drop=False), ThreadPoolExecutor(1) as thread:
+        return thread.submit(ray.init, *arguments, **settings).result()
 
 
 def _read_environment_again() -> None:
@@ -144,10 +163,15 @@ class OwnDask:
 
         self._folder = PrivateFolder()
         self._open: list[Any] = []
-        silent = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+        settings: dict[str, Any] = {
+            "temporary-directory": str(self._folder.path),
+            # No pages about the tasks, which anyone on this machine could read.
+            "distributed.scheduler.http.routes": [],
+            "distributed.worker.http.routes": [],
+        }
         try:
             security = Security.temporary()
-            with dask.config.set(silent):  # pages about the tasks, for anyone who asks
+            with uninterrupted(drop=False), dask.config.set(settings):
                 cluster = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
@@ -156,31 +180,59 @@ class OwnDask:
                     security=security,
                     dashboard_address=f"{LOOPBACK}:0",
                     scheduler_kwargs={"dashboard": False},
-                    local_directory=str(self._folder.path),
                     silence_logs=logging.ERROR,
                 )
-            self._open.append(cluster)
+                self._open.append(cluster)
             self.client: Any = Client(cluster, security=security)
             self._open.append(self.client)
+            self.client.register_plugin(_LeaveInterrupts())
         except BaseException:
-            self.close()
+            with uninterrupted(drop=True):
+                self.close()
             raise
 
     def close(self) -> None:
+        for cluster in self._open[:1]:
+            cluster.sync(_kill_workers, cluster)
         for one in reversed(self._open):
             one.close()
         self._open.clear()
         self._folder.remove()
 
 
+async def _kill_workers(cluster: Any) -> None:
+    """An idle one has nothing to finish, and to end PyTorch well takes long; one at work is not waited for."""
+    await asyncio.gather(*(one.kill(timeout=0.5) for one in cluster.workers.values()), return_exceptions=True)
+
+
+class _LeaveInterrupts:
+    """A plugin of Dask workers: Ctrl-C reaches every process of a terminal, and the parent decides what ends."""
+
+    name = "unmem-leave-interrupts"
+
+    def setup(self, worker: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
-def sigterm_kept() -> Generator[None]:
-    """Ray puts its own handler in place of ours, which would end the command without a word and with another code."""
-    if threading.current_thread() is not threading.main_thread():
+def uninterrupted(*, drop: bool) -> Generator[None]:
+    """Ctrl-C and SIGTERM have to wait while workers are stopped, which takes seconds at most.
+
+    drop: because an earlier one is why they are stopped. Otherwise the last one arrives at the end.
+    """
+    if not _in_main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGTERM)
+    heard: list[int] = []
+    before = {one: signal.signal(one, lambda which, _: heard.append(which)) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        for one in heard[-1:] if not drop else []:
+            signal.raise_signal(one)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

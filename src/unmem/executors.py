@@ -6,7 +6,6 @@ A task that crashes or diverges is tried once more and then given up, and the ot
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -21,7 +20,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args
 import torch
 
 from unmem.allocator import keep_freed_memory
-from unmem.clusters import OwnDask, OwnRay, sigterm_kept
+from unmem.clusters import OwnDask, OwnRay, connect_ray, uninterrupted
 from unmem.errors import DivergedError, UserError, one_of
 from unmem.extras import require
 
@@ -86,10 +85,12 @@ def run_all(
     engine = _engine(where, shared, workers)
     try:
         yield from _until_done(engine, function, tasks, told or _silent, names)
-    except BaseException:
-        engine.close(kill=True)
+    except BaseException as stop:
+        with uninterrupted(drop=isinstance(stop, KeyboardInterrupt)):
+            engine.close(kill=True)
         raise
-    engine.close(kill=False)
+    with uninterrupted(drop=False):
+        engine.close(kill=False)
 
 
 def _until_done(
@@ -262,8 +263,7 @@ class _Ray(_Engine):
 
     def _connected(self) -> Callable[[], object]:
         """To the cluster that RAY_ADDRESS names. Gives what leaves it again."""
-        with sigterm_kept():
-            self._ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        connect_ray()
         return self._ray.shutdown
 
     def submit(self, function: Callable[[Any, Any], Any], task: Any) -> Future[Any]:
