@@ -32,15 +32,17 @@ import os, shutil, signal, sys, time
 sys.stdin.buffer.read()
 folder = os.fsencode(sys.argv[1])
 for _ in range(200):
+    found = 0
     for pid in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else []):
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 if folder + b"/token" in file.read():
                     os.kill(int(pid), signal.SIGKILL)
+                    found += 1
         except OSError:
             pass
     shutil.rmtree(folder, ignore_errors=True)
-    if not os.path.lexists(folder):
+    if not found and not os.path.lexists(folder):
         break
     time.sleep(0.1)
 """
