@@ -4,9 +4,9 @@ locks/dev.txt        all that `.[dev]` and its build need but PyTorch, for every
 locks/torch.txt      PyTorch as the package index has it (CUDA on Linux), and the packages that only this build needs
 locks/torch-cpu.txt  the files of PyTorch's CPU build that were found here
 
-PyTorch is apart since its builds share a version but not their files or their dependencies. The index of the CPU builds is
-another one than that of all else, and a lock that named an index would fail where a mirror is used: so tools/install.sh
-looks for these files wherever pip looks, and takes the build from PyTorch's own index where none of them is to be had.
+PyTorch is apart because its builds share a version but not their files or dependencies. The CPU build has an index of
+its own, and a lock that named an index would fail where a mirror is used: so tools/install.sh looks for these files
+wherever pip looks, and takes the build from PyTorch's own index where none of them is found.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def main(upgrade: bool) -> None:
         run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
         found = place / "all.txt"
         if not upgrade:  # uv keeps the versions that it finds in the file it writes to
-            found.write_text("".join(path.read_text() for path in sorted(LOCKS.glob("*.txt")) if "cpu" not in path.name))
+            found.write_text(
+                "".join(path.read_text() for path in sorted(LOCKS.glob("*.txt")) if "cpu" not in path.name)
+            )
         extra = place / "build.in"
         extra.write_text("\n".join(BUILD))
         # Not what this machine is set up with: neither its index nor its folders may enter the lock.
@@ -51,8 +53,22 @@ def main(upgrade: bool) -> None:
 def lock_cpu(python: Path, version: str, place: Path) -> None:
     """The hashes of the files of this CPU build that pip finds, with those of other machines that are known already."""
     path, pin = LOCKS / "torch-cpu.txt", f"torch=={version}+cpu"
-    known = set(re.findall(r"sha256:[0-9a-f]{64}", path.read_text())) if path.exists() and pin in path.read_text() else set()
-    command = ("-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", str(place), pin)
+    known = (
+        set(re.findall(r"sha256:[0-9a-f]{64}", path.read_text()))
+        if path.exists() and pin in path.read_text()
+        else set()
+    )
+    command = (
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--dest",
+        str(place),
+        pin,
+    )
     if run(python, *command, check=False) == 0:
         known |= {f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in place.glob("torch-*.whl")}
     if not known:

@@ -283,11 +283,13 @@ def _check_annex(path: Path | None, *, force: bool) -> None:
 
 
 def _write_annex(path: Path, asked: _Asked, found: Audit, copies: Copies) -> None:
-    """A row for each forget example; about single persons, so apart from the run folder."""
+    """A row for each forget example; about single persons, so apart from the run folder. Texts are written such that a
+    spreadsheet runs none of them, and `read_ids` gives them back."""
     import csv
 
     from unmem.cli.console import warn
     from unmem.evaluation import label_confidence
+    from unmem.requests.tables import spreadsheet_text
     from unmem.store import atomic_path
 
     forget = asked.problem.forget
@@ -295,15 +297,15 @@ def _write_annex(path: Path, asked: _Asked, found: Audit, copies: Copies) -> Non
     for copy in copies.pairs:
         of.setdefault(copy.forget_id, []).append(copy.retain_id)
     columns: dict[str, Any] = {
-        "id": forget.ids,
+        "id": [spreadsheet_text(name) for name in forget.ids.tolist()],
         "label": forget.labels.tolist(),
         "confidence": label_confidence(asked.model, forget).round(6),
-        "copies": [" ".join(of.get(name, [])) for name in forget.ids.tolist()],
+        "copies": [spreadsheet_text(" ".join(of.get(name, []))) for name in forget.ids.tolist()],
     }
     if "unlearned" in found.t:
         columns["t"] = found.t["unlearned"].round(4)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
     warn(f"{path} holds personal data: an id, a label and what the model says, for each of {len(forget):,} examples")
