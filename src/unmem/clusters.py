@@ -187,7 +187,7 @@ class OwnDask:
                 self._open.append(cluster)
             self.client: Any = Client(cluster, security=security)
             self._open.append(self.client)
-            self.client.register_plugin(_LeaveInterrupts())
+            self.client.register_plugin(_leave_interrupts(), name="unmem-interrupts")
         except BaseException:
             with uninterrupted(drop=True):
                 self.close()
@@ -204,16 +204,18 @@ class OwnDask:
 
 async def _kill_workers(cluster: Any) -> None:
     """An idle one has nothing to finish, and to end PyTorch well takes long; one at work is not waited for."""
-    await asyncio.gather(*(one.kill(timeout=0.5) for one in cluster.workers.values()), return_exceptions=True)
+    await asyncio.gather(*(one.close(timeout=1) for one in cluster.workers.values()), return_exceptions=True)
 
 
-class _LeaveInterrupts:
-    """A plugin of Dask workers: Ctrl-C reaches every process of a terminal, and the parent decides what ends."""
+def _leave_interrupts() -> Any:
+    """A plugin for workers: Ctrl-C reaches every process of a terminal, and the parent decides what ends."""
+    from distributed import WorkerPlugin
 
-    name = "unmem-leave-interrupts"
+    class LeaveInterrupts(WorkerPlugin):
+        def setup(self, worker: Any) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def setup(self, worker: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return LeaveInterrupts()
 
 
 @contextmanager
