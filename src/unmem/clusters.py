@@ -17,7 +17,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -130,12 +129,16 @@ def connect_ray(*arguments: Any, **settings: Any) -> Any:
     """`ray.init` that leaves our handler of SIGTERM in place, and that is not interrupted: what it had started by then
     would stay."""
     import ray
+    from ray._private import utils
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    settings |= {"log_to_driver": False, "logging_level": logging.ERROR}
-    # In a thread, where Ray leaves signals alone: its handler ends the command without a message and with another code.
-    with uninterrupted(drop=False), ThreadPoolExecutor(1) as thread:
-        return thread.submit(ray.init, *arguments, **settings).result()
+    # Its handler would end the command without a message and with another code. Not in a thread, where Ray sets none:
+    # Linux kills Ray's processes when the thread that started them ends.
+    theirs, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda _: None
+    try:
+        with uninterrupted(drop=False):
+            return ray.init(*arguments, log_to_driver=False, logging_level=logging.ERROR, **settings)
+    finally:
+        utils.set_sigterm_handler = theirs
 
 
 def _read_environment_again() -> None:
