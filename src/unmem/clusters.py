@@ -133,12 +133,16 @@ def connect_ray(*arguments: Any, **settings: Any) -> Any:
 
     # Its handler would end the command without a message and with another code. Not in a thread, where Ray sets none:
     # Linux kills Ray's processes when the thread that started them ends.
-    theirs, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda _: None
+    theirs, utils.set_sigterm_handler = utils.set_sigterm_handler, _set_none
     try:
         with uninterrupted(drop=False):
             return ray.init(*arguments, log_to_driver=False, logging_level=logging.ERROR, **settings)
     finally:
         utils.set_sigterm_handler = theirs
+
+
+def _set_none(_: Any) -> None:
+    """In place of what sets a handler of signals."""
 
 
 def _read_environment_again() -> None:
