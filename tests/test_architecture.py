@@ -29,7 +29,18 @@ ROOMS = (
         "batchnorm",
         "tracking",
     ),
-    *("executors", "ensembles", "memorization", "targets", "unlearning", "requests", "evaluation", "report", "cli"),
+    *(
+        "clusters",
+        "executors",
+        "ensembles",
+        "memorization",
+        "targets",
+        "unlearning",
+        "requests",
+        "evaluation",
+        "report",
+        "cli",
+    ),
 )
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path not in (SOURCE / "__init__.py", SOURCE / "__main__.py"))
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
+import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -17,7 +23,7 @@ import pytest
 import torch
 
 from unmem.errors import DivergedError, UserError
-from unmem.executors import Failed, Name, run_all
+from unmem.executors import Failed, Name, check_executor, run_all
 
 ENGINES: tuple[Name, ...] = ("serial", "processes")
 
@@ -216,8 +222,224 @@ def test_ray_survives_the_death_of_a_worker(quiet_ray: Any, tmp_path: Path) -> N
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_dask_gives_the_same() -> None:
-    assert dict(run_all(squared, 10, range(3), where="dask", workers=2)) == {0: 10, 1: 11, 2: 14}
+def test_dask_gives_the_same_closed_to_others_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = temporary_folder(tmp_path, monkeypatch)
+    found = run_all(listening, shared, [0, 1, 2], where="dask", workers=1)
+    first = next(found)
+    from distributed import Client, default_client
+
+    address = default_client().scheduler.address
+    assert address.startswith("tls://127.0.0.1:")
+    assert {one for one in sockets_of(os.getpid()) if not one.startswith("127.0.0.1:")} == set()
+    with pytest.raises((OSError, ValueError, TypeError)):  # without the certificate, in clear text and encrypted
+        Client(address.replace("tls", "tcp"), timeout=2, set_as_default=False)
+    with pytest.raises((OSError, ValueError, TypeError)):
+        Client(address, timeout=2, set_as_default=False)
+    assert dict([first, *found]) == {0: (True, True), 1: (True, True), 2: (True, True)}
+    assert left_in(shared) == []
+    assert children() == 0
+
+
+def test_dask_of_our_own_needs_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    from unmem import extras
+
+    there = extras.find_spec
+    monkeypatch.setattr("unmem.extras.find_spec", lambda name: None if name == "cryptography" else there(name))
+    with pytest.raises(UserError, match=r"pip install 'unmem\[dask\]'"):
+        list(run_all(squared, 0, [1], where="dask"))
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:1")
+    check_executor("dask")  # a cluster of the user's has credentials of its own
+
+
+OWN_RAY = """
+import json, os, stat, subprocess, sys, time
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.test_executors import listening, left_in, sockets_of, squared
+from unmem.executors import run_all
+
+folder = Path(sys.argv[1])
+def inside():
+    import ray
+    token, = folder.glob("*/token")
+    pids = [int(one.name) for one in Path("/proc").glob("[0-9]*") if str(token).encode() in environment(one)]
+    return dict(
+        address=ray.get_runtime_context().gcs_address,
+        token=oct(stat.S_IMODE(token.stat().st_mode)), around=oct(stat.S_IMODE(token.parent.stat().st_mode)),
+        sockets=sorted({{one.rpartition(":")[0] for pid in [os.getpid(), *pids] for one in sockets_of(pid)}}),
+        processes=len(pids), path=str(token))
+def environment(one):
+    try:
+        return (one / "environ").read_bytes()
+    except OSError:
+        return b""
+before = dict(os.environ)
+found = run_all(squared, 10, range(3), where="ray", workers=1)
+results = [next(found)]
+said = inside()
+client = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1]); print('in')"
+def enters(**more):
+    environment = {{k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}} | more
+    command = [sys.executable, "-c", client, said["address"]]
+    one = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return "in" in one.stdout.split(), "AuthenticationError" in one.stderr
+said["with token"] = enters(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=said["path"])
+said["without"] = enters(RAY_AUTH_MODE="disabled")
+said["wrong"] = enters(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+results += list(found)
+said["again"] = sorted(run_all(squared, 20, range(2), where="ray", workers=1))  # with another token
+said["results"] = sorted(results)
+said["left"] = left_in(folder)
+said["environment"] = sorted(k for k in {{*os.environ, *before}} if os.environ.get(k) != before.get(k))
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.slow
+def test_ray_of_our_own_is_closed_to_others_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = temporary_folder(tmp_path, monkeypatch)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = {*Path("/tmp").glob("ray*"), *Path("/dev/shm").iterdir()}
+    script = OWN_RAY.format(root=str(Path(__file__).parents[1]))
+    done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["results"] == [[0, 10], [1, 11], [2, 14]]
+    assert said["again"] == [[0, 20], [1, 21]]
+    assert (said["token"], said["around"]) == ("0o600", "0o700")
+    assert said["processes"] >= 3
+    assert set(said["sockets"]) == {"127.0.0.1"}
+    assert said["with token"] == [True, False]
+    assert said["without"] == said["wrong"] == [False, True]
+    assert said["left"] == said["environment"] == []
+    assert {*Path("/tmp").glob("ray*"), *Path("/dev/shm").iterdir()} <= before
+    assert not (tmp_path / ".ray").exists()
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_that_the_environment_names_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="r-", dir="/tmp"))
+    settings = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    start = [*ray, "start", "--head", "--port=0", "--num-cpus=1", "--include-dashboard=false", f"--temp-dir={folder}"]
+    said = subprocess.run(start, env=settings, capture_output=True, text=True, check=True).stdout
+    (address,) = set(re.findall(r"--address='([^']+)'", said))
+    try:
+        script = (
+            f"import sys, signal; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+            "from tests.test_executors import squared; from unmem.executors import run_all\n"
+            "before = signal.getsignal(signal.SIGTERM)\n"
+            "print(sorted(run_all(squared, 10, range(3), where='ray')), signal.getsignal(signal.SIGTERM) is before)"
+        )
+        for _ in range(2):  # it is there for the second run too
+            done = subprocess.run(
+                [sys.executable, "-c", script], env=settings | {"RAY_ADDRESS": address}, capture_output=True, text=True
+            )
+            assert done.stdout.strip() == "[(0, 10), (1, 11), (2, 14)] True", done.stderr
+        assert list(folder.glob("session_2*"))
+    finally:
+        subprocess.run([*ray, "stop", "--force"], env=settings, capture_output=True, check=True)
+        shutil.rmtree(folder)
+
+
+INTERRUPTED = """
+import signal, sys
+sys.path.insert(0, {root!r})
+from tests.test_executors import slow
+from unmem.executors import run_all
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line does
+    try:
+        for k, _ in run_all(slow, None, [0.01, 600.0, 600.0], where={where!r}, workers=2):
+            print(k, flush=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+HOW = ("SIGTERM", "Ctrl-C", "Ctrl-C twice", "SIGKILL")
+CASES = [
+    pytest.param(where, how, marks=[] if (where, how) == ("processes", "SIGTERM") else pytest.mark.slow)
+    for where in ("processes", "dask", "ray")
+    for how in HOW
+]
+
+
+@pytest.mark.parametrize(("where", "how"), CASES)
+def test_a_stopped_run_leaves_no_process_and_no_file(
+    where: Name, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = temporary_folder(tmp_path, monkeypatch)
+    monkeypatch.setenv("UNMEM_MARK", str(tmp_path))
+    shm = set(Path("/dev/shm").iterdir())
+    script = INTERRUPTED.format(root=str(Path(__file__).parents[1]), where=where)
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    ) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "0\n"
+        assert len(marked(tmp_path)) >= 3
+        began = time.monotonic()
+        if how.startswith("Ctrl-C"):
+            os.killpg(driver.pid, signal.SIGINT)  # as a terminal sends it, to every process of the group
+            for _ in range(2 if how == "Ctrl-C twice" else 0):
+                time.sleep(0.3)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(driver.pid, signal.SIGINT)
+        else:
+            driver.send_signal(getattr(signal, how))
+        said = driver.communicate(timeout=60)[1]
+    assert driver.returncode == (-signal.SIGKILL if how == "SIGKILL" else 130), said
+    assert "KeyboardInterrupt" not in said, said
+    while marked(tmp_path) or left_in(folder) or set(Path("/dev/shm").iterdir()) - shm:
+        assert time.monotonic() - began < 60, (marked(tmp_path), left_in(folder))
+        time.sleep(0.1)
+
+
+def temporary_folder(around: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this process and its children make temporary files. Short, for Ray's sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def left_in(folder: Path) -> list[str]:
+    return [one.name for one in folder.iterdir() if not one.name.startswith("torchinductor")]  # PyTorch's own cache
+
+
+def listening(shared: Path, task: int) -> tuple[bool, bool]:
+    """Whether this worker listens on the loopback address alone, and has its files in a folder of this user's alone."""
+    modes = [stat.S_IMODE(one.stat().st_mode) for one in shared.iterdir() if one.name.startswith("unmem-")]
+    return {one.rpartition(":")[0] for one in sockets_of(os.getpid())} == {"127.0.0.1"}, modes == [0o700]
+
+
+def sockets_of(pid: int) -> list[str]:
+    """Addresses at which a process listens for TCP connections."""
+    import psutil
+
+    try:
+        found = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return []
+    return [f"{one.laddr.ip.removeprefix('::ffff:')}:{one.laddr.port}" for one in found if one.status == "LISTEN"]
+
+
+def marked(mark: Path) -> list[int]:
+    """Processes that were started below one with this mark, whoever is their parent now."""
+    found: list[int] = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int(path.name) != os.getpid() and f"UNMEM_MARK={mark}".encode() in (path / "environ").read_bytes():
+                found.append(int(path.name))
+    return found
 
 
 def children() -> int:

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Makes .venv and installs unmem in it, with the PyTorch build that fits the machine.
+# Makes .venv and installs unmem in it, with the PyTorch build that fits the machine. Everything is pinned and checked
+# against the hashes in locks/ (see tools/lock.py).
 #   NVIDIA GPU or macOS: the default build (CUDA on Linux).
-#   Linux without a GPU: the CPU build, from wherever pip finds one, else by uv, which knows where PyTorch keeps them.
-# TORCH_BACKEND=cpu or cu126, cu128, … decides it by hand.
+#   Linux without a GPU: the CPU build, from wherever pip finds one of the files in locks/torch-cpu.txt. Where there is
+#     none, uv takes the build for this Python from PyTorch's own index, which has hashes of its own; the lock has none.
+# TORCH_BACKEND=cpu or cu126, cu128, … decides it by hand; other builds than cpu come from PyTorch's index as well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,18 +16,23 @@ python=${PYTHON:-python3}
 echo "Installing unmem into .venv (once; a few minutes) ..."
 "$python" -m venv .venv
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
+# --no-deps: the locks are complete, and what they do not name is not installed.
+locked() { pip install --quiet --no-deps --require-hashes --requirement "locks/$1.txt"; }
 
-torch=$(sed -n 's/^torch==//p' constraints.txt)
+torch=$(sed -n 's/^torch==\([^ ]*\).*/\1/p' locks/torch.txt)
 backend=${TORCH_BACKEND:-}
 if [ -z "$backend" ] && [ "$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then
     backend=cpu
 fi
 installed=$(.venv/bin/python -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null || echo none)
-if [ -n "$backend" ] && [ "${installed%%+*}" != "$torch" ]; then
-    # A version with a local label, such as 2.13.0+cpu, exists only where that very build is offered.
-    if ! pip install --quiet "torch==$torch+$backend" 2>/dev/null; then
-        pip install --quiet uv
-        .venv/bin/python -m uv pip install --quiet --torch-backend "$backend" "torch==$torch"
-    fi
+locked dev
+if [ "${installed%%+*}" = "$torch" ]; then
+    : # kept, whichever build it is
+elif [ -z "$backend" ]; then
+    locked torch
+elif [ "$backend" != cpu ] || ! locked torch-cpu 2>/dev/null; then
+    echo "PyTorch $torch ($backend) comes from PyTorch's own index: the lock has no hash of a file for this machine." >&2
+    pip install --quiet uv
+    .venv/bin/python -m uv pip install --quiet --torch-backend "$backend" "torch==$torch"
 fi
-pip install --quiet --constraint constraints.txt --editable '.[dev]'
+pip install --quiet --no-deps --no-build-isolation --editable .

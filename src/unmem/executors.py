@@ -6,9 +6,9 @@ A task that crashes or diverges is tried once more and then given up, and the ot
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args
 import torch
 
 from unmem.allocator import keep_freed_memory
+from unmem.clusters import OwnDask, OwnRay, connect_ray, uninterrupted
 from unmem.errors import DivergedError, UserError, one_of
 from unmem.extras import require
 
@@ -54,6 +55,8 @@ def check_executor(where: Where, *, field: str = "executor") -> None:
         one_of(field, where, get_args(Name))
         if where in _PACKAGES:
             require(_PACKAGES[where], field=field, value=where)
+        if where == "dask" and _dask_client() is None and not _dask_address():
+            require("cryptography", field=field, value=where)  # for a cluster of our own that others cannot enter
     if isinstance(where, ThreadPoolExecutor) and where._max_workers > 1:  # pyright: ignore (no public name)
         raise UserError(field, None, "threads would share one random state", "use processes")
 
@@ -82,10 +85,12 @@ def run_all(
     engine = _engine(where, shared, workers)
     try:
         yield from _until_done(engine, function, tasks, told or _silent, names)
-    except BaseException:
-        engine.close(kill=True)
+    except BaseException as stop:
+        with uninterrupted(drop=isinstance(stop, KeyboardInterrupt)):
+            engine.close(kill=True)
         raise
-    engine.close(kill=False)
+    with uninterrupted(drop=False):
+        engine.close(kill=False)
 
 
 def _until_done(
@@ -241,15 +246,25 @@ class _Ray(_Engine):
 
         self.room = MANY
         self._ray = ray
-        self._ours = not ray.is_initialized()
-        if self._ours:
-            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a future default
-            here = "RAY_ADDRESS" not in os.environ
-            ray.init(num_cpus=workers if here else None, log_to_driver=False, logging_level=logging.ERROR)
-        on_gpu = str(getattr(shared, "device", "cpu")).startswith("cuda")
-        self._call = ray.remote(num_cpus=1, num_gpus=GPU_SHARE if on_gpu else 0, max_retries=3)(_in_ray_worker)
-        self._shared = ray.put(shared)
+        self._end: Callable[[], object] = _nothing
+        self._ours = False
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a future default
+        if not ray.is_initialized():
+            self._ours = os.environ.get("RAY_ADDRESS", "") in ("", "local")
+            self._end = OwnRay(workers).close if self._ours else self._connected()
+        try:
+            on_gpu = str(getattr(shared, "device", "cpu")).startswith("cuda")
+            self._call = ray.remote(num_cpus=1, num_gpus=GPU_SHARE if on_gpu else 0, max_retries=3)(_in_ray_worker)
+            self._shared = ray.put(shared)
+        except BaseException:
+            self._end()
+            raise
         self._running: set[Any] = set()
+
+    def _connected(self) -> Callable[[], object]:
+        """To the cluster that RAY_ADDRESS names. Gives what leaves it again."""
+        connect_ray()
+        return self._ray.shutdown
 
     def submit(self, function: Callable[[Any, Any], Any], task: Any) -> Future[Any]:
         reference: Any = self._call.remote(function, self._shared, task)
@@ -260,35 +275,57 @@ class _Ray(_Engine):
         return future
 
     def close(self, *, kill: bool) -> None:
-        for reference in list(self._running) if kill else []:
+        for reference in list(self._running) if kill and not self._ours else []:
             self._ray.cancel(reference, force=True)
-        if self._ours:
-            self._ray.shutdown()
+        self._end()
 
 
 class _Dask(_Engine):
     """Tasks on the cluster that DASK_SCHEDULER_ADDRESS names, on the caller's client, or on a cluster started here."""
 
     def __init__(self, shared: Any, workers: int | None) -> None:
-        from dask.distributed import Client, default_client
-
         self.room = MANY
+        self._end: Callable[[], object] = _nothing
+        client = _dask_client()
+        if client is None and _dask_address():
+            from distributed import Client
+
+            client = Client()
+            self._end = client.close
+        elif client is None:
+            own = OwnDask(workers or cores())
+            client, self._end = own.client, own.close
         try:
-            self._client, self._ours = default_client(), False
-        except ValueError:
-            here = "DASK_SCHEDULER_ADDRESS" not in os.environ
-            size: dict[str, Any] = {"n_workers": workers or cores(), "threads_per_worker": 1, "dashboard_address": None}
-            self._client, self._ours = Client(**(size if here else {})), True
-        self._shared: Any = self._client.scatter(shared, broadcast=True, hash=False)
-        self._executor = self._client.get_executor(pure=False, retries=1)
+            self._shared: Any = client.scatter(shared, broadcast=True, hash=False)
+            self._executor = client.get_executor(pure=False, retries=1)
+        except BaseException:
+            self._end()
+            raise
 
     def submit(self, function: Callable[[Any, Any], Any], task: Any) -> Future[Any]:
         return self._executor.submit(_with_one_thread, function, self._shared, task)
 
     def close(self, *, kill: bool) -> None:
-        self._executor.shutdown(wait=not kill)
-        if self._ours:
-            self._client.close()
+        try:
+            self._executor.shutdown(wait=not kill)
+        finally:
+            self._end()
+
+
+def _dask_client() -> Any:
+    """The caller's, who also closes it."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+def _dask_address() -> str | None:
+    return os.environ.get("DASK_SCHEDULER_ADDRESS") or None
 
 
 def _with_one_thread(function: Callable[[Any, Any], Any], shared: Any, task: Any) -> Any:
@@ -319,3 +356,6 @@ def _engine(where: Where, shared: Any, workers: int | None) -> _Engine:
 
 
 def _silent(_: str) -> None: ...
+
+
+def _nothing() -> None: ...

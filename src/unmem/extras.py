@@ -12,7 +12,7 @@ from unmem.errors import UserError
 _EXTRA = {
     **dict.fromkeys(("datasets", "tokenizers", "transformers"), "hf"),
     **dict.fromkeys(("accelerate", "tensorboard"), "log"),
-    "distributed": "dask",
+    **dict.fromkeys(("distributed", "cryptography"), "dask"),
 }
 
 

@@ -236,7 +236,7 @@ def test_nothing_that_is_measured_on_a_few_examples_is_in_a_file(count: int) -> 
     with open("annex.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == list(CANARIES[:count])
-    assert {"label", "confidence-original", "confidence-unlearned", "confidence-retrained"} <= rows[0].keys()
+    assert {"label", "confidence", "confidence-original", "confidence-retrained"} <= rows[0].keys()
     audit = ("audit", *data(), *RECIPE, "--model", "forgot/unlearned.safetensors", "--original", model()[1])
     assert run(*audit, "--forget", "ids.txt", "--reference", "retrain", "--out", "audited") == 0
     result = json.loads(Path("audited/result.json").read_text())

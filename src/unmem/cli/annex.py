@@ -24,12 +24,17 @@ def check_annex(path: Path | None, *, force: bool) -> None:
 
 
 def write_annex(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write the columns, which are of one length and begin with the ids, and say what they are."""
-    from unmem.cli.console import warn
+    """Write the columns, which are of one length and begin with id, label and confidence, and say what they are.
 
+    Texts are written such that a spreadsheet runs none of them, and `read_ids` gives the ids back.
+    """
+    from unmem.cli.console import warn
+    from unmem.requests.tables import spreadsheet_text
+
+    cells = [[spreadsheet_text(one) if isinstance(one, str) else one for one in column] for column in columns.values()]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+        writer.writerows(zip(*cells, strict=True))
     n = len(next(iter(columns.values())))
     warn(f"{path} holds personal data: an id, a label and what the model says, for each of {n:,} examples")

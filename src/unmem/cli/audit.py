@@ -280,7 +280,7 @@ def _write_annex(path: Path, asked: _Asked, found: Audit, copies: Copies) -> Non
     for copy in copies.pairs:
         of.setdefault(copy.forget_id, []).append(copy.retain_id)
     columns: dict[str, Any] = {
-        "id": forget.ids,
+        "id": forget.ids.tolist(),
         "label": forget.labels.tolist(),
         "confidence": label_confidence(asked.model, forget).round(6),
         "copies": [" ".join(of.get(name, [])) for name in forget.ids.tolist()],

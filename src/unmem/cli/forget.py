@@ -311,14 +311,14 @@ class _Run:
         from unmem.evaluation import label_confidence
 
         forget = self.problem.forget
-        models = {"original": [self.original.model], "unlearned": [unlearned], "retrained": retrained}
+        models = {"": [unlearned], "-original": [self.original.model], "-retrained": retrained}
         said = {
-            f"confidence-{name}": np.mean([label_confidence(one, forget) for one in group], axis=0).round(6)
+            f"confidence{name}": np.mean([label_confidence(one, forget) for one in group], axis=0).round(6)
             for name, group in models.items()
             if group
         }
         scores = {name: one.of(forget.ids) for name, one in self.scores.items()}
-        return {"id": forget.ids, "label": forget.labels.tolist(), **said, **scores}
+        return {"id": forget.ids.tolist(), "label": forget.labels.tolist(), **said, **scores}
 
     @property
     def names(self) -> dict[str, str]:

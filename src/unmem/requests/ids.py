@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unmem.data import Ids, Splits, as_ids
 from unmem.errors import UserError
-from unmem.requests.tables import missing, read_table
+from unmem.requests.tables import missing, plain_text, read_table
 from unmem.unlearning.problem import check_request
 
 
@@ -46,6 +46,7 @@ def read_ids(source: str | Path, *, field: str = "--forget") -> Listed:
 
     Text has one id a line. CSV and parquet have a column `id`, or one column only. JSON is a list of ids, an object
     with `ids`, or a list of objects with `id`. The suffix decides which of them it is, else what the file starts with.
+    The annex of an audit can be read too.
 
     Raises:
         UserError: The file cannot be read, or has no ids in it.
@@ -57,11 +58,12 @@ def read_ids(source: str | Path, *, field: str = "--forget") -> Listed:
     if values is None:
         raise missing(table, "id", field=field, source=source)
     names = list(values) if all(isinstance(value, str) for value in values) else as_ids(values, field=field).tolist()
-    return Listed(names, table.lines, field)
+    return Listed([plain_text(name) for name in names] if table.is_annex else names, table.lines, field)
 
 
 def as_called(names: Sequence[str], known: set[str], *, field: str) -> list[str]:
-    """Each name as the data write it: to the letter, else but for spaces around it.
+    """Each name as the data write it: to the letter, else without the quote that an annex puts before a formula, else
+    but for spaces around it.
 
     Raises:
         UserError: Several ids differ from a name in these spaces alone.
@@ -73,6 +75,7 @@ def as_called(names: Sequence[str], known: set[str], *, field: str) -> list[str]
         alike.setdefault(one.strip(), []).append(one)
     found: list[str] = []
     for name in names:
+        name = name if name in known or plain_text(name) not in known else plain_text(name)
         meant = [name] if name in known else alike.get(name.strip(), [name.strip()])
         if len(meant) > 1:
             listed = ", ".join(map(repr, sorted(meant)))

@@ -21,12 +21,31 @@ STDIN = "-"
 UNNAMED = ""
 # By these the first line of a CSV with one column is known to be its header.
 _HEADERS = ("id", "ids", "is_label_issue", "label_quality", "label_score")
+# Full-width signs too, as OWASP lists them.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'", "＝", "＋", "－", "＠")
 _LINE_ENDS = re.compile("\r\n|\n|\r")  # not those of str.splitlines, which may be within an id
 _FIX = "give text with one a line, CSV, JSON or parquet"
 
 
 class _FormatError(ValueError):
     """The bytes are not what they should be; says how."""
+
+
+def spreadsheet_text(value: str) -> str:
+    """A text for a cell of a CSV file, such that no spreadsheet runs it as a formula.
+
+    One that begins like a formula gets a single quote in front, as OWASP advises, and so does one that begins with a
+    quote: thus `plain_text` gives every text back.
+    """
+    return f"'{value}" if value.startswith(_FORMULA) else value
+
+
+ANNEX = ("id", "label", "confidence")  # the columns with which every annex begins
+
+
+def plain_text(cell: str) -> str:
+    """The text that `spreadsheet_text` made into this cell."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,11 @@ class Table:
 
     def __len__(self) -> int:
         return max((len(values) for values in self.columns.values()), default=0)
+
+    @property
+    def is_annex(self) -> bool:
+        """Whether an audit wrote it, so that its texts are those of `spreadsheet_text`."""
+        return tuple(self.columns)[: len(ANNEX)] == ANNEX
 
     def column(self, *names: str) -> list[Any] | None:
         """The first of these columns that is there, however it is capitalized."""
