@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from unmem.cli.prepare import prepare
 from unmem.cli.scenario import scenario
 from unmem.cli.score import score
 from unmem.cli.store import store
+from unmem.cli.terminal import close_output, complain, guarded
 from unmem.cli.train import train
 from unmem.errors import UserError
 
@@ -101,18 +101,20 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
     keep_freed_memory()
     try:
-        code: Any = build().meta(arguments, **_OURSELVES)
+        with guarded():
+            code: Any = build().meta(arguments, **_OURSELVES)
     except CycloptsError as error:
-        print(f"unmem: {error} (see --help)", file=sys.stderr)
+        complain(f"unmem: {error} (see --help)")
         code = UserError.exit_code
     except UserError as error:
-        print(f"unmem: {error}", file=sys.stderr)
+        complain(f"unmem: {error}")
         code = error.exit_code
     except KeyboardInterrupt as stop:
-        print(f"\nunmem: interrupted; {stop if stop.args else 'nothing was written'}.", file=sys.stderr)
+        complain("")
+        complain(f"unmem: interrupted; {stop if stop.args else 'nothing was written'}.")
         code = INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or closing it would fail once more
+        close_output()
         code = NO_READER
     except Exception as error:
         code = tell_fault(error, sys.argv[1:] if arguments is None else arguments)

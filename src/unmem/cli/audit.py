@@ -249,13 +249,13 @@ def _print(found: Audit) -> None:
     console.print(outcome_table(found.evaluation, {}))
     console.print(evidence_table(found))
     for verdict in found.verdicts.values():
-        console.print(f"  [bold]{verdict.text[0].upper()}{verdict.text[1:]}.[/]", soft_wrap=True)
+        console.print(f"  {verdict.text[0].upper()}{verdict.text[1:]}.", style="bold", soft_wrap=True)
         console.print(f"  By: {verdict.basis}.", soft_wrap=True)
     for note in found.notes:
         warn(note)
     for one in found.missing:
         cost = "" if one.cost is None else f", about {one.cost:.3g} trainings"
-        console.print(f"  [dim]Not seen: {one.what}; that needs {one.needs}{cost}.[/]", soft_wrap=True)
+        console.print(f"  Not seen: {one.what}; that needs {one.needs}{cost}.", style="dim", soft_wrap=True)
 
 
 def _tell_retrained(options: AuditOptions) -> None:

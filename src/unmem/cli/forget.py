@@ -144,9 +144,7 @@ def forget(
         session.finish(folder, run.described(made) | {"guard": guard} | run.outcomes(evaluation))
     console.print(outcome_table(evaluation, run.names))
     if evaluation.reference is None:
-        console.print(
-            "  [dim]ToW and ToW-MIA need retrained models: --reference retrain trains them.[/]", soft_wrap=True
-        )
+        console.print("  ToW and ToW-MIA need retrained models: --reference retrain trains them.", style="dim")
     for shortfall in evaluation.shortfalls:
         alarm(shortfall.text)
     console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
@@ -236,7 +234,7 @@ class _Run:
             planned = methods.taken(choice)
             _say(choice, original, session)
         elif request.method == methods.AUTO:
-            console.print(f"  [cyan]auto[/]  {planned.name}: --steps or --score is given", soft_wrap=True)
+            console.item("auto", f"{planned.name}: --steps or --score is given", style="cyan")
         if planned.needs_targets or request.tune:
             targets_from = sources.source_for(request.targets, prepared, problem)
             targets = sources.make(targets_from, problem, session)
@@ -438,7 +436,7 @@ def _say(choice: Choice, original: Original, session: Session) -> None:
     cost = f"cost, all told: {about}"
     if taken.cost_all_told > taken.cost:
         cost = f"cost: {about}, all told {taken.cost_all_told:.2f}"
-    console.print(f"  [cyan]auto[/]  {choice.words}; {cost}", soft_wrap=True)
+    console.item("auto", f"{choice.words}; {cost}", style="cyan")
 
 
 def _with_copies(problem: Problem, choice: str) -> Problem:
@@ -496,7 +494,7 @@ def _show_plan(
     choice = _chosen(methods.plan(methods.AUTO, [], []), prepared, request, problem)
     if planned.name == methods.AUTO:
         planned = methods.taken(choice)
-        console.print(f"  [cyan]auto[/]  {choice.words}", soft_wrap=True)
+        console.item("auto", choice.words, style="cyan")
     uses_targets = planned.needs_targets or request.tune
     estimate = Estimate.make(
         session,
@@ -533,10 +531,11 @@ def _say_tuned(tuned: Tuned) -> None:
 
     usual, best = tuned.trials[0], max(tuned.trials, key=lambda trial: trial.closeness if trial.step is None else -1.0)
     found = "the usual setting is kept" if tuned.kept else "another setting is nearer"
-    console.print(
-        f"  [cyan]tune[/]  {found}: closeness to the forecast {usual.closeness:.3f} as usual, {best.closeness:.3f} at "
+    console.item(
+        "tune",
+        f"{found}: closeness to the forecast {usual.closeness:.3f} as usual, {best.closeness:.3f} at "
         f"best; {len(tuned.trials)} trials, {tuned.cost:.2f} trainings",
-        soft_wrap=True,
+        style="cyan",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -40,7 +41,7 @@ def ls(folder: _Folder, /) -> None:
         rows.append([", ".join(shown), f"{len(members):,}", f"{size:,.1f}", f"{mean:,.1f}"])
     console.print(Fitted(("made with", "members", "MB", "seconds each"), rows))
     if damaged:
-        warn(f"{len(damaged):,} more are damaged: unmem store verify {folder}")
+        warn(f"{len(damaged):,} more are damaged: unmem store verify {shlex.quote(str(folder))}")
 
 
 @store.command(help_epilogue="Example: unmem store verify runs/scores/members")
@@ -50,7 +51,7 @@ def verify(folder: _Folder, /) -> int:
 
     whole, damaged = _found(folder)
     for member in damaged:
-        console.print(f"  [red]damaged[/]  {member.path.name}: {member.problem}", soft_wrap=True)
+        console.item("damaged", f"{member.path.name}: {member.problem}", style="red")
     console.print(f"  {len(whole):,} members are whole, {len(damaged):,} are damaged.")
     if damaged:
         console.print("  The command that made them trains the damaged ones again; unmem store gc removes them.")
