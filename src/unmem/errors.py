@@ -37,6 +37,14 @@ class UnseenExampleError(UserError):
     """An example of the request is not of the training set, as the data are split."""
 
 
+class NotFiniteError(UserError):
+    """A model gives NaN or infinity where numbers are needed."""
+
+    def of(self, model: str) -> NotFiniteError:
+        """The same error, naming the model."""
+        return NotFiniteError(self.field, model, self.problem, self.fix) if self.value is None else self
+
+
 class DivergedError(UserError):
     """A training produced a loss that is not a finite number.
 

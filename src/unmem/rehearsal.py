@@ -71,6 +71,9 @@ def check_answers(model: nn.Module, examples: Examples, *, field: str = "model",
 
 def _check_logits(model: nn.Module, some: Examples, logits: Tensor, field: str, value: str | None) -> None:
     """Probabilities in place of logits would be taken for logits by every loss, score and attack."""
+    if not logits.amax(1).isfinite().all():
+        fix = "check its weights, and whether the inputs have the scaling that it was trained with"
+        raise UserError(field, value, "gives NaN or infinity for some of the training examples", fix)
     if not _within_one(logits):
         return
     if float((logits.sum(1) - 1).abs().max()) < _WHOLE:

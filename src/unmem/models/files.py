@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unmem.errors import UserError
 from unmem.models import checkpoints, transformers
 from unmem.models.card import CARD, KEY, Card, card_in, card_of
-from unmem.models.checkpoints import Checkpoint, check_real
+from unmem.models.checkpoints import Checkpoint, check_finite, check_real
 from unmem.models.layouts import LAYOUTS
 from unmem.models.names import MODELS, build, runs_code
 from unmem.models.recognise import recognise
@@ -122,6 +122,7 @@ def _from_folder(path: Path, input_shape: tuple[int, ...], n_classes: int) -> tu
             "name a file, or what save_pretrained wrote",
         )
     model = transformers.read_folder(path, input_shape)
+    check_finite(model.state_dict(), "--model", str(path))
     outputs = int(model.config.num_labels)
     _check_outputs(path, outputs, n_classes)
     card = Card(f"{transformers.PREFIX}{path}", input_shape, outputs)
@@ -205,6 +206,7 @@ def _load_state(model: nn.Module, found: Checkpoint, path: Path, name: str) -> t
             )
     check_real(state, own, "--model", str(path))
     model.load_state_dict(state, strict=False)
+    check_finite(own, "--model", str(path))  # once they have the type of the network, in which large ones overflow
     return prefix, _converted(state, own)
 
 
