@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from typing import Any
 
@@ -61,6 +62,20 @@ class DivergedError(UserError):
         named = DivergedError(self.field, self.value, f"{problem} of {trail}", self.fix)
         named.last_good, named.step = self.last_good, trail
         return named
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was lacking, in the words of Python, PyTorch, CUDA or the system."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in said for words in _NO_MEMORY)
+
+
+_NO_MEMORY = (
+    *("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory", "bad_alloc"),
+    *("can't start new thread", "alloc_failed"),
+)
 
 
 class Phrase(str):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from unmem import models
 from unmem.data import Examples
-from unmem.errors import Phrase, UserError
+from unmem.errors import Phrase, UserError, out_of_memory
 from unmem.recipe import Recipe
 from unmem.training import autocast, predict, single_values
 
@@ -154,6 +154,8 @@ def _try(work: Callable[[], Tensor], examples: Examples, value: str | None, when
             raise UserError(field, value, error.problem, error.fix) from error
         raise
     except _FAULTS as error:
+        if out_of_memory(error):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         problem = f"it cannot take inputs of shape {examples.input_shape}{' ' * bool(when)}{when} ({reason})"
         raise UserError(field, value, problem, _fix(error)) from error

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from unmem.cli.sources import Prepared
     from unmem.data import Ids
     from unmem.evaluation import Audit
+    from unmem.report import Report
     from unmem.store import RunFolder
     from unmem.targets import Targets
     from unmem.unlearning import Copies, Problem
@@ -92,7 +93,8 @@ def audit(
     _check_annex(options.annex, force=output.force)
     if options.reference == RETRAIN:
         check_reference(options.reference_seeds)
-    from unmem.cli.console import alarm, console, stage
+    from unmem.cli.console import alarm, stage
+    from unmem.cli.page import tell_page, write_page
     from unmem.cli.request import Request
     from unmem.cli.session import Session, log_of
     from unmem.evaluation import audit as examine
@@ -124,14 +126,14 @@ def audit(
             "forget": {"n": len(asked.problem.forget), "flags": asked.problem.flags()},
             "copies": copies.counts,
         }
-        folder.text("report.html", _page(session, asked, found))
+        write_page(folder, _page(session, asked, found))
         session.finish(folder, result | found.to_dict())
     _print(found)
     if options.reference == NONE:
         _tell_retrained(options)
     for one in (*found.evaluation.shortfalls, *found.shortfalls):
         alarm(one.text)
-    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
+    tell_page(folder)
     if options.annex is not None:
         _write_annex(options.annex, asked, found, copies)
 
@@ -227,7 +229,7 @@ def _said(copies: Copies) -> str:
     return "none" if len(copies) == 0 else f"{len(copies.retain_ids):,} retained copies found"
 
 
-def _page(session: Session, asked: _Asked, found: Audit) -> str:
+def _page(session: Session, asked: _Asked, found: Audit) -> Report:
     from unmem.cli.console import sentences
     from unmem.report import Report
 
@@ -239,7 +241,7 @@ def _page(session: Session, asked: _Asked, found: Audit) -> str:
         audit=found,
         evaluation=found.evaluation,
         facts=session.facts(asked.problem.recipe, asked.options.model),
-    ).html()
+    )
 
 
 def _print(found: Audit) -> None:

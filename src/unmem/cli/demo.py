@@ -62,6 +62,7 @@ def demo(
     import torch
 
     from unmem.cli.console import alarm, console
+    from unmem.cli.page import tell_page
     from unmem.cli.session import Session
     from unmem.cli.table import outcome_table
     from unmem.evaluation import Needed
@@ -111,7 +112,7 @@ def demo(
     for line in _reading(evaluation, best):
         console.print(f"  {line}", soft_wrap=True)
     console.print()
-    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
+    tell_page(folder)
 
 
 def _forget_and_evaluate(
@@ -159,6 +160,7 @@ def _report(
     groups: dict[str, Ids],
     seed: int,
 ) -> None:
+    from unmem.cli.page import write_page
     from unmem.report import Report
 
     report = Report(
@@ -170,7 +172,7 @@ def _report(
         labels=EXPLAINED,
         facts=session.facts(original.recipe),
     )
-    folder.text("report.html", report.html())
+    write_page(folder, report)
 
 
 def _methods(scores: Scores, trace: Trace) -> dict[str, Unlearner]:

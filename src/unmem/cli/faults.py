@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from unmem import __version__
 from unmem.cli.terminal import complain, complain_at_length
+from unmem.errors import UserError
 from unmem.plaintext import visible
 
 FAULT = 1  # exit code
@@ -46,6 +47,17 @@ def tell_fault(error: Exception, arguments: Sequence[str]) -> int:
         f"{where}, and the command was: unmem {shlex.join(arguments)}"
     )
     return FAULT
+
+
+def tell_shortage(error: BaseException) -> int:
+    """Say that there was too little memory, and for which step; gives the exit code of wrong input."""
+    at = step_of(error)
+    what = " ".join(str(error).split())[:200] or type(error).__name__
+    complain(
+        f"unmem: out of memory{'' if at is None else f' at the step: {at}'} ({what}); use a smaller --batch-size, --limit "
+        "or --workers, a smaller network, or a machine with more memory"
+    )
+    return UserError.exit_code
 
 
 def _written(error: Exception, arguments: Sequence[str]) -> str:

@@ -112,6 +112,7 @@ def forget(
         check_reference(request.reference_seeds)
     from unmem.cli import methods
     from unmem.cli.console import alarm, console, warn
+    from unmem.cli.page import tell_page
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Session, log_of
     from unmem.cli.table import outcome_table
@@ -147,7 +148,7 @@ def forget(
         console.print("  ToW and ToW-MIA need retrained models: --reference retrain trains them.", style="dim")
     for shortfall in evaluation.shortfalls:
         alarm(shortfall.text)
-    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
+    tell_page(folder)
     if guard["fell"]:
         warn(guard["reason"])
         return UTILITY_FELL
@@ -554,6 +555,7 @@ def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: floa
 def _report(folder: RunFolder, run: _Run, evaluation: Evaluation, guard: dict[str, Any]) -> None:
     """The page and the scores behind it."""
     from unmem.cli.console import sentences
+    from unmem.cli.page import write_page
     from unmem.report import Report
 
     session, problem, scores = run.session, run.problem, list(run.scores.values())
@@ -570,4 +572,4 @@ def _report(folder: RunFolder, run: _Run, evaluation: Evaluation, guard: dict[st
         labels={} if run.choice is None else {run.request.method: f"took {run.choice.taken.words}"},
         facts=session.facts(run.original.recipe, run.original.source),
     )
-    folder.text("report.html", report.html())
+    write_page(folder, report)
