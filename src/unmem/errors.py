@@ -69,12 +69,12 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in said for words in _NO_MEMORY)
+    return isinstance(error, RuntimeError | ImportError) and any(words in said for words in _NO_MEMORY)
 
 
 _NO_MEMORY = (
     *("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory", "bad_alloc"),
-    *("can't start new thread", "alloc_failed"),
+    *("can't start new thread", "alloc_failed", "failed to map segment", "could not create a primitive"),
 )
 
 

@@ -54,8 +54,8 @@ def tell_shortage(error: BaseException) -> int:
     at = step_of(error)
     what = " ".join(str(error).split())[:200] or type(error).__name__
     complain(
-        f"unmem: out of memory{'' if at is None else f' at the step: {at}'} ({what}); use a smaller --batch-size, --limit "
-        "or --workers, a smaller network, or a machine with more memory"
+        f"unmem: out of memory{'' if at is None else f' at the step: {at}'} ({what}); use a smaller --batch-size, "
+        "--limit or --workers, a smaller network, or a machine with more memory"
     )
     return UserError.exit_code
 
