@@ -71,16 +71,23 @@ def gc(folder: _Folder, /, *, dry_run: Flag = False) -> None:
     """
     from unmem.cli.console import console
     from unmem.ensembles.files import leftovers_in, weights_of
+    from unmem.errors import UserError
 
     _, damaged = _found(folder)
     old = [path for path in leftovers_in(folder) if time.time() - path.stat().st_mtime > HOUR]
     gone = [*(member.path for member in damaged), *(weights_of(member.path) for member in damaged), *old]
-    gone = [path for path in dict.fromkeys(gone) if path.exists()]
+    gone = [path for path in dict.fromkeys(gone) if path.exists() and not path.is_dir()]
     size = sum(path.stat().st_size for path in gone) / 1e6
     for path in gone:
-        console.print(f"  {'would remove' if dry_run else 'removed'}  {path.name}", soft_wrap=True)
         if not dry_run:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                fix = "remove it yourself, if it is not needed"
+                raise UserError(
+                    "folder", str(folder), f"{path.name} cannot be removed ({error.strerror})", fix
+                ) from error
+        console.print(f"  {'would remove' if dry_run else 'removed'}  {path.name}", soft_wrap=True)
     console.print(f"  {len(gone):,} files, {size:,.1f} MB.")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
 from unmem.data.unlabelled import check_classes, check_train, unlabelled
 from unmem.errors import Phrase, UserError
-from unmem.plainfiles import open_plain
+from unmem.plainfiles import NotArraysError, read_npz
 
 KINDS = ("x", "y", "ids")
 
@@ -89,14 +87,11 @@ def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise UserError("data", str(path), "no such file", "check the path")
     try:
-        with open_plain(path) as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = "it holds one array without a name" if isinstance(error, TypeError) else error
+        return read_npz(path)
+    except (OSError, NotArraysError) as error:
         raise UserError(
-            "data", str(path), f"cannot be read as .npz ({reason})", "save it with numpy.savez, without object arrays"
+            "data", str(path), f"cannot be read as .npz ({error})", "save it with numpy.savez, without object arrays"
         ) from error
-    return arrays
 
 
 def array_examples(x: NDArray[Any], y: NDArray[Any], *, ids: Any, n_classes: int, field: str) -> Examples:

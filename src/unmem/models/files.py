@@ -66,6 +66,10 @@ def load(
     name = arch or _name(path, found, input_shape, told)
     outputs = found.card.n_classes if found.card else _outputs(found, name, input_shape, n_classes)
     _check_outputs(path, outputs, n_classes)
+    most = max((size for one in found.state.values() for size in one.shape), default=0)
+    if found.card is not None and outputs > most:  # or a network would be built that no memory holds
+        problem = f"its description says that it has {outputs:,} outputs, and none of its weights is of that size"
+        raise UserError("--model", str(path), problem, "save the model again with unmem")
     model = build(name, input_shape, outputs, seed=0)
     prefix, note = _load_state(model, found, path, name)
     if told is not None and note is not None:
