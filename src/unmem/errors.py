@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import re
 from typing import Any
 
 
@@ -64,6 +65,17 @@ class DivergedError(UserError):
         return named
 
 
+def of_the_system(error: BaseException) -> bool:
+    """Whether an error is of a file or folder that the system refuses: a name too long, a full disk, no permission."""
+    return isinstance(error, OSError) and error.filename is not None and error.errno in _REFUSED
+
+
+_REFUSED = (
+    *(errno.ENAMETOOLONG, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EFBIG, errno.ESTALE, errno.EMFILE),
+)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory was lacking, in the words of Python, PyTorch, CUDA or the system."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
@@ -86,7 +98,11 @@ class Phrase(str):
 
 def _short(value: object, limit: int = 400) -> str:
     """The value as text, cut only where it is no path or name any more."""
-    text = repr(value) if isinstance(value, str) and not isinstance(value, Phrase) else str(value)
+    if isinstance(value, str):
+        text = str(value) if isinstance(value, Phrase) else repr(value)
+    else:  # the rows of an array are lines of their own
+        text = str(value)
+    text = re.sub(r"\s*\n\s*", " ", text)
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 

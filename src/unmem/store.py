@@ -116,7 +116,7 @@ def load_arrays(
     except FileNotFoundError as error:
         raise UserError(option, str(path), "no such file", fix) from error
     except NotArraysError as error:
-        raise UserError(option, str(path), f"not {kind}: {error}", fix) from error
+        raise UserError(option, str(path), f"not {kind}", fix) from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(option, str(path), f"not {kind}: its description cannot be read", fix) from error
     for name in names:

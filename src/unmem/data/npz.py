@@ -30,6 +30,9 @@ def npz(path: str | Path, parting: Parting = USUAL_PARTING) -> Splits:
     """
     arrays, others = _by_part(_npz_arrays(Path(path)), str(path))
     notes = [f"arrays of {Path(path).name} that are not used: {', '.join(others)}"] if others else []
+    flat = next((name for name, one in arrays.items() if one.ndim == 0), None)
+    if flat is not None:
+        raise UserError(flat, Phrase("of shape ()"), "is one value and no array", "give a value for each example")
     check_train(unlabelled(arrays["y_train"]))
     train_classes = _classes_in(arrays["y_train"])
     parts: dict[str, Examples] = {}
@@ -96,6 +99,10 @@ def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def array_examples(x: NDArray[Any], y: NDArray[Any], *, ids: Any, n_classes: int, field: str) -> Examples:
     """Examples of one part: bytes become [−1, 1], other numbers stay as they are. field: What the inputs are called."""
+    for name, one, least in ((field, x, 2), (f"y{field.removeprefix('x')}", y, 1)):
+        if one.ndim < least or (one.size == 0 and len(one)):
+            fix = "give one row of numbers for each example, and one label"
+            raise UserError(name, Phrase(f"of shape {one.shape}"), "has no value for each example", fix)
     if y.ndim == 2 and y.shape[1] == 1:  # Keras stores CIFAR labels as a column
         y = y[:, 0]
     if x.ndim == 3:

@@ -102,7 +102,7 @@ def _fault(about: Any, arrays: Arrays) -> str | None:
         return "does not say how it was made"
     if arrays["kept"].dtype != np.uint8 or arrays["kept"].ndim != 1:
         return "does not say which examples it was trained on"
-    if arrays["seconds"].ndim or not np.isfinite(arrays["seconds"]):
+    if arrays["seconds"].ndim or arrays["seconds"].dtype.kind not in "fiu" or not np.isfinite(arrays["seconds"]):
         return "does not say how long its training took"
     bad = next((name for name, one in arrays.items() if one.dtype.kind not in "fiub" or np.isnan(one).any()), None)
     return None if bad is None else f"{bad} holds NaN or no numbers"
