@@ -98,11 +98,8 @@ class Phrase(str):
 
 def _short(value: object, limit: int = 400) -> str:
     """The value as text, cut only where it is no path or name any more."""
-    if isinstance(value, str):
-        text = str(value) if isinstance(value, Phrase) else repr(value)
-    else:  # the rows of an array are lines of their own
-        text = str(value)
-    text = re.sub(r"\s*\n\s*", " ", text)
+    text = repr(value) if isinstance(value, str) and not isinstance(value, Phrase) else str(value)
+    text = re.sub(r"\s*\n\s*", " ", text)  # the rows of an array are lines of their own
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 

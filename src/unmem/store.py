@@ -129,9 +129,10 @@ def load_arrays(
 def _facts_in(text: str) -> dict[str, Any]:
     """The plain values beside arrays. Raises `ValueError` or the like if they are not what `save_arrays` was given."""
     facts = json.loads(text)
+    if not isinstance(facts, dict):
+        raise ValueError("not a mapping")
     seconds, settings, moved = facts.get("seconds", 0.0), facts.get("settings"), facts.get("moved", [])
     right = (
-        isinstance(facts, dict),
         isinstance(seconds, int | float) and not isinstance(seconds, bool),
         isinstance(settings, dict | None),
         isinstance(moved, list) and all(isinstance(one, str) for one in moved),  # pyright: ignore[reportUnknownVariableType]

@@ -15,7 +15,7 @@ from unmem.cli.audit import audit
 from unmem.cli.check import check
 from unmem.cli.config import ConfigFile
 from unmem.cli.demo import demo
-from unmem.cli.faults import tell_fault, tell_shortage
+from unmem.cli.faults import tell_fault, tell_refusal, tell_shortage
 from unmem.cli.forget import forget
 from unmem.cli.init import init
 from unmem.cli.options import Flag
@@ -25,7 +25,7 @@ from unmem.cli.score import score
 from unmem.cli.store import store
 from unmem.cli.terminal import close_output, complain, guarded
 from unmem.cli.train import train
-from unmem.errors import UserError, out_of_memory
+from unmem.errors import UserError, of_the_system, out_of_memory
 
 INTERRUPTED, NO_READER = 130, 141
 _OURSELVES: dict[str, Any] = {"exit_on_error": False, "print_error": False, "result_action": "return_value"}
@@ -117,9 +117,10 @@ def main(arguments: list[str] | None = None) -> None:
         close_output()
         code = NO_READER
     except Exception as error:
-        code = (
-            tell_shortage(error)
-            if out_of_memory(error)
-            else tell_fault(error, sys.argv[1:] if arguments is None else arguments)
-        )
+        if out_of_memory(error):
+            code = tell_shortage(error)
+        elif isinstance(error, OSError) and of_the_system(error):
+            code = tell_refusal(error)
+        else:
+            code = tell_fault(error, sys.argv[1:] if arguments is None else arguments)
     sys.exit(code if isinstance(code, int) else 0)

@@ -49,6 +49,17 @@ def tell_fault(error: Exception, arguments: Sequence[str]) -> int:
     return FAULT
 
 
+def tell_refusal(error: OSError) -> int:
+    """Say which file or folder the system refuses, and why; gives the exit code of wrong input."""
+    at = step_of(error)
+    place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    complain(
+        f"unmem: {place[:400]!r}: cannot be read or written{'' if at is None else f' at the step: {at}'} "
+        f"({error.strerror}); check the path, its permissions and the room on its disk"
+    )
+    return UserError.exit_code
+
+
 def tell_shortage(error: BaseException) -> int:
     """Say that there was too little memory, and for which step; gives the exit code of wrong input."""
     at = step_of(error)

@@ -18,6 +18,7 @@ from unmem.data.unlabelled import check_classes, check_train, unlabelled
 from unmem.errors import Phrase, UserError
 from unmem.plainfiles import NotArraysError, read_npz
 
+MOST_CLASSES = 10_000_000  # more are ids or the like, and a network for them would fit into no memory
 KINDS = ("x", "y", "ids")
 
 
@@ -34,6 +35,10 @@ def npz(path: str | Path, parting: Parting = USUAL_PARTING) -> Splits:
     if flat is not None:
         raise UserError(flat, Phrase("of shape ()"), "is one value and no array", "give a value for each example")
     check_train(unlabelled(arrays["y_train"]))
+    for name, one in arrays.items():
+        if name.startswith("y_") and _classes_in(one) > MOST_CLASSES:
+            problem = f"as class indices these need {_classes_in(one):,} classes"
+            raise UserError(name, int(one.max()), problem, "renumber the classes 0, 1, …")
     train_classes = _classes_in(arrays["y_train"])
     parts: dict[str, Examples] = {}
     for part in (one for one in NAMES if f"x_{one}" in arrays):
