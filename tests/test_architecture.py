@@ -15,6 +15,7 @@ ROOMS = (
     *(
         "errors",
         "plainfiles",
+        "plaintext",
         "metrics",
         "extras",
         "html",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
+import re
 from typing import Any
 
 
@@ -37,6 +40,14 @@ class UnseenExampleError(UserError):
     """An example of the request is not of the training set, as the data are split."""
 
 
+class NotFiniteError(UserError):
+    """A model gives NaN or infinity where numbers are needed."""
+
+    def of(self, model: str) -> NotFiniteError:
+        """The same error, naming the model."""
+        return NotFiniteError(self.field, model, self.problem, self.fix) if self.value is None else self
+
+
 class DivergedError(UserError):
     """A training produced a loss that is not a finite number.
 
@@ -55,6 +66,43 @@ class DivergedError(UserError):
         return named
 
 
+def of_the_system(error: BaseException) -> bool:
+    """Whether an error is of a file or folder that the system refuses: a name too long, a full disk, no permission."""
+    return isinstance(error, OSError) and error.errno in (_DISK if error.filename is None else (*_DISK, *_REFUSED))
+
+
+# What a disk answers that takes no more: full, over the quota, over the largest file, read-only, or broken.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_REFUSED = (
+    *(errno.ENAMETOOLONG, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ELOOP, errno.ESTALE, errno.EMFILE),
+)
+
+
+def disk_fault(error: BaseException) -> str | None:
+    """What the disk answered, in the system's words, if that is why something could not be written.
+
+    Libraries that write files by themselves, such as safetensors, have errors of their own with the number in the text.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno) if error.errno in _DISK else None
+    return next((os.strerror(number) for number in _DISK if f"os error {number}" in str(error)), None)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was lacking, in the words of Python, PyTorch, CUDA or the system."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError | ImportError) and any(words in said for words in _NO_MEMORY)
+
+
+_NO_MEMORY = (
+    *("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory", "bad_alloc"),
+    *("can't start new thread", "alloc_failed", "failed to map segment", "could not create a primitive"),
+)
+
+
 class Phrase(str):
     """A value that describes rather than quotes, such as "of shape (3, 2)": shown without quotation marks."""
 
@@ -64,6 +112,7 @@ class Phrase(str):
 def _short(value: object, limit: int = 400) -> str:
     """The value as text, cut only where it is no path or name any more."""
     text = repr(value) if isinstance(value, str) and not isinstance(value, Phrase) else str(value)
+    text = re.sub(r"\s*\n\s*", " ", text)  # the rows of an array are lines of their own
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 

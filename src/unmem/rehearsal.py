@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from unmem import models
 from unmem.data import Examples
-from unmem.errors import Phrase, UserError
+from unmem.errors import Phrase, UserError, out_of_memory
 from unmem.recipe import Recipe
 from unmem.training import autocast, predict, single_values
 
@@ -71,6 +71,9 @@ def check_answers(model: nn.Module, examples: Examples, *, field: str = "model",
 
 def _check_logits(model: nn.Module, some: Examples, logits: Tensor, field: str, value: str | None) -> None:
     """Probabilities in place of logits would be taken for logits by every loss, score and attack."""
+    if not logits.amax(1).isfinite().all():
+        fix = "check its weights, and whether the inputs have the scaling that it was trained with"
+        raise UserError(field, value, "gives NaN or infinity for some of the training examples", fix)
     if not _within_one(logits):
         return
     if float((logits.sum(1) - 1).abs().max()) < _WHOLE:
@@ -151,6 +154,8 @@ def _try(work: Callable[[], Tensor], examples: Examples, value: str | None, when
             raise UserError(field, value, error.problem, error.fix) from error
         raise
     except _FAULTS as error:
+        if out_of_memory(error):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         problem = f"it cannot take inputs of shape {examples.input_shape}{' ' * bool(when)}{when} ({reason})"
         raise UserError(field, value, problem, _fix(error)) from error

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from unmem.cli import console
-from unmem.cli.console import listing, sentences, stage
+from unmem.cli.console import Listing, sentences, stage
 
 
 def test_how_far_members_are_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,7 +29,7 @@ def test_notes_become_sentences() -> None:
 
 def test_lines_of_a_text_are_rows_of_their_own() -> None:
     stream = io.StringIO()
-    table = listing([("refused", "two faults:\n  one that is longer than a line of the terminal has room for\n  two")])
+    table = Listing([("refused", "two faults:\n  one that is longer than a line of the terminal has room for\n  two")])
     Console(file=stream, width=50).print(table)
     assert [line.rstrip() for line in stream.getvalue().splitlines()] == [
         "    refused two faults:",

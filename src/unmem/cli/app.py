@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from unmem.cli.audit import audit
 from unmem.cli.check import check
 from unmem.cli.config import ConfigFile
 from unmem.cli.demo import demo
-from unmem.cli.faults import tell_fault
+from unmem.cli.faults import tell_fault, tell_refusal, tell_shortage
 from unmem.cli.forget import forget
 from unmem.cli.init import init
 from unmem.cli.options import Flag
@@ -24,9 +23,10 @@ from unmem.cli.prepare import prepare
 from unmem.cli.scenario import scenario
 from unmem.cli.score import score
 from unmem.cli.store import store
+from unmem.cli.terminal import close_output, complain, guarded
 from unmem.cli.train import train
-from unmem.errors import UserError
-from unmem.store import disk_fault, published
+from unmem.errors import UserError, of_the_system, out_of_memory
+from unmem.store import published
 
 INTERRUPTED, NO_READER = 130, 141
 _OURSELVES: dict[str, Any] = {"exit_on_error": False, "print_error": False, "result_action": "return_value"}
@@ -102,23 +102,28 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
     keep_freed_memory()
     try:
-        code: Any = build().meta(arguments, **_OURSELVES)
+        with guarded():
+            code: Any = build().meta(arguments, **_OURSELVES)
     except CycloptsError as error:
-        print(f"unmem: {error} (see --help)", file=sys.stderr)
+        complain(f"unmem: {error} (see --help)")
         code = UserError.exit_code
     except UserError as error:
-        print(f"unmem: {error}", file=sys.stderr)
+        complain(f"unmem: {error}")
         code = error.exit_code
     except KeyboardInterrupt as stop:
-        print(f"\nunmem: interrupted; {_left_by(stop)}.", file=sys.stderr)
+        complain("")
+        complain(f"unmem: interrupted; {_left_by(stop)}.")
         code = INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or closing it would fail once more
+        close_output()
         code = NO_READER
-    except OSError as error:
-        code = _disk_full(error) or tell_fault(error, sys.argv[1:] if arguments is None else arguments)
     except Exception as error:
-        code = tell_fault(error, sys.argv[1:] if arguments is None else arguments)
+        if out_of_memory(error):
+            code = tell_shortage(error)
+        elif isinstance(error, OSError) and of_the_system(error):
+            code = tell_refusal(error)
+        else:
+            code = tell_fault(error, sys.argv[1:] if arguments is None else arguments)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -128,13 +133,3 @@ def _left_by(stop: KeyboardInterrupt) -> str:
         return str(stop)
     run = published()
     return "nothing was written" if run is None else f"the run in {run} is whole"
-
-
-def _disk_full(error: OSError) -> int | None:
-    """Say that something could not be written, and give the exit code; None if that was not the fault."""
-    fault = disk_fault(error)
-    if fault is None:
-        return None
-    where = "" if error.filename is None else f" {error.filename}"
-    print(f"unmem: cannot write{where} ({fault}); make room there, and run the command again", file=sys.stderr)
-    return UserError.exit_code

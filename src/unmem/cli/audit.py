@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from unmem.cli.sources import Prepared
     from unmem.data import Ids
     from unmem.evaluation import Audit
+    from unmem.report import Report
     from unmem.store import RunFolder
     from unmem.targets import Targets
     from unmem.unlearning import Copies, Problem
@@ -93,7 +94,8 @@ def audit(
     check_annex(options.annex, force=output.force)
     if options.reference == RETRAIN:
         check_reference(options.reference_seeds)
-    from unmem.cli.console import alarm, console, stage
+    from unmem.cli.console import alarm, stage
+    from unmem.cli.page import tell_page, write_page
     from unmem.cli.request import Request
     from unmem.cli.session import Session, log_of
     from unmem.evaluation import audit as examine
@@ -126,14 +128,14 @@ def audit(
             "forget": {"n": len(asked.problem.forget), "flags": asked.problem.flags()},
             "copies": copies.counts,
         }
-        folder.text("report.html", _page(session, asked, shown))
+        write_page(folder, _page(session, asked, shown))
         session.finish(folder, result | shown.to_dict())
     _print(shown)
     if options.reference == NONE:
         _tell_retrained(options)
     for one in (*shown.evaluation.shortfalls, *shown.shortfalls):
         alarm(one.text)
-    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
+    tell_page(folder)
     if options.annex is not None:
         _write_annex(options.annex, asked, found, copies)
 
@@ -229,7 +231,7 @@ def _said(copies: Copies) -> str:
     return "none" if len(copies) == 0 else f"{len(copies.retain_ids):,} retained copies found"
 
 
-def _page(session: Session, asked: _Asked, found: Audit) -> str:
+def _page(session: Session, asked: _Asked, found: Audit) -> Report:
     from unmem.cli.console import sentences
     from unmem.report import Report
 
@@ -241,7 +243,7 @@ def _page(session: Session, asked: _Asked, found: Audit) -> str:
         audit=found,
         evaluation=found.evaluation,
         facts=session.facts(asked.problem.recipe, asked.options.model),
-    ).html()
+    )
 
 
 def _print(found: Audit) -> None:
@@ -251,13 +253,13 @@ def _print(found: Audit) -> None:
     console.print(outcome_table(found.evaluation, {}))
     console.print(evidence_table(found))
     for verdict in found.verdicts.values():
-        console.print(f"  [bold]{verdict.text[0].upper()}{verdict.text[1:]}.[/]", soft_wrap=True)
+        console.print(f"  {verdict.text[0].upper()}{verdict.text[1:]}.", style="bold", soft_wrap=True)
         console.print(f"  By: {verdict.basis}.", soft_wrap=True)
     for note in found.notes:
         warn(note)
     for one in found.missing:
         cost = "" if one.cost is None else f", about {one.cost:.3g} trainings"
-        console.print(f"  [dim]Not seen: {one.what}; that needs {one.needs}{cost}.[/]", soft_wrap=True)
+        console.print(f"  Not seen: {one.what}; that needs {one.needs}{cost}.", style="dim", soft_wrap=True)
 
 
 def _tell_retrained(options: AuditOptions) -> None:

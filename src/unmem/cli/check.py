@@ -79,19 +79,21 @@ class _Checked:
         self._add(checks.examined(checks.OF_REQUEST, replace(subject, problem=problem)))
 
     def show(self) -> None:
-        from unmem.cli.console import console, listing
+        from unmem.cli.console import Listing, console
 
         texts = {one.text for one in self.findings}
         noted = [("note", text) for text in dict.fromkeys(self.notes) if text not in texts]
         understood = [(one.topic, one.text) for one in self.findings if not one.doubt]
         if understood or noted:
-            console.print("  [bold]What was understood[/]")
-            console.print(listing([*understood, *noted]))
+            console.print("  What was understood", style="bold")
+            console.print(Listing([*understood, *noted]))
         doubts = [(one.topic, one.text) for one in self.findings if one.doubt]
         refused = [("refused", str(one)) for one in self.errors]
-        console.print("  [bold]What looks wrong[/]" if doubts or refused else "  Nothing looks wrong.")
-        if doubts or refused:
-            console.print(listing([*doubts, *refused]))
+        if not doubts and not refused:
+            console.print("  Nothing looks wrong.")
+            return
+        console.print("  What looks wrong", style="bold")
+        console.print(Listing([*doubts, *refused]))
 
     def _tried(self, work: Callable[[], T]) -> T | None:
         from unmem.errors import UserError

@@ -17,6 +17,7 @@ from cyclopts import App, Argument, ArgumentCollection
 from cyclopts.config import Dict
 
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, SelectOptions
+from unmem.cli.terminal import console
 from unmem.errors import Phrase, UserError, nearest
 
 DEFAULT = Path("unmem.yaml")
@@ -82,7 +83,7 @@ class ConfigFile:
         if not self.asked:
             self._refuse_unasked(taken)
         if taken and not self.asked:
-            print(f"  note  options from ./{self.path} (--no-config leaves it out)", flush=True)
+            console.item("note", f"options from ./{self.path} (--no-config leaves it out)", style="yellow")
         nested: dict[str, Any] = taken
         for name in reversed(commands):
             nested = {name: nested}

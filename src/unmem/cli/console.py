@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from unmem.cli.faults import step
+from unmem.cli.terminal import console, message, plain
 from unmem.data import Examples
+from unmem.plaintext import visible
 from unmem.recipe import Recipe
 from unmem.training import Observer, Step, steps_per_epoch
 
+__all__ = ["Listing", "Stage", "alarm", "console", "gathered", "sentences", "stage", "warn"]
 
-class _Console(Console):
-    """A console whose broken pipe is told to whoever runs the command; exit code 1 is for faults."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
-console = _Console(highlight=False)
 _HEARD: list[list[str]] = []  # where notes go instead, if anywhere
 TAKEN_UP = 0.05  # seconds: a member that is there sooner after the last one was read from its file
 EVERY = 30  # seconds between lines where there is no terminal to show a bar
@@ -34,8 +29,8 @@ class Stage(Observer):
     """A piece of work that takes a while; as an observer of `fit` it moves its own bar. `seconds` once it is done."""
 
     def __init__(self, progress: Progress, title: str) -> None:
-        self._progress, self._title = progress, title
-        self._task = progress.add_task(title, total=None)
+        self._progress, self._title = progress, visible(title)
+        self._task = progress.add_task(self._title, total=None)
         self._total = self._shown = 0  # steps: of all runs, and of the passes that have begun
         self._began = time.perf_counter()
         self.seconds = 0.0
@@ -80,14 +75,15 @@ class Stage(Observer):
 @contextmanager
 def stage(title: str) -> Generator[Stage]:
     """Show `title` with a bar during the block, then as a finished line with its seconds."""
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    words = TextColumn("  {task.description}", markup=False)
+    columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console.rich, transient=True, disable=not console.is_terminal) as progress:
         current = Stage(progress, title)
         with step(title):
             yield current
         current.stop()
     note = f"  {current.note}" if current.note else ""
-    console.print(f"  [green]done[/]  {title}{note}  [dim]{current.seconds:.1f} s[/]", soft_wrap=True)
+    console.item("done", f"{title}{note}", style="green", after=f"{current.seconds:.1f} s")
 
 
 def _left(seconds: float) -> str:
@@ -113,24 +109,29 @@ def gathered() -> Generator[list[str]]:
         _HEARD[:] = before
 
 
-def listing(rows: list[tuple[str, str]]) -> Table:
+@dataclass(frozen=True)
+class Listing:
     """Topics and sentences in two columns; long sentences go on in the next line, and lines of a text are rows."""
-    table = Table.grid(padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for topic, text in rows:
-        first, *more = text.splitlines()
-        table.add_row(Text(f"    {topic}"), Text(first))
-        for line in more:
-            table.add_row("", Text(line.strip()))
-    return table
+
+    rows: Sequence[tuple[str, str]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table.grid(padding=(0, 1))
+        table.add_column(no_wrap=True)
+        table.add_column()
+        for topic, text in self.rows:
+            first, *more = message(text).split("\n")
+            table.add_row(plain(f"    {topic}"), plain(first))
+            for line in more:
+                table.add_row("", plain(line.strip()))
+        yield table
 
 
 def warn(text: str) -> None:
     if _HEARD:
         _HEARD[0].append(text)
         return
-    console.print(f"  [yellow]note[/]  {text}", soft_wrap=True)
+    console.item("note", text, style="yellow")
 
 
 def alarm(text: str) -> None:
@@ -138,4 +139,4 @@ def alarm(text: str) -> None:
     if _HEARD:
         _HEARD[0].append(text)
         return
-    console.print(f"  [bold red]warning[/]  {text}", soft_wrap=True)
+    console.item("warning", text, style="bold red")

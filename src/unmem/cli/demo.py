@@ -62,6 +62,7 @@ def demo(
     import torch
 
     from unmem.cli.console import alarm, console
+    from unmem.cli.page import tell_page
     from unmem.cli.session import Session
     from unmem.cli.table import outcome_table
     from unmem.evaluation import Needed
@@ -75,9 +76,9 @@ def demo(
     torch.set_num_threads(1)
     data, recipe = DataOptions(data="digits", flip=FLIPPED, seed=seed, device="cpu"), RecipeOptions()
     with RunFolder(out or free_folder(Path("runs"), "demo"), force=force) as folder:
-        console.print(
-            f"[bold]unmem demo[/]  A network learns scanned digits, then must forget {3 * PER_GROUP} of them.\n"
-        )
+        what = f"A network learns scanned digits, then must forget {3 * PER_GROUP} of them."
+        console.item("unmem demo", what, style="bold")
+        console.print()
         session = Session.open("demo", settings(data, recipe), data)
         events, recorder = LearningEvents(), TraceRecorder(session.data.holdout)
         original = session.original(recipe, seed=seed, recorders={"events": events, "trace": recorder})
@@ -110,7 +111,8 @@ def demo(
     console.print()
     for line in _reading(evaluation, best):
         console.print(f"  {line}", soft_wrap=True)
-    console.print(f"\n  Report: {folder.path / 'report.html'}", soft_wrap=True)
+    console.print()
+    tell_page(folder)
 
 
 def _forget_and_evaluate(
@@ -158,6 +160,7 @@ def _report(
     groups: dict[str, Ids],
     seed: int,
 ) -> None:
+    from unmem.cli.page import write_page
     from unmem.report import Report
 
     report = Report(
@@ -169,7 +172,7 @@ def _report(
         labels=EXPLAINED,
         facts=session.facts(original.recipe),
     )
-    folder.text("report.html", report.html())
+    write_page(folder, report)
 
 
 def _methods(scores: Scores, trace: Trace) -> dict[str, Unlearner]:
@@ -187,10 +190,10 @@ def _methods(scores: Scores, trace: Trace) -> dict[str, Unlearner]:
 def _print_scores(described: dict[str, Any]) -> None:
     from unmem.cli.console import console
 
-    console.print("\n  How well each memorization score finds the flipped labels (AUROC, 1 = best):")
-    console.print(
-        "  " + "   ".join(f"{name} [bold]{entry['auroc_flipped']:.3f}[/]" for name, entry in described.items()) + "\n"
-    )
+    console.print()
+    console.print("  How well each memorization score finds the flipped labels (AUROC, 1 = best):")
+    console.print("  " + "   ".join(f"{name} {entry['auroc_flipped']:.3f}" for name, entry in described.items()))
+    console.print()
 
 
 def _lead(data: Splits, groups: dict[str, Ids], seed: int) -> list[str]:

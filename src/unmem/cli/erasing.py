@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from rich.text import Text
 
 from unmem import models
-from unmem.cli.console import console, warn
+from unmem.cli.console import warn
 from unmem.cli.sources import Files, Prepared
+from unmem.cli.terminal import console
 from unmem.ensembles import erased
 from unmem.ensembles.files import PREFIX, weights_of
 from unmem.memorization import CrossFit
@@ -198,7 +198,7 @@ def print_carriers(found: list[Carrier]) -> None:
     line = "  The forgotten examples are still in these files. Remove each one when you no longer need it:"
     console.print(line, soft_wrap=True)
     for one in found:
-        console.print(Text(f"    {one.what}: {one.command}"), soft_wrap=True)
+        console.print(f"    {one.what}: {one.command}", soft_wrap=True)
 
 
 def _carrier(what: str, paths: list[Path]) -> Carrier:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import sys
 import tempfile
 import traceback
 from collections.abc import Generator, Sequence
@@ -13,6 +12,9 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from unmem import __version__
+from unmem.cli.terminal import complain, complain_at_length
+from unmem.errors import UserError
+from unmem.plaintext import visible
 
 FAULT = 1  # exit code
 _STEP = "while unmem was at this step: "
@@ -40,25 +42,47 @@ def tell_fault(error: Exception, arguments: Sequence[str]) -> int:
     at = step_of(error)
     what = " ".join((traceback.format_exception_only(error)[0]).split())[:300]
     where = _written(error, arguments)
-    print(
+    complain(
         f"unmem: a fault of unmem itself{'' if at is None else f' at the step: {at}'} ({what}); the traceback is in "
-        f"{where}, and the command was: unmem {shlex.join(arguments)}",
-        file=sys.stderr,
+        f"{where}, and the command was: unmem {shlex.join(arguments)}"
     )
     return FAULT
+
+
+def tell_refusal(error: OSError) -> int:
+    """Say which file or folder the system refuses, and why; gives the exit code of wrong input."""
+    at = step_of(error)
+    name = error.filename
+    place = os.fsdecode(name) if isinstance(name, str | bytes) else "a file" if name is None else str(name)
+    complain(
+        f"unmem: {place[:400]!r}: cannot be read or written{'' if at is None else f' at the step: {at}'} "
+        f"({error.strerror}); check the path, its permissions and the room on its disk"
+    )
+    return UserError.exit_code
+
+
+def tell_shortage(error: BaseException) -> int:
+    """Say that there was too little memory, and for which step; gives the exit code of wrong input."""
+    at = step_of(error)
+    what = " ".join(str(error).split())[:200] or type(error).__name__
+    complain(
+        f"unmem: out of memory{'' if at is None else f' at the step: {at}'} ({what}); use a smaller --batch-size, "
+        "--limit or --workers, a smaller network, or a machine with more memory"
+    )
+    return UserError.exit_code
 
 
 def _written(error: Exception, arguments: Sequence[str]) -> str:
     """The path of a file that holds the traceback and what it takes to see the fault again."""
     lines = [f"unmem {shlex.join(arguments)}", f"unmem {__version__}, Python {platform.python_version()}"]
     lines += [f"{name} {_version(name)}" for name in _LIBRARIES]
-    text = "\n".join([*lines, "", *traceback.format_exception(error)])
+    text = "\n".join(map(visible, "\n".join([*lines, "", *traceback.format_exception(error)]).splitlines()))
     try:
         handle, path = tempfile.mkstemp(prefix="unmem-", suffix=".log")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError:
-        print(text, file=sys.stderr)
+        complain_at_length(text)
         return "the lines above"
     return path
 

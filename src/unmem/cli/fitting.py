@@ -10,6 +10,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from unmem.cli.terminal import plain
+from unmem.plaintext import visible
+
 GAPS = (2, 1)  # blanks between columns: as many as there is room for
 
 
@@ -63,14 +66,19 @@ class Fitted:
 
     def _width(self, column: int) -> int:
         texts = [*self.titles[column].split("\n"), *(row[column] for row in self.rows)]
-        return max(map(cell_len, texts))
+        return max(cell_len(visible(text)) for text in texts)
 
     def _table(self, columns: Sequence[int], width: int, gap: int) -> Table:
         table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
-        table.add_column(self.titles[0], max_width=self._names(width, gap), overflow="fold")
+        table.add_column(_cell(self.titles[0]), max_width=self._names(width, gap), overflow="fold")
         for column in columns:
-            table.add_column(self.titles[column], justify="right", no_wrap=True, min_width=self._width(column))
+            table.add_column(_cell(self.titles[column]), justify="right", no_wrap=True, min_width=self._width(column))
         for row in self.rows:
             style = "bold" if self.total and row is self.rows[-1] else None
-            table.add_row(*[Text(row[column]) for column in (0, *columns)], style=style)
+            table.add_row(*[plain(row[column]) for column in (0, *columns)], style=style)
         return table
+
+
+def _cell(title: str) -> Text:
+    """A title, whose lines stay lines: no title comes from a user."""
+    return Text("\n").join(map(plain, title.split("\n")))

@@ -119,6 +119,7 @@ def forget(
     from unmem.cli import methods
     from unmem.cli.console import alarm, console, warn
     from unmem.cli.erasing import print_carriers
+    from unmem.cli.page import tell_page
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Session, log_of
     from unmem.cli.table import outcome_table
@@ -160,12 +161,10 @@ def forget(
         write_annex(request.annex, run.annex(made.model, retrained))
     console.print(outcome_table(evaluation, run.names))
     if evaluation.reference is None:
-        console.print(
-            "  [dim]ToW and ToW-MIA need retrained models: --reference retrain trains them.[/]", soft_wrap=True
-        )
+        console.print("  ToW and ToW-MIA need retrained models: --reference retrain trains them.", style="dim")
     for shortfall in evaluation.shortfalls:
         alarm(shortfall.text)
-    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
+    tell_page(folder)
     if guard["fell"]:
         warn(guard["reason"])
     if len(run.problem.forget) < SMALLEST_CELL:
@@ -253,7 +252,7 @@ class _Run:
             planned = methods.taken(choice)
             _say(choice, original, session)
         elif request.method == methods.AUTO:
-            console.print(f"  [cyan]auto[/]  {planned.name}: --steps or --score is given", soft_wrap=True)
+            console.item("auto", f"{planned.name}: --steps or --score is given", style="cyan")
         if planned.needs_targets or request.tune:
             targets_from = sources.source_for(request.targets, prepared, problem)
             targets = sources.make(targets_from, problem, session)
@@ -501,7 +500,7 @@ def _say(choice: Choice, original: Original, session: Session) -> None:
     cost = f"cost, all told: {about}"
     if taken.cost_all_told > taken.cost:
         cost = f"cost: {about}, all told {taken.cost_all_told:.2f}"
-    console.print(f"  [cyan]auto[/]  {choice.words}; {cost}", soft_wrap=True)
+    console.item("auto", f"{choice.words}; {cost}", style="cyan")
 
 
 def _with_copies(problem: Problem, choice: str) -> Problem:
@@ -559,7 +558,7 @@ def _show_plan(
     choice = _chosen(methods.plan(methods.AUTO, [], []), prepared, request, problem)
     if planned.name == methods.AUTO:
         planned = methods.taken(choice)
-        console.print(f"  [cyan]auto[/]  {choice.words}", soft_wrap=True)
+        console.item("auto", choice.words, style="cyan")
     uses_targets = planned.needs_targets or request.tune
     estimate = Estimate.make(
         session,
@@ -596,10 +595,11 @@ def _say_tuned(tuned: Tuned) -> None:
 
     usual, best = tuned.trials[0], max(tuned.trials, key=lambda trial: trial.closeness if trial.step is None else -1.0)
     found = "the usual setting is kept" if tuned.kept else "another setting is nearer"
-    console.print(
-        f"  [cyan]tune[/]  {found}: closeness to the forecast {usual.closeness:.3f} as usual, {best.closeness:.3f} at "
+    console.item(
+        "tune",
+        f"{found}: closeness to the forecast {usual.closeness:.3f} as usual, {best.closeness:.3f} at "
         f"best; {len(tuned.trials)} trials, {tuned.cost:.2f} trainings",
-        soft_wrap=True,
+        style="cyan",
     )
 
 
@@ -618,6 +618,7 @@ def _guard(session: Session, before: nn.Module, after: nn.Module, max_drop: floa
 def _report(folder: RunFolder, run: _Run, evaluation: Evaluation, guard: dict[str, Any]) -> None:
     """The page and the scores behind it."""
     from unmem.cli.console import sentences
+    from unmem.cli.page import write_page
     from unmem.report import Report
 
     session, problem, scores = run.session, run.problem, list(run.scores.values())
@@ -634,4 +635,4 @@ def _report(folder: RunFolder, run: _Run, evaluation: Evaluation, guard: dict[st
         labels={} if run.choice is None else {run.request.method: f"took {run.choice.taken.words}"},
         facts=session.facts(run.original.recipe, run.original.source),
     )
-    folder.text("report.html", report.html())
+    write_page(folder, report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from cyclopts import App, Argument, Group, Parameter
 
 from unmem.cli.config import DEFAULT, key_of, needs_asking
 from unmem.cli.options import DataOptions, Flag, ModelOptions, settings
+from unmem.cli.terminal import ask, console, is_attended
 from unmem.errors import UserError
 
 _FILE = Group("File", sort_key=0)
@@ -45,7 +46,7 @@ def init(
     from unmem.store import write_text
 
     _check_place(file, force=force)
-    ask = data is None and model is None and sys.stdin.isatty() and sys.stdout.isatty()
+    ask = data is None and model is None and is_attended()
     chosen, started = data or DataOptions(), model or ModelOptions()
     if ask:
         chosen, started = _asked(chosen, started)
@@ -53,10 +54,10 @@ def init(
         raise problem
     write_text(file, _written(chosen, started))
     bold = any(needs_asking(key, value) for key, value in settings(chosen, started).items())
-    with_it = f" --config {file}" if bold or file != DEFAULT else ""
-    print(f"  Wrote {file}. Next:")
+    with_it = f" --config {shlex.quote(str(file))}" if bold or file != DEFAULT else ""
+    console.print(f"  Wrote {file}. Next:", soft_wrap=True)
     work = "train" if started.model is None else "forget --forget ids.txt"
-    print(f"  unmem {work}{with_it} --out runs/first")
+    console.print(f"  unmem {work}{with_it} --out runs/first", soft_wrap=True)
 
 
 def _check_place(file: Path, *, force: bool) -> None:
@@ -138,10 +139,7 @@ def _answered(question: str, key: str, data: DataOptions, model: ModelOptions) -
     while True:
         default = getattr(data if hasattr(data, key) else model, key)
         shown = "" if default is None else f" [{default}]"
-        try:
-            text = input(f"{question}{shown}: ").strip()
-        except EOFError:
-            text = ""
+        text = ask(f"{question}{shown}: ")
         value: Any = text or default
         if text and key == "epochs":
             value = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else -1
@@ -153,7 +151,7 @@ def _answered(question: str, key: str, data: DataOptions, model: ModelOptions) -
             return new
         if not text:
             raise found
-        print(f"  {found}")
+        console.print(f"  {found}", soft_wrap=True)
 
 
 def _columns(data: str) -> list[str]:

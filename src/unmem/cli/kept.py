@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -20,12 +19,12 @@ from torch import nn
 from unmem import __version__, models
 from unmem.cli.console import warn
 from unmem.data import Examples, Splits
-from unmem.errors import UserError
+from unmem.errors import disk_fault
 from unmem.models import Card
 from unmem.models.transformers import PREFIX as TRANSFORMERS
-from unmem.plainfiles import open_plain
+from unmem.plainfiles import read_npz
 from unmem.recipe import Recipe
-from unmem.store import UNREADABLE, RunFolder, disk_fault, retrained_in, retrained_name, save_arrays
+from unmem.store import RunFolder, retrained_in, retrained_name, save_arrays
 from unmem.training import Recorder, precision_for
 from unmem.unlearning import Problem
 
@@ -90,13 +89,12 @@ def find_original(
     if card is None or _without_seconds(card) != wanted | {_WATCHED: _watched(data, recorders)}:
         return None
     try:
-        with open_plain(beside) as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(beside)
         model = _read(path, recipe.model, data.train)
         for name, one in recorders.items():
             own = {key.removeprefix(f"{name}."): value for key, value in arrays.items() if key.startswith(f"{name}.")}
             one.take_up(data.train, recipe, own)
-    except (*UNREADABLE, UserError):
+    except (OSError, ValueError, KeyError, RuntimeError):
         return None
     return model, float((card.made or {})[_SECONDS])
 

@@ -56,6 +56,7 @@ def scenario(
     """
     check_early(output, options, data, recipe)
     from unmem.cli.console import alarm, console, sentences, warn
+    from unmem.cli.page import tell_page, write_page
     from unmem.cli.session import Session, log_of
     from unmem.evaluation import aggregates_only, evaluate
     from unmem.memorization import Scorer
@@ -96,12 +97,12 @@ def scenario(
             measures=measures,
             facts=session.facts(original.recipe, original.source),
         )
-        folder.text("report.html", report.html())
+        write_page(folder, report)
         session.finish(folder, {"forget": {"n": len(made.forget)}, "measures": measures} | evaluation.to_dict())
     console.print(_table(measures, evaluation.methods))
     for shortfall in evaluation.shortfalls:
         alarm(shortfall.text)
-    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
+    tell_page(folder)
 
 
 def _planned(options: ScenarioOptions) -> dict[str, Planned]:

@@ -58,6 +58,7 @@ def score(
     check_early(output, scores, data, model)
     check_scores(_names(scores, trained_here=model.model is None), "--method")
     from unmem.cli.console import console, sentences
+    from unmem.cli.page import tell_page, write_page
     from unmem.cli.request import opposed_scores, scored, unsound_work
     from unmem.cli.session import Session, log_of
     from unmem.memorization import Scorer
@@ -107,11 +108,11 @@ def score(
         if recorder.recorded:
             folder.file(TRACE, replace(recorder.trace, forgotten=session.before.deleted).save)
         session.save_scores(folder, found)
-        folder.text("report.html", report.html())
+        write_page(folder, report)
         result = {"original": session.describe(original), "scores": described}
         session.finish(folder, result | {"warnings": [one.to_dict() for one in doubts]})
     console.print(_table(described))
-    console.print(f"  Report: {folder.path / 'report.html'}", soft_wrap=True)
+    tell_page(folder)
 
 
 def _names(options: ScoreOptions, *, trained_here: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -40,7 +41,7 @@ def ls(folder: _Folder, /) -> None:
         rows.append([", ".join(shown), f"{len(members):,}", f"{size:,.1f}", f"{mean:,.1f}"])
     console.print(Fitted(("made with", "members", "MB", "seconds each"), rows))
     if damaged:
-        warn(f"{len(damaged):,} more are damaged: unmem store verify {folder}")
+        warn(f"{len(damaged):,} more are damaged: unmem store verify {shlex.quote(str(folder))}")
 
 
 @store.command(help_epilogue="Example: unmem store verify runs/scores/members")
@@ -50,7 +51,7 @@ def verify(folder: _Folder, /) -> int:
 
     whole, damaged = _found(folder)
     for member in damaged:
-        console.print(f"  [red]damaged[/]  {member.path.name}: {member.problem}", soft_wrap=True)
+        console.item("damaged", f"{member.path.name}: {member.problem}", style="red")
     console.print(f"  {len(whole):,} members are whole, {len(damaged):,} are damaged.")
     if damaged:
         console.print("  The command that made them trains the damaged ones again; unmem store gc removes them.")
@@ -70,16 +71,23 @@ def gc(folder: _Folder, /, *, dry_run: Flag = False) -> None:
     """
     from unmem.cli.console import console
     from unmem.ensembles.files import leftovers_in, weights_of
+    from unmem.errors import UserError
 
     _, damaged = _found(folder)
     old = [path for path in leftovers_in(folder) if time.time() - path.stat().st_mtime > HOUR]
     gone = [*(member.path for member in damaged), *(weights_of(member.path) for member in damaged), *old]
-    gone = [path for path in dict.fromkeys(gone) if path.exists()]
+    gone = [path for path in dict.fromkeys(gone) if path.exists() and not path.is_dir()]
     size = sum(path.stat().st_size for path in gone) / 1e6
     for path in gone:
-        console.print(f"  {'would remove' if dry_run else 'removed'}  {path.name}", soft_wrap=True)
         if not dry_run:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                fix = "remove it yourself, if it is not needed"
+                raise UserError(
+                    "folder", str(folder), f"{path.name} cannot be removed ({error.strerror})", fix
+                ) from error
+        console.print(f"  {'would remove' if dry_run else 'removed'}  {path.name}", soft_wrap=True)
     console.print(f"  {len(gone):,} files, {size:,.1f} MB.")
 
 

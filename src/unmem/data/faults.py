@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from unmem.errors import UserError
+from unmem.plaintext import visible
 
 T = TypeVar("T")
 
@@ -46,5 +47,5 @@ class Faults:
         """A single error as it is, several as one."""
         if len(self.found) == 1:
             return self.found[0]
-        listed = "".join(f"\n  {error}" for error in self.found).removesuffix(".")
+        listed = "".join(f"\n  {visible(error)}" for error in self.found).removesuffix(".")
         return UserError("data", self.name, f"has {len(self.found)} faults", f"correct all of them:{listed}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,9 @@ from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
 from unmem.data.unlabelled import check_classes, check_train, unlabelled
 from unmem.errors import Phrase, UserError
-from unmem.plainfiles import open_plain
+from unmem.plainfiles import NotArraysError, read_npz
 
+MOST_CLASSES = 10_000_000  # more are ids or the like, and a network for them would fit into no memory
 KINDS = ("x", "y", "ids")
 
 
@@ -32,7 +31,14 @@ def npz(path: str | Path, parting: Parting = USUAL_PARTING) -> Splits:
     """
     arrays, others = _by_part(_npz_arrays(Path(path)), str(path))
     notes = [f"arrays of {Path(path).name} that are not used: {', '.join(others)}"] if others else []
+    flat = next((name for name, one in arrays.items() if one.ndim == 0), None)
+    if flat is not None:
+        raise UserError(flat, Phrase("of shape ()"), "is one value and no array", "give a value for each example")
     check_train(unlabelled(arrays["y_train"]))
+    for name, one in arrays.items():
+        if name.startswith("y_") and _classes_in(one) > MOST_CLASSES:
+            problem = f"as class indices these need {_classes_in(one):,} classes"
+            raise UserError(name, int(one.max()), problem, "renumber the classes 0, 1, …")
     train_classes = _classes_in(arrays["y_train"])
     parts: dict[str, Examples] = {}
     for part in (one for one in NAMES if f"x_{one}" in arrays):
@@ -89,18 +95,19 @@ def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise UserError("data", str(path), "no such file", "check the path")
     try:
-        with open_plain(path) as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = "it holds one array without a name" if isinstance(error, TypeError) else error
+        return read_npz(path)
+    except (OSError, NotArraysError) as error:
         raise UserError(
-            "data", str(path), f"cannot be read as .npz ({reason})", "save it with numpy.savez, without object arrays"
+            "data", str(path), f"cannot be read as .npz ({error})", "save it with numpy.savez, without object arrays"
         ) from error
-    return arrays
 
 
 def array_examples(x: NDArray[Any], y: NDArray[Any], *, ids: Any, n_classes: int, field: str) -> Examples:
     """Examples of one part: bytes become [−1, 1], other numbers stay as they are. field: What the inputs are called."""
+    for name, one, least in ((field, x, 2), (f"y{field.removeprefix('x')}", y, 1)):
+        if one.ndim < least or (one.size == 0 and len(one)):
+            fix = "give one row of numbers for each example, and one label"
+            raise UserError(name, Phrase(f"of shape {one.shape}"), "has no value for each example", fix)
     if y.ndim == 2 and y.shape[1] == 1:  # Keras stores CIFAR labels as a column
         y = y[:, 0]
     if x.ndim == 3:

@@ -110,15 +110,15 @@ class Reading:
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        return _listed(self.drop)
+        return _listed("drop", self.drop)
 
     @property
     def categorical(self) -> tuple[str, ...]:
-        return _listed(self.categories)
+        return _listed("categories", self.categories)
 
     @property
     def missing_texts(self) -> tuple[str, ...]:
-        return _listed(self.missing)
+        return _listed("missing", self.missing)
 
     def only(self, kind: str, *used: str) -> None:
         """Refuse what was said and means nothing for this kind of source."""
@@ -130,14 +130,18 @@ class Reading:
                 or (one.name, value) == ("stream", "never")
             ):
                 continue
-            if one.name in ("drop", "categories", "missing") and not _listed(value):
+            if one.name in ("drop", "categories", "missing") and not _listed(one.name, value):
                 continue
             raise UserError(one.name, value, f"{kind} does not use it", "leave it out")
 
 
-def _listed(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Names in a list, or separated by commas; those that hold a comma are in quotation marks."""
-    found = next(csv.reader([names], skipinitialspace=True), []) if isinstance(names, str) else names
+def _listed(field: str, names: str | Iterable[str]) -> tuple[str, ...]:
+    """Names in a list, or separated by commas; those that hold a comma or a line break are in quotation marks."""
+    try:
+        found = next(csv.reader([names], skipinitialspace=True), []) if isinstance(names, str) else names
+    except csv.Error as error:
+        fix = "put names that hold a line break in quotation marks"
+        raise UserError(field, names, f"is not a list of names separated by commas ({error})", fix) from error
     return tuple(name.strip() for name in found if name.strip())
 
 

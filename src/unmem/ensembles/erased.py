@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from unmem.data import Examples, Ids, find_ids
 from unmem.ensembles import files
 from unmem.errors import UserError
+from unmem.plainfiles import read_npz
 from unmem.store import locked, pending
 
 Arrays = Mapping[str, NDArray[Any]]
-MOVED = "moved"  # paths of the files that hold deleted rows, from the folder of the member
-_ROWS = {"train_phi": np.nan, "train_margin": np.nan, "train_prediction": -1, "logits": np.nan}
 
 
 def rows_of(folder: Path, examples: Examples, ids: Ids) -> dict[str, NDArray[Any]]:
@@ -40,7 +39,7 @@ def rows_of(folder: Path, examples: Examples, ids: Ids) -> dict[str, NDArray[Any
     found: dict[str, NDArray[Any]] = {}
     for one in _members(folder, examples):
         arrays = restored(one.path, one.arrays, examples)
-        found |= {f"{one.path.name}/{kind}": arrays[kind][positions] for kind in _ROWS if kind in arrays}
+        found |= {f"{one.path.name}/{kind}": arrays[kind][positions] for kind in files.ROWS if kind in arrays}
     return {"ids": ids, **found} if found else {}
 
 
@@ -58,16 +57,16 @@ def erase(folder: Path, examples: Examples, ids: Ids, moved_to: Path) -> int:
     with locked(folder):
         for one in _members(folder, examples):
             arrays = dict(one.arrays)
-            if all(_is_empty(arrays[kind][positions]).all() for kind in _ROWS if kind in arrays):
+            if all(_is_empty(arrays[kind][positions]).all() for kind in files.ROWS if kind in arrays):
                 continue
-            for kind, nothing in _ROWS.items():
+            for kind, nothing in files.ROWS.items():
                 if kind in arrays:
                     arrays[kind] = arrays[kind].copy()
                     arrays[kind][positions] = nothing
             places = dict.fromkeys(
                 [*_moved(arrays), os.path.relpath(os.path.realpath(moved_to), os.path.realpath(folder))]
             )
-            files.write(one.path, one.about, arrays | {MOVED: np.array(json.dumps(list(places)))})
+            files.write(one.path, one.about, arrays | {files.MOVED: np.array(json.dumps(list(places)))})
             changed += 1
     return changed
 
@@ -81,7 +80,7 @@ def restored(path: Path, arrays: Arrays, examples: Examples) -> dict[str, NDArra
         if f"{path.name}/train_phi" not in rows:
             continue
         where, missing = find_ids(rows["ids"], examples.ids)
-        for kind in _ROWS:
+        for kind in files.ROWS:
             if kind in found and f"{path.name}/{kind}" in rows:
                 found[kind] = found[kind].copy()
                 found[kind][where[~missing]] = rows[f"{path.name}/{kind}"][~missing]
@@ -94,7 +93,7 @@ def check_whole(path: Path, arrays: Arrays) -> None:
     Raises:
         UserError: Predictions of forgotten examples were deleted from it, and they are not where they were moved to.
     """
-    gone = int(np.isnan(arrays["train_phi"]).sum()) if MOVED in arrays else 0
+    gone = int(np.isnan(arrays["train_phi"]).sum()) if files.MOVED in arrays else 0
     if gone:
         raise UserError(
             "--members",
@@ -111,7 +110,7 @@ def _members(folder: Path, examples: Examples) -> list[files.Member]:
 
 def _moved(arrays: Arrays) -> list[str]:
     try:
-        return [str(name) for name in json.loads(str(arrays[MOVED]))] if MOVED in arrays else []
+        return [str(name) for name in json.loads(str(arrays[files.MOVED]))] if files.MOVED in arrays else []
     except (ValueError, TypeError):
         return []
 
@@ -122,7 +121,6 @@ def _is_empty(rows: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (*files.UNREADABLE, OSError):
+        return read_npz(path)
+    except (OSError, ValueError):
         return {}

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +18,15 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from unmem.errors import UserError
-from unmem.plainfiles import open_plain
+from unmem.plainfiles import read_npz
 from unmem.store import atomic_path
 
 Arrays = Mapping[str, NDArray[Any]]
 PREFIX = "member-"
+MOVED = "moved"  # paths of the files that hold deleted rows, from the folder of the member
+# What a member says of training examples, a row for each, and how the row of one that was forgotten is left empty.
+ROWS: dict[str, float] = {"train_phi": np.nan, "train_margin": np.nan, "train_prediction": -1, "logits": np.nan}
 _NEEDED = {"kept", "about", "sha256", "train_phi", "seconds"}
-UNREADABLE = (EOFError, ValueError, OSError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def key(about: Mapping[str, Any]) -> str:
@@ -82,19 +82,38 @@ class Member:
 def read(path: Path) -> Member | None:
     """The member in a file, which may be damaged; None if there is no such file."""
     try:
-        with open_plain(path) as raw, np.load(raw, allow_pickle=False) as file:
-            found: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
+        found = read_npz(path)
         missing = sorted(_NEEDED - found.keys())
         if missing:
             return Member(path, {}, {}, f"lacks {', '.join(missing)}")
         expected = str(found.pop("sha256"))
         if digest(found) != expected:
             return Member(path, {}, {}, "its contents do not match their checksum")
-        return Member(path, json.loads(str(found.pop("about"))), found)
+        about = json.loads(str(found.pop("about")))
     except FileNotFoundError:
         return None
-    except UNREADABLE as error:
-        return Member(path, {}, {}, f"cannot be read ({type(error).__name__})")
+    except (ValueError, RecursionError) as error:  # NotArraysError is a ValueError
+        return Member(path, {}, {}, f"cannot be read ({' '.join(str(error).split())[:200]})")
+    problem = _fault(about, found)
+    return Member(path, about, found) if problem is None else Member(path, {}, {}, problem)
+
+
+def _fault(about: Any, arrays: Arrays) -> str | None:
+    """Why a member with a right checksum cannot be used: what it says, or holds, is not what `write` was given."""
+    kinds = {"recipe": dict, "versions": dict, "data": str, "device": str, "seed": int}
+    if not isinstance(about, dict) or not all(isinstance(about.get(key), kind) for key, kind in kinds.items()):  # pyright: ignore
+        return "does not say how it was made"
+    if arrays["kept"].dtype != np.uint8 or arrays["kept"].ndim != 1:
+        return "does not say which examples it was trained on"
+    if arrays["seconds"].ndim or arrays["seconds"].dtype.kind not in "fiu" or not np.isfinite(arrays["seconds"]):
+        return "does not say how long its training took"
+    erased = MOVED in arrays  # the rows of forgotten examples are then empty
+    for name, one in arrays.items():
+        if name == MOVED and one.dtype.kind == "U":
+            continue
+        if one.dtype.kind not in "fiub" or (np.isnan(one).any() and not (erased and name in ROWS)):
+            return f"{name} holds NaN or no numbers"
+    return None
 
 
 def members_in(folder: Path) -> Iterator[Member]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -105,23 +106,31 @@ def read_members(folder: str | Path, examples: Examples, *, unseen: Examples | N
         raise UserError("--members", str(folder), "holds no members", "make them with unmem score --work")
     wanted = {"data": examples.fingerprint} | ({} if unseen is None else {"unseen": unseen.fingerprint})
     for key, fingerprint in wanted.items():
-        if any(one.about[key] != fingerprint for one in whole):
+        if any(one.about.get(key) != fingerprint for one in whole):
             raise UserError(
                 "--members",
                 str(folder),
                 f"some were made with other {'examples' if key == 'data' else 'unseen examples'} than these",
                 "pass the same --data, --limit, --flip, --seed, --scaling and --size as when they were made",
             )
-    recipes = {tuple(sorted((one.about["recipe"] | {"seed": 0}).items())) for one in whole}
+    recipes = {json.dumps(one.about["recipe"] | {"seed": 0}, sort_keys=True) for one in whole}
     if len(recipes) > 1:
         raise UserError("--members", str(folder), f"they are of {len(recipes)} recipes", "keep each in its own folder")
     whole.sort(key=lambda one: (one.about["seed"], one.path.name))
     keep_logits = all("logits" in one.arrays for one in whole)
-    shared = _Shared(Recipe(**whole[0].about["recipe"]), examples, unseen, keep_logits, False, str(examples.device))
+    try:
+        recipe = Recipe(**whole[0].about["recipe"])
+    except (TypeError, UserError) as error:
+        problem = f"{whole[0].path.name} says that it was trained by a recipe that there is not ({error})"
+        raise UserError("--members", str(folder), problem, "make them again with unmem score --work") from error
+    shared = _Shared(recipe, examples, unseen, keep_logits, False, str(examples.device))
     tasks = [_Task(one.about["seed"], _unpacked(one.arrays["kept"], len(examples))) for one in whole]
     results = _Results(shared, tasks, None)
     for k, one in enumerate(whole):
         arrays = erased.restored(one.path, one.arrays, examples)
+        if not results.fits(arrays):
+            fix = "remove that file, or make the members again with unmem score --work"
+            raise UserError("--members", str(folder), f"{one.path.name} has arrays of other sizes", fix)
         erased.check_whole(one.path, arrays)
         results.put(k, arrays)
     return results.ensemble()
@@ -274,7 +283,15 @@ class _Results:
         return self._shared.examples
 
     def fits(self, arrays: Arrays) -> bool:
-        return all(name in arrays and arrays[name].shape == rows.shape[1:] for name, rows in self._rows.items())
+        n = len(self._shared.examples)
+        logits = arrays["logits"].shape if "logits" in arrays else None
+        right = not self._shared.keep_logits or (logits is not None and len(logits) == 2 and logits[0] == n)
+        if right and logits is not None and self._logits is not None:
+            right = logits == self._logits.shape[1:]
+        right = right and arrays["kept"].shape == np.packbits(np.zeros(n, dtype=bool)).shape
+        return right and all(
+            name in arrays and arrays[name].shape == rows.shape[1:] for name, rows in self._rows.items()
+        )
 
     def put(self, k: int, arrays: Arrays) -> None:
         for name, rows in self._rows.items():

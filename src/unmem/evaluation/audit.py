@@ -22,7 +22,7 @@ from unmem.evaluation.attacks import Attack, attacks
 from unmem.evaluation.distance import prediction_distance
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
-from unmem.evaluation.membership import accuracy, correct
+from unmem.evaluation.membership import accuracy, answers, correct
 from unmem.evaluation.outcome import SMALLEST_CELL, TOO_FEW, Evaluation, aggregates_only, evaluate
 from unmem.evaluation.relearning import Relearning, Rises, relearn, relearning
 from unmem.evaluation.signals import Signals, log_odds_of
@@ -43,7 +43,6 @@ from unmem.evaluation.verdict import (
 )
 from unmem.memorization import CrossFit
 from unmem.targets import ShortTeacher, Source, Targets
-from unmem.training import predict
 from unmem.unlearning import Problem
 
 if TYPE_CHECKING:
@@ -414,7 +413,7 @@ def _klom(made: Sequence[nn.Module], reference: Sequence[nn.Module], problem: Pr
 
 
 def _log_probs(model: nn.Module, problem: Problem) -> Real:
-    found: Real = predict(model, problem.forget).double().log_softmax(1).cpu().numpy()
+    found: Real = answers(model, problem.forget).double().log_softmax(1).cpu().numpy()
     return found
 
 

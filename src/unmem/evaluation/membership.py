@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,39 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unmem.data import Examples, stratified_sample
+from unmem.errors import NotFiniteError
 from unmem.training import predict
 
 MOST = 10_000  # examples on either side of the attack: it has one feature, and its time grows with their square
 
 
+def answers(model: nn.Module, examples: Examples) -> Tensor:
+    """Logits [N, C] in float32. −∞ may be among them: a network may rule a class out.
+
+    Raises:
+        NotFiniteError: The largest logit of an example is NaN or infinite, so that there are no probabilities.
+    """
+    logits = predict(model, examples)
+    bad = int((~logits.amax(1).isfinite()).sum()) if len(examples) else 0
+    if bad:
+        problem = f"gives NaN or infinity for {bad:,} of {len(examples):,} examples"
+        fix = "check its weights and its inputs: weights that grew without bound come from too high a learning rate"
+        raise NotFiniteError("model", None, problem, fix)
+    return logits
+
+
+@contextmanager
+def named(model: str) -> Generator[None]:
+    """An error about the answers of a model says which one it is."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise error.of(model) from error
+
+
 def label_confidence(model: nn.Module, examples: Examples) -> NDArray[np.float64]:
     """Probability of the true label, [N], in float64; the softmax is taken in float64 too."""
-    return confidence_of(predict(model, examples), examples.labels)
+    return confidence_of(answers(model, examples), examples.labels)
 
 
 def confidence_of(logits: Tensor, labels: Tensor) -> NDArray[np.float64]:
@@ -60,5 +87,5 @@ def accuracy(model: nn.Module, examples: Examples) -> float:
 
 def correct(model: nn.Module, examples: Examples) -> NDArray[np.bool_]:
     """Which examples are classified as their label: [N] booleans."""
-    hits: Tensor = predict(model, examples).argmax(1) == examples.labels
+    hits: Tensor = answers(model, examples).argmax(1) == examples.labels
     return hits.cpu().numpy().astype(bool)

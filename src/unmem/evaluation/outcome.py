@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Ids
-from unmem.evaluation.membership import accuracy, called_unseen, correct
+from unmem.evaluation.membership import accuracy, called_unseen, correct, named
 from unmem.evaluation.soundness import Shortfall, retrained_shortfalls
 from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.unlearning import Problem
@@ -221,12 +221,15 @@ def evaluate(
         reference_seconds=reference_seconds,
         training_seconds=training_seconds,
     )
+    outcomes: dict[str, Outcome] = {}
+    for name, model in models.items():
+        with named(name):
+            outcomes[name] = evaluator.outcome(model, (seconds or {}).get(name), (needed or {}).get(name, Needed()))
+    with named("original"):
+        do_nothing = evaluator.outcome(problem.model, 0.0, Needed(unlearning=0.0)) if original else None
     return Evaluation(
-        methods={
-            name: evaluator.outcome(model, (seconds or {}).get(name), (needed or {}).get(name, Needed()))
-            for name, model in models.items()
-        },
-        do_nothing=evaluator.outcome(problem.model, 0.0, Needed(unlearning=0.0)) if original else None,
+        methods=outcomes,
+        do_nothing=do_nothing,
         retrain_vs_retrain=evaluator.retrain_vs_retrain,
         reference=evaluator.reference,
         n_reference=len(reference),
@@ -251,7 +254,10 @@ class Evaluator:
     ) -> None:
         self._problem, self._parts = problem, dict(parts or {})
         self._trainings = [*reference_seconds, *([training_seconds] if training_seconds else [])]
-        retrained = [_measure(model, problem, self._parts) for model in reference]
+        retrained: list[Outcome] = []
+        for k, model in enumerate(reference, 1):
+            with named(f"retrained {k}"):
+                retrained.append(_measure(model, problem, self._parts))
         self._target = _mean(retrained) if retrained else None
         self.retrain_vs_retrain = _against_each_other(retrained) if len(retrained) > 1 else None
         self.reference = self._timed(self._target, _mean_of(reference_seconds)) if self._target else None

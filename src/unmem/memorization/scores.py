@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from unmem.data import Ids, as_ids, find_ids
 from unmem.errors import UserError, nearest
 from unmem.extras import imported
+from unmem.plainfiles import open_plain
 from unmem.store import atomic_path
 
 if TYPE_CHECKING:
@@ -194,24 +195,63 @@ def load_scores(path: str | Path, name: str | None = None) -> Scores:
     path = Path(path)
     if not path.is_file():
         raise UserError("--scores", str(path), "no such file", "check the path")
+    fix = "give a scores.parquet of unmem"
     try:
-        table: Any = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError("--scores", str(path), "not a parquet table", "give a scores.parquet of unmem") from error
-    settings: dict[str, Any] = json.loads((table.schema.metadata or {}).get(b"unmem", b"{}"))
+        with open_plain(path) as file:
+            table: Any = pq.ParquetFile(file).read()
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        raise UserError("--scores", str(path), "not a parquet table", fix) from error
+    settings = _settings_in((table.schema.metadata or {}).get(b"unmem", b"{}"))
+    if settings is None:
+        raise UserError("--scores", str(path), "its description of the scores cannot be read", fix)
     known = list(settings)
     if "id" not in table.column_names or not known:
-        raise UserError("--scores", str(path), "not a table of scores", "give a scores.parquet of unmem")
+        raise UserError("--scores", str(path), "not a table of scores", fix)
     if name is None and len(known) > 1:
         raise UserError("--score", None, f"{path} holds several scores", f"choose one of {', '.join(known)}")
     chosen = name or known[0]
     if chosen not in known:
         raise UserError("--score", chosen, f"not in {path}", nearest(chosen, known))
     error = f"{chosen}-error"
-    return Scores(
-        chosen,
-        np.array(table["id"].to_pylist(), dtype=np.str_),
-        table[chosen].to_numpy(),
-        table[error].to_numpy() if error in table.column_names else None,
-        settings[chosen],
-    )
+    try:
+        ids = table["id"].cast(pa.string())
+        if ids.null_count:
+            raise UserError("--scores", str(path), f"{ids.null_count:,} of its rows have no id", fix)
+        return Scores(
+            chosen,
+            np.array(ids.to_pylist(), dtype=np.str_),
+            _numbers(table, chosen, path),
+            _numbers(table, error, path) if error in table.column_names else None,
+            settings[chosen],
+        )
+    except (pa.ArrowException, KeyError, UnicodeError) as fault:
+        raise UserError("--scores", str(path), f"cannot be read ({' '.join(str(fault).split())[:200]})", fix) from fault
+    except UserError as fault:
+        if fault.field == "scores":
+            raise UserError("--scores", str(path), fault.problem, fix) from fault
+        raise
+
+
+def _settings_in(raw: bytes) -> dict[str, dict[str, Any]] | None:
+    """What a table says of its scores, by name; None if it cannot be read."""
+    try:
+        found: Any = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    right = isinstance(found, dict) and all(isinstance(one, dict) for one in found.values())  # pyright: ignore
+    return found if right else None  # pyright: ignore[reportUnknownVariableType]
+
+
+def _numbers(table: Any, name: str, path: Path) -> Values:
+    """A column of numbers as float64, NaN where there is none."""
+    import pyarrow as pa
+
+    fix = "give a scores.parquet of unmem"
+    if table.column_names.count(name) != 1:
+        raise UserError("--scores", str(path), f"has {table.column_names.count(name)} columns {name!r}", fix)
+    column = table[name]
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise UserError("--scores", str(path), f"column {name!r} is of type {column.type}, not numbers", fix)
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)

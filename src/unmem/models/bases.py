@@ -33,6 +33,7 @@ def start_from(base: str, model: nn.Module, input_shape: tuple[int, ...], n_clas
     taken = {key: value for key, value in common.items() if key not in other}
     checkpoints.check_real(taken, own, "base", base)
     model.load_state_dict(taken, strict=False)
+    checkpoints.check_finite({key: own[key] for key in taken}, "base", base)
     filled = {own[key].data_ptr() for key in taken}  # layers may share a weight that the base has once
     return [key for key in own if own[key].data_ptr() not in filled]
 

@@ -7,6 +7,7 @@ torchvision, timm and transformers; a function of the user's own is named by the
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -56,7 +57,7 @@ def card_in(metadata: Mapping[str, str] | None, path: Path) -> Card | None:
         card = Card(fields["arch"], tuple(fields["input_shape"]), fields["n_classes"], **optional)
         forgotten = Forgotten.read(fields.get("forgotten"))
         return replace(card, classes=tuple(map(str, fields.get("classes", ()))), forgotten=forgotten)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise UserError(
             "--model", str(path), "its description of the network cannot be read", "save the model again with unmem"
         ) from error
@@ -69,11 +70,17 @@ def _check_types(fields: Mapping[str, Any]) -> None:
         isinstance(fields["arch"], str),
         isinstance(fields.get("prefix", ""), str),
         isinstance(fields.get("data"), str | None),
+        isinstance(fields.get("classes", []), list) and all(isinstance(one, str) for one in fields.get("classes", [])),
+        _is_number((fields.get("made") or {}).get("seconds", 0.0)),
         all(isinstance(fields.get(name), Mapping | None) for name in ("config", "made")),
         all(isinstance(one, int) and not isinstance(one, bool) and one > 0 for one in sizes),
     )
     if not all(right):
         raise TypeError
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def card_of(path: Path) -> Card | None:

@@ -143,6 +143,17 @@ def check_real(state: Mapping[str, Tensor], own: Mapping[str, Tensor], option: s
         raise UserError(option, file, f"{lost} holds complex numbers, the network real ones", "pass the right --arch")
 
 
+def check_finite(state: Mapping[str, Tensor], option: str, file: str) -> None:
+    """Refuse weights that are NaN or +∞; −∞ is no fault where layers keep masks among their weights."""
+    for key, one in state.items():
+        if (one.is_floating_point() or one.is_complex()) and one.numel():
+            bad = int((one.isnan() | (one.abs().isinf() if one.is_complex() else one.isposinf())).sum())
+            if bad:
+                problem = f"{key} holds NaN or infinity at {bad:,} of {one.numel():,} places"
+                fix = "use a file that was saved before its training diverged, or train it again at a lower rate"
+                raise UserError(option, file, problem, fix)
+
+
 def _begins_as_zip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == b"PK"

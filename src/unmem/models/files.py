@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unmem.errors import UserError
 from unmem.models import checkpoints, transformers
 from unmem.models.card import CARD, KEY, Card, card_in, card_of
-from unmem.models.checkpoints import Checkpoint, check_real
+from unmem.models.checkpoints import Checkpoint, check_finite, check_real
 from unmem.models.layouts import LAYOUTS
 from unmem.models.names import MODELS, build, runs_code
 from unmem.models.recognise import recognise
@@ -66,6 +66,10 @@ def load(
     name = arch or _name(path, found, input_shape, told)
     outputs = found.card.n_classes if found.card else _outputs(found, name, input_shape, n_classes)
     _check_outputs(path, outputs, n_classes)
+    most = max((size for one in found.state.values() for size in one.shape), default=0)
+    if found.card is not None and outputs > most:  # or a network would be built that no memory holds
+        problem = f"its description says that it has {outputs:,} outputs, and none of its weights is of that size"
+        raise UserError("--model", str(path), problem, "save the model again with unmem")
     model = build(name, input_shape, outputs, seed=0)
     prefix, note = _load_state(model, found, path, name)
     if told is not None and note is not None:
@@ -122,6 +126,7 @@ def _from_folder(path: Path, input_shape: tuple[int, ...], n_classes: int) -> tu
             "name a file, or what save_pretrained wrote",
         )
     model = transformers.read_folder(path, input_shape)
+    check_finite(model.state_dict(), "--model", str(path))
     outputs = int(model.config.num_labels)
     _check_outputs(path, outputs, n_classes)
     card = Card(f"{transformers.PREFIX}{path}", input_shape, outputs)
@@ -205,6 +210,7 @@ def _load_state(model: nn.Module, found: Checkpoint, path: Path, name: str) -> t
             )
     check_real(state, own, "--model", str(path))
     model.load_state_dict(state, strict=False)
+    check_finite(own, "--model", str(path))  # once they have the type of the network, in which large ones overflow
     return prefix, _converted(state, own)
 
 

@@ -61,8 +61,10 @@ class Forgotten:
         """
         if fields is None:
             return None
-        bytes.fromhex(fields["key"])
-        return cls(str(fields["key"]), tuple(map(str, fields["hashes"])), str(fields["kept"]))
+        key, hashes, kept = fields["key"], fields["hashes"], fields["kept"]
+        if len(bytes.fromhex(key)) > hashlib.blake2b.MAX_KEY_SIZE or isinstance(hashes, str):
+            raise ValueError("not the hashes of ids")
+        return cls(key, tuple(map(str, hashes)), str(kept))
 
 
 def hashed(name: str, key: str) -> str:

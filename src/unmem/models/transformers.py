@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from unmem.data.text import positions
-from unmem.errors import UserError
+from unmem.errors import UserError, out_of_memory
 from unmem.extras import imported
 from unmem.models.card import card_of
 from unmem.models.checkpoints import check_whole
@@ -211,7 +211,7 @@ def _quiet(field: str, value: str) -> Generator[Any]:
         problem = "its weights are a pickle that holds more than weights, which was not run"
         raise UserError(field, value, problem, "save it again with save_pretrained, as .safetensors") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) or out_of_memory(error):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(field, value, f"transformers cannot take it ({reason})", "check the folder") from error

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from unmem.evaluation.evidence_rows import EVIDENCE, PART_COLUMNS, evidence_rows
 from unmem.memorization import Scores
 from unmem.report import charts, reading
 from unmem.report.gallery import gallery
+from unmem.report.libraries import PageError, chart_libraries
 from unmem.store import write_text
 
 
@@ -56,7 +55,19 @@ class Report:
     """Settings and versions, shown small at the end."""
 
     def html(self) -> str:
-        """The page."""
+        """The page.
+
+        Raises:
+            PageError: What draws the charts failed, or there is too little memory.
+        """
+        try:
+            return self._html()
+        except MemoryError as error:
+            raise PageError.because("out of memory") from error
+
+    def _html(self) -> str:
+        from markupsafe import Markup
+
         shown = _Shown()
         return _template().render(
             title=self.title,
@@ -74,7 +85,7 @@ class Report:
             config=charts.CONFIG,
             colours=charts.COLOURS,
             font=charts.FONT,
-            libraries=_libraries() if shown.specs else "",
+            libraries=Markup(chart_libraries()) if shown.specs else "",
         )
 
     def save(self, path: str | Path) -> None:
@@ -169,14 +180,3 @@ def _template() -> Any:
     # `tojson` escapes <, > and &, so no text can close the script; NaN would not be JSON and must fail here.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
     return environment.from_string(files("unmem.report").joinpath("page.html.jinja").read_text(encoding="utf-8"))
-
-
-@cache
-def _libraries() -> Any:
-    """Vega, Vega-Lite and Vega-Embed as one script, safe inside a script element."""
-    import vl_convert
-    from markupsafe import Markup
-
-    # The stub of vl-convert lacks the default of `snippet`.
-    bundle: str = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue]
-    return Markup(re.sub("</(?=script)", r"<\\/", bundle, flags=re.IGNORECASE))

@@ -1,6 +1,6 @@
 """Files that are whole or not there: atomic writes, locks, and the run folder that a command fills."""
 
-from unmem.store.files import UNREADABLE, atomic_path, disk_fault, load_arrays, save_arrays, write_text
+from unmem.store.files import atomic_path, load_arrays, save_arrays, write_text
 from unmem.store.locks import locked
 from unmem.store.runs import (
     CROSSFIT,
@@ -26,10 +26,8 @@ __all__ = [
     "RESULT",
     "RUN_FILES",
     "TRACE",
-    "UNREADABLE",
     "RunFolder",
     "atomic_path",
-    "disk_fault",
     "free_folder",
     "load_arrays",
     "locked",

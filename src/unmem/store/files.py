@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmem.errors import UserError
-from unmem.plainfiles import open_plain
+from unmem.plainfiles import NotArraysError, read_npz
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-# What a disk answers that takes no more: full, over the quota, over the largest file, read-only, or broken.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 @contextmanager
@@ -51,13 +45,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-# What reading an `.npz` raises that is another file, cut short, or with bits that have changed.
-UNREADABLE = (
-    *(KeyError, TypeError, AttributeError, ValueError, EOFError, OSError, RuntimeError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error),
-)
-
-
 def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
     """Write arrays and plain values to one `.npz` file, atomically."""
     import numpy as np  # here, so that `unmem --help` does not load it
@@ -82,15 +69,49 @@ def load_arrays(
     Raises:
         UserError: The file is missing, damaged, or something else.
     """
-    import numpy as np
-
     try:
-        with open_plain(path) as raw, np.load(raw, allow_pickle=False) as file:
-            return {name: file[name] for name in names}, dict(json.loads(str(file["facts"])))
+        found = read_npz(path, [*names, "facts"])
+        facts = _facts_in(str(found.pop("facts")))
     except FileNotFoundError as error:
         raise UserError(option, str(path), "no such file", fix) from error
-    except UNREADABLE as error:
+    except NotArraysError as error:
         raise UserError(option, str(path), f"not {kind}", fix) from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(option, str(path), f"not {kind}: its description cannot be read", fix) from error
+    for name in names:
+        problem = f"has no array {name!r}" if name not in found else _fault_of(name, found[name])
+        if problem is not None:
+            raise UserError(option, str(path), f"not {kind}: {problem}", fix)
+    return found, facts
+
+
+def _facts_in(text: str) -> dict[str, Any]:
+    """The plain values beside arrays. Raises `ValueError` or the like if they are not what `save_arrays` was given."""
+    facts = json.loads(text)
+    if not isinstance(facts, dict):
+        raise ValueError("not a mapping")
+    seconds, settings, moved = facts.get("seconds", 0.0), facts.get("settings"), facts.get("moved", [])
+    right = (
+        isinstance(seconds, int | float) and not isinstance(seconds, bool),
+        isinstance(settings, dict | None),
+        isinstance(moved, list) and all(isinstance(one, str) for one in moved),  # pyright: ignore[reportUnknownVariableType]
+    )
+    if not all(right):
+        raise ValueError("values of other types")
+    return facts
+
+
+def _fault_of(name: str, array: NDArray[Any]) -> str | None:
+    """What is wrong with an array by its name: ids are texts, each there once; all others are numbers, none NaN."""
+    import numpy as np
+
+    if name == "ids" or name.endswith("_ids"):
+        if array.dtype.kind != "U" or array.ndim != 1:
+            return f"{name!r} is not a list of texts"
+        return f"an id is in {name!r} more than once" if len(np.unique(array)) < len(array) else None
+    if array.dtype.kind not in "fiub":
+        return f"{name!r} holds no numbers"
+    return f"{name!r} holds NaN" if array.dtype.kind == "f" and bool(np.isnan(array).any()) else None
 
 
 def sync_folder(folder: Path) -> None:
@@ -101,16 +122,6 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def disk_fault(error: BaseException) -> str | None:
-    """What the disk answered, in the system's words, if that is why something could not be written.
-
-    Libraries that write files by themselves, such as safetensors, have errors of their own with the number in the text.
-    """
-    if isinstance(error, OSError) and error.errno is not None:
-        return os.strerror(error.errno) if error.errno in _DISK else None
-    return next((os.strerror(number) for number in _DISK if f"os error {number}" in str(error)), None)
 
 
 def _umask() -> int:

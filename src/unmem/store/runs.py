@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from unmem.errors import UserError
-from unmem.store.files import disk_fault, sync_folder
+from unmem.errors import UserError, disk_fault
+from unmem.store.files import sync_folder
 from unmem.store.locks import hold, locked
 from unmem.store.publishing import RUN, files_below, has_links, publish, publish_plainly, settle, uninterrupted
 
