@@ -105,13 +105,14 @@ def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], facts: Map
 
 
 def load_arrays(
-    path: str | Path, names: Sequence[str], *, option: str, kind: str, fix: str
+    path: str | Path, names: Sequence[str], *, option: str, kind: str, fix: str, optional: Sequence[str] = ()
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read the arrays and the plain values that `save_arrays` wrote.
 
     Args:
         path: The `.npz` file.
         names: The arrays that it must hold.
+        optional: Arrays that it may hold.
         option: The option that named the file, for the error.
         kind: What the file should be, with its article, such as "a cross-fit".
         fix: How to make such a file.
@@ -123,6 +124,7 @@ def load_arrays(
 
     try:
         with open_plain(path) as raw, np.load(raw, allow_pickle=False) as file:
+            names = [*names, *(name for name in optional if name in file.files)]
             return {name: file[name] for name in names}, dict(json.loads(str(file["facts"])))
     except FileNotFoundError as error:
         raise UserError(option, str(path), "no such file", fix) from error

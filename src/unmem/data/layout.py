@@ -117,15 +117,16 @@ class Rows:
         faults.check()
         orders = {part: np.argsort(ids[part]) if key else np.arange(len(ids[part])) for part in tables}
         order = np.concatenate([starts[part] + orders[part] for part in tables])
-        whole, labels = layout.whole.take(order), layout.labels[order]
+        whole, labels = (layout.whole.take(order) if key else layout.whole), layout.labels[order]
         columns = {column: _array(whole[column]) for column in whole.column_names}
         count = len(layout.classes) or int(labels.max(initial=0)) + 1
         parts: dict[str, Examples] = {}
         for part, start in starts.items():
-            rows = np.arange(start, start + len(tables[part]))
-            own = {column: values[rows] for column, values in columns.items()}
+            part_rows = slice(start, start + len(tables[part]))
+            own = {column: values[part_rows] for column, values in columns.items()}
             chosen = ids[part][orders[part]]
-            parts[part] = Examples.of(rows, labels[rows], ids=chosen, n_classes=count, columns=own)
+            rows = np.arange(part_rows.start, part_rows.stop)
+            parts[part] = Examples.of(rows, labels[part_rows], ids=chosen, n_classes=count, columns=own)
         if len(parts) > 1:
             check_classes(parts, layout.classes)
         splits = Splits.of_parts(layout.name, parts, classes=layout.classes, parting=layout.parting)

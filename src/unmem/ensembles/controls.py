@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unmem.data import Examples
+
 EXAMPLES = 2_000  # at most so many unseen examples, and so many classes of each: a member stays small on any data set
 CLASSES = 32
 
@@ -33,6 +35,13 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def asked(self, unseen: Examples) -> tuple[Examples, Pairs]:
+        """The unseen examples that some pair asks about, and the same pairs with positions among these."""
+        rows, places = np.unique(self.rows, return_inverse=True)
+        if len(rows) == len(unseen):
+            return unseen, self
+        return unseen.at(rows), Pairs(places.astype(np.int64), self.classes)
 
     def log_odds(self, logits: Tensor) -> NDArray[np.float64]:
         """log p_c − log(1 − p_c) of each pair, [P] float64, from logits [M, C] of the unseen set."""

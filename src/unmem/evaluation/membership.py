@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,19 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unmem.data import Examples, stratified_sample
-from unmem.training import predict
+from unmem.training import predicted
 
 MOST = 10_000  # examples on either side of the attack: it has one feature, and its time grows with their square
 
 
 def label_confidence(model: nn.Module, examples: Examples) -> NDArray[np.float64]:
     """Probability of the true label, [N], in float64; the softmax is taken in float64 too."""
-    return confidence_of(predict(model, examples), examples.labels)
+    return predicted(model, examples, lambda logits, labels: [_own(logits, labels)])[0].cpu().numpy()
 
 
 def confidence_of(logits: Tensor, labels: Tensor) -> NDArray[np.float64]:
     """Softmax probability of each row's own label: logits [N, C] and labels [N] give [N] float64."""
-    return logits.double().softmax(1).gather(1, labels[:, None])[:, 0].cpu().numpy()
+    return _own(logits, labels).cpu().numpy()
+
+
+def _own(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.double().softmax(1).gather(1, labels[:, None])[:, 0]
 
 
 def called_unseen(
@@ -43,9 +49,32 @@ def called_unseen(
     both = [_sorted_confidence(model, examples) for examples in (members, outsiders)]
     support_vectors: Any = sklearn.svm.SVC  # annotated there as if gamma were only text
     attack = support_vectors(C=3.0, kernel="rbf", gamma=1.0)
-    attack.fit(np.concatenate(both)[:, None], np.repeat([True, False], n))
-    member: NDArray[np.bool_] = attack.predict(label_confidence(model, forget)[:, None])
+    asked = label_confidence(model, forget)[:, None]
+    _stoppable(lambda: attack.fit(np.concatenate(both)[:, None], np.repeat([True, False], n)))
+    member: NDArray[np.bool_] = _stoppable(lambda: attack.predict(asked))
     return ~member
+
+
+def _stoppable(work: Callable[[], Any]) -> Any:
+    """What `work` gives; Ctrl-C ends the waiting at once, while the library is still at work in its own thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    found: list[Any] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if failed:
+        raise failed[0]
+    return found[0]
 
 
 def _sorted_confidence(model: nn.Module, examples: Examples) -> NDArray[np.float64]:
@@ -60,5 +89,5 @@ def accuracy(model: nn.Module, examples: Examples) -> float:
 
 def correct(model: nn.Module, examples: Examples) -> NDArray[np.bool_]:
     """Which examples are classified as their label: [N] booleans."""
-    hits: Tensor = predict(model, examples).argmax(1) == examples.labels
+    hits = predicted(model, examples, lambda logits, labels: [logits.argmax(1) == labels])[0]
     return hits.cpu().numpy().astype(bool)
