@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -49,32 +47,9 @@ def called_unseen(
     both = [_sorted_confidence(model, examples) for examples in (members, outsiders)]
     support_vectors: Any = sklearn.svm.SVC  # annotated there as if gamma were only text
     attack = support_vectors(C=3.0, kernel="rbf", gamma=1.0)
-    asked = label_confidence(model, forget)[:, None]
-    _stoppable(lambda: attack.fit(np.concatenate(both)[:, None], np.repeat([True, False], n)))
-    member: NDArray[np.bool_] = _stoppable(lambda: attack.predict(asked))
+    attack.fit(np.concatenate(both)[:, None], np.repeat([True, False], n))
+    member: NDArray[np.bool_] = attack.predict(label_confidence(model, forget)[:, None])
     return ~member
-
-
-def _stoppable(work: Callable[[], Any]) -> Any:
-    """What `work` gives; Ctrl-C ends the waiting at once, while the library is still at work in its own thread."""
-    if threading.current_thread() is not threading.main_thread():
-        return work()
-    found: list[Any] = []
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            found.append(work())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-    if failed:
-        raise failed[0]
-    return found[0]
 
 
 def _sorted_confidence(model: nn.Module, examples: Examples) -> NDArray[np.float64]:
