@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmem.data import Examples
+from unmem.training import LOGITS
 
 EXAMPLES = 2_000  # at most so many unseen examples, and so many classes of each: a member stays small on any data set
 CLASSES = 32
@@ -47,8 +48,9 @@ class Pairs:
         """log p_c − log(1 − p_c) of each pair, [P] float64, from logits [M, C] of the unseen set."""
         found = np.empty(len(self), np.float64)
         z = logits.double()
-        for start in range(0, len(self), 65_536):  # in pieces, since each pair takes a row of logits
-            part = slice(start, start + 65_536)
+        step = max(1, min(65_536, LOGITS // max(1, z.shape[1])))
+        for start in range(0, len(self), step):  # in pieces, since each pair takes a row of logits
+            part = slice(start, start + step)
             rows, classes = (torch.from_numpy(one[part]).to(z.device) for one in (self.rows, self.classes))
             chosen = z[rows]
             own = chosen.gather(1, classes[:, None])

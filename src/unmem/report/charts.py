@@ -151,7 +151,7 @@ def histogram(scores: Scores, flipped: Ids) -> Panel | None:
 
 
 def scatter(first: Scores, second: Scores, flipped: Ids) -> Panel | None:
-    """One score against another, a dot an example; a fixed sample of `MOST_DOTS` of the others where there are more.
+    """One score against another, a dot an example; a fixed sample of `MOST_DOTS` of either kind where there are more.
 
     None if no example has both values.
     """
@@ -162,12 +162,10 @@ def scatter(first: Scores, second: Scores, flipped: Ids) -> Panel | None:
     known = np.flatnonzero(np.isfinite(first.values) & np.isfinite(values))
     if not len(known):
         return None
-    others = known[~planted[known]]
-    if len(others) > MOST_DOTS:
-        others = np.sort(np.random.default_rng(0).choice(others, MOST_DOTS, replace=False))
+    others, marked = (_some(known[planted[known] == side]) for side in (False, True))
     dots = [
         {"x": float(f"{first.values[i]:.4g}"), "y": float(f"{values[i]:.4g}"), "kind": kind}
-        for kind, rows in ((OTHER, others), (PLANTED, known[planted[known]]))
+        for kind, rows in ((OTHER, others), (PLANTED, marked))
         for i in rows.tolist()
     ]
     colour = alt.Scale(domain=[OTHER, PLANTED], range=[COLOURS["method"], COLOURS["planted"]])
@@ -180,6 +178,10 @@ def scatter(first: Scores, second: Scores, flipped: Ids) -> Panel | None:
     )
     sample = "" if len(others) < MOST_DOTS else f"{MOST_DOTS:,} of {len(known):,} examples"
     return Panel(f"{second.name} against {first.name}", sample, _plain(encoded.properties(height=220)))
+
+
+def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rows if len(rows) <= MOST_DOTS else np.sort(np.random.default_rng(0).choice(rows, MOST_DOTS, replace=False))
 
 
 def legend(flipped: Ids, scores: Sequence[Scores]) -> list[tuple[str, str]]:
