@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 import unmem as um
 from tests.helpers import point_splits, points
 from unmem import training
-from unmem.data import as_ids
+from unmem.data import as_ids, csvfiles, layout
 from unmem.ensembles import log_odds, train_members
 from unmem.ensembles.masks import fold_masks
 from unmem.errors import UserError
@@ -25,6 +26,7 @@ from unmem.evaluation.signals import log_odds_of
 from unmem.memorization import CrossFit, crossfit
 from unmem.memorization import events as learning_events
 from unmem.report import charts
+from unmem.requests.where import Condition, ids_where
 from unmem.targets import FromCrossFit, Targets, Trace, TraceRecorder
 from unmem.training import predict, predicted
 from unmem.unlearning import batches, duplicates, find_copies
@@ -330,3 +332,29 @@ def test_members_with_logits_still_hold_them_for_all_examples() -> None:
     members = train_members(RECIPE, examples, fold_masks(examples.labels, 2, seed=0), keep_logits=True)
     assert members.logits is not None
     assert members.logits.shape == (2, 40, 3)
+
+
+def test_columns_of_many_texts_answer_conditions_as_objects_do(tmp_path: Path, monkeypatch: Any) -> None:
+    lines = "".join(f"{k},{k % 7},{'' if k % 9 == 0 else f' s{k % 4}'},{k % 3}\n" for k in range(90))
+    (tmp_path / "t.csv").write_text("a,b,site,label\n" + lines)
+    plain = um.load(str(tmp_path / "t.csv")).train
+    monkeypatch.setattr(layout, "MANY_TEXTS", 0)
+    compact = um.load(str(tmp_path / "t.csv")).train
+    assert compact.columns["a"].dtype.kind == "T"
+    assert compact.fingerprint == plain.fingerprint
+    sent = pickle.loads(pickle.dumps(compact))
+    for name, value in (("b", "3"), ("site", "s1"), ("site", " s1"), ("site", "")):
+        condition = [Condition(name, value)]
+        expected = [k for k, one in enumerate(plain.columns[name]) if one == value]
+        for one in (plain, compact, sent):
+            assert [k for k, known in enumerate(one.columns[name]) if known == value] == expected
+        if expected:
+            assert list(ids_where(compact, condition)) == list(ids_where(plain, condition))
+
+
+@pytest.mark.parametrize("width", [3, 70_000])
+def test_a_header_is_read_from_the_start_of_a_file_however_long_it_is(width: int) -> None:
+    names = [f"column {k}" for k in range(width)]
+    text = '"two\nlines",' + ",".join(names) + "\n" + ",".join(["1"] * (width + 1)) + "\n" * 3
+    assert csvfiles._header("\n" + text, ",") == ["two\nlines", *names]
+    assert csvfiles._header("\n\n", ",") == []

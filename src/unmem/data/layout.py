@@ -25,6 +25,8 @@ from unmem.errors import Phrase, UserError
 Table = Any  # pyarrow's own; it ships no types
 Column = Any
 
+MANY_TEXTS = 65_536  # different texts of a column, from which on they are not kept as objects
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -169,6 +171,8 @@ def _array(column: Column) -> NDArray[Any]:
         return column.to_numpy()
     if is_text(column.type):  # equal texts are one object, which spares memory
         coded = column.combine_chunks().dictionary_encode()
+        if len(coded.dictionary) > MANY_TEXTS:  # as objects, they would take some 70 bytes each
+            return np.array(column.to_pylist(), dtype=np.dtypes.StringDType(na_object=None))
         texts = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
         return texts[np.asarray(coded.indices.fill_null(-1).to_numpy(zero_copy_only=False))]
     values: NDArray[Any] = np.empty(len(column), dtype=object)
