@@ -196,12 +196,14 @@ def table(series: Series, found: dict[str, Any]) -> str:
     head = ["command", *(f"{n:,} rows" for n in sizes), "exponent of time", "of memory"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in COMMANDS:
-        runs = [found[str(n)].get(name) for n in sizes]
+        runs = {n: found[str(n)][name] for n in sizes if name in found[str(n)]}
         start = found.get(str(series.start), {}).get(name)
-        if start is None or not runs or any(run is None for run in runs):
+        if start is None or not runs:
             continue
-        cells = [_cell(run) for run in runs]
-        powers = [exponent(sizes, [run[key] for run in runs], start[key]) for key in ("processor", "bytes")]
+        cells = [_cell(runs[n]) if n in runs else "not measured" for n in sizes]
+        powers = [
+            exponent(list(runs), [one[key] for one in runs.values()], start[key]) for key in ("processor", "bytes")
+        ]
         cells += ["–" if one is None else f"{one:.2f}" for one in powers]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
