@@ -91,3 +91,16 @@ def test_tables_show_the_runs_of_broken_cells_alone(of: Any) -> None:
     assert "| neggrad+ | 0.200, 0.9" in lines[4]
     assert "| 40.0%, 2.0%, 3.0% | 0.3% |" in lines[4]
     assert "| 2.5% | 0.3% |" in lines[0]
+
+
+def test_an_exponent_of_growth_is_that_beyond_the_start(of: Any) -> None:
+    growth = of("growth")
+    sizes = [100_000, 300_000, 1_000_000]
+    assert growth.exponent(sizes, [4 + 3e-5 * n for n in sizes], 4.0) == pytest.approx(1)
+    assert growth.exponent(sizes, [4 + 3e-10 * n**2 for n in sizes], 4.0) == pytest.approx(2)
+    assert growth.exponent(sizes, [4.0, 4.1, 5.0], 4.0) is None
+    runs = {name: {"seconds": 9.0, "processor": 5.0, "bytes": 10**9} for name in growth.COMMANDS}
+    found = {str(n): runs for n in (growth.START, *sizes)}
+    lines = growth.table(growth.FULL["10 classes"], found).split("\n")
+    assert lines[2] == "| check | 5 s, 1.00 GB | 5 s, 1.00 GB | 5 s, 1.00 GB | – | – |"
+    assert len(lines) == 2 + len(growth.COMMANDS)

@@ -53,12 +53,15 @@ class NotArraysError(ValueError):
     """A file is not an `.npz` archive of arrays that can be read."""
 
 
-def read_npz(path: str | Path, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+def read_npz(
+    path: str | Path, names: Iterable[str] | None = None, optional: Iterable[str] = ()
+) -> dict[str, NDArray[Any]]:
     """Read the arrays of an `.npz` file; nothing is unpickled.
 
     Args:
         path: A regular file.
         names: The arrays to read. Default: all.
+        optional: Further arrays to read if they are there.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -66,7 +69,7 @@ def read_npz(path: str | Path, names: Iterable[str] | None = None) -> dict[str, 
     """
     try:
         with open_plain(path) as raw:
-            return _arrays_in(raw, names)
+            return _arrays_in(raw, names, optional)
     except (FileNotFoundError, NotArraysError):
         raise
     except MemoryError as error:
@@ -75,7 +78,7 @@ def read_npz(path: str | Path, names: Iterable[str] | None = None) -> dict[str, 
         raise NotArraysError(str(error) or type(error).__name__) from error
 
 
-def _arrays_in(raw: BinaryIO, names: Iterable[str] | None) -> dict[str, NDArray[Any]]:
+def _arrays_in(raw: BinaryIO, names: Iterable[str] | None, optional: Iterable[str]) -> dict[str, NDArray[Any]]:
     import numpy as np  # here, so that `unmem --help` does not load it
 
     if raw.read(6) == b"\x93NUMPY":
@@ -87,6 +90,7 @@ def _arrays_in(raw: BinaryIO, names: Iterable[str] | None) -> dict[str, NDArray[
     missing = next((name for name in wanted if name not in entries), None)
     if missing is not None:
         raise NotArraysError(f"it has no array {missing!r}")
+    wanted += [name for name in optional if name in entries and name not in wanted]
     needed, free = sum(entries[name] for name in wanted), _free_memory()
     if free is not None and needed > free:
         raise NotArraysError(f"its arrays take {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free")

@@ -84,6 +84,11 @@ def arrays_of(state: Mapping[str, Tensor | float]) -> dict[str, NDArray[Any]]:
     return {name: np.asarray(v.cpu().numpy() if isinstance(v, Tensor) else v) for name, v in state.items()}
 
 
+# What to keep of logits [n, C] and labels [n].
+Keep = Callable[[Tensor, Tensor], Sequence[Tensor]]
+
+LOGITS = 2**22  # logits held at once where only numbers per example are kept of them: 16 MB
+
 # What a step minimises: (model, batch) -> (loss, logits of the batch).
 Objective = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
 
@@ -257,6 +262,38 @@ def predict(model: nn.Module, examples: Examples, *, batch_size: int | None = No
     with evaluating(model):
         everything = torch.arange(len(examples), device=examples.device)
         return torch.cat([model(inputs).float() for _, inputs, _ in examples.batches(everything.split(size))])
+
+
+@torch.inference_mode()
+def predicted(model: nn.Module, examples: Examples, keep: Keep) -> tuple[Tensor, ...]:
+    """What `keep` makes of the logits of `predict`, without holding the logits of all examples at once.
+
+    Args:
+        model: The model, whose mode is left as it was.
+        examples: What it is asked about.
+        keep: Called with the logits [n, C] and labels [n] of n examples at a time, in their order; gives tensors
+            [n, …].
+
+    Returns:
+        Those tensors, [N, …] each.
+    """
+    size = evaluation_batch(examples)
+    most = max(size, LOGITS // max(1, examples.n_classes))
+    found: list[Sequence[Tensor]] = []
+    waiting: list[Tensor] = []
+    done = rows = 0
+    with evaluating(model):
+        everything = torch.arange(len(examples), device=examples.device)
+        for _, inputs, _ in examples.batches(everything.split(size) if len(examples) else ()):
+            waiting.append(model(inputs).float())
+            rows += len(inputs)
+            if rows + size > most:
+                found.append(keep(torch.cat(waiting), examples.labels[done : done + rows]))
+                waiting, done, rows = [], done + rows, 0
+    if waiting or not found:
+        none = torch.zeros(0, examples.n_classes, device=examples.device)
+        found.append(keep(torch.cat(waiting) if waiting else none, examples.labels[done:]))
+    return tuple(torch.cat(list(column)) for column in zip(*found, strict=True))
 
 
 def evaluation_batch(examples: Examples) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -36,7 +37,9 @@ def read_csv(path: Path, *, field: str = "data") -> tuple[Any, tuple[str, ...]]:
     names = _header(text, separator)
     if not any(names):
         raise UserError(field, str(path), "cannot be read as csv (it is empty)", "save it again, with a header")
-    table = _parsed(text, separator, names, path, field)
+    raw = text.encode()
+    del text  # a large file is not held twice
+    table = _parsed(raw, separator, names, path, field)
     notes = [] if encoding == "utf-8-sig" else [f"{path.name} is not in UTF-8 and was read as {encoding}"]
     empty = [k for k, name in enumerate(names) if not name.strip() and _is_empty(table.column(k))]
     if empty:
@@ -104,15 +107,18 @@ def _first_rows(text: str, separator: str) -> list[list[str]]:
 
 
 def _header(text: str, separator: str) -> list[str]:
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    try:
-        return next((row for row in rows if row), [])
-    except csv.Error:
-        return []
+    size = _SAMPLE
+    while True:  # a StringIO takes four bytes a character: of a large file, the start usually tells
+        rows = csv.reader(io.StringIO(text[:size], newline=""), delimiter=separator)
+        found: list[list[str]] = []
+        with contextlib.suppress(csv.Error):
+            found.extend(islice((row for row in rows if row), 2))
+        if size >= len(text) or len(found) == 2:
+            return found[0] if found else []
+        size *= 8
 
 
-def _parsed(text: str, separator: str, names: list[str], path: Path, field: str) -> Any:
-    raw = text.encode()
+def _parsed(raw: bytes, separator: str, names: list[str], path: Path, field: str) -> Any:
     # A row must lie within one block.
     read = arrow_csv.ReadOptions(block_size=min(max(len(raw) + 1, 1 << 20), _LARGEST_BLOCK))
     form = arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True)

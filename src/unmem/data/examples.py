@@ -209,6 +209,10 @@ def as_ids(ids: Iterable[object], *, field: str = "ids") -> Ids:
         raise UserError(field, Phrase(repr(ids)), "not a list of ids", "give a list, such as ['17', '99']")
     if isinstance(ids, str):
         raise UserError(field, ids, "one string is not a list of ids", "give a list, such as ['17', '99']")
+    if isinstance(ids, range) or (isinstance(ids, np.ndarray) and ids.dtype.kind in "iu"):
+        numbers = np.asarray(ids)
+        width = max((len(str(int(end))) for end in (numbers.min(), numbers.max())), default=1) if len(numbers) else 1
+        return numbers.astype(f"<U{width}")
     names = [_id(value, field) for value in ids]
     return np.array(names, dtype=np.str_) if names else np.empty(0, dtype="<U1")
 

@@ -149,12 +149,12 @@ def ids_by_part(tables: Mapping[str, Any], key: str | None) -> dict[str, Ids]:
         if key is not None and key in rows.column_names:
             own = _id_values(key, rows[key])
         else:
-            own = np.arange(len(rows)).astype(np.str_)
+            own = np.arange(len(rows)).astype(f"<U{len(str(len(rows)))}")  # else 84 bytes each
         taken: Ids = np.concatenate([*ids.values(), np.empty(0, dtype="<U1")])
         prefix = "" if key is not None or not ids else f"{part}-"
-        while len(np.intersect1d(np.char.add(prefix, own), taken)):
+        while len(taken) and len(np.intersect1d(np.char.add(prefix, own), taken)):
             prefix += f"{part}-"
-        ids[part] = np.char.add(prefix, own)
+        ids[part] = np.char.add(prefix, own) if prefix else own
     return ids
 
 

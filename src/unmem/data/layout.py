@@ -25,6 +25,8 @@ from unmem.errors import Phrase, UserError
 Table = Any  # pyarrow's own; it ships no types
 Column = Any
 
+MANY_TEXTS = 65_536  # different texts of a column, from which on they are not kept as objects
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -117,15 +119,16 @@ class Rows:
         faults.check()
         orders = {part: np.argsort(ids[part]) if key else np.arange(len(ids[part])) for part in tables}
         order = np.concatenate([starts[part] + orders[part] for part in tables])
-        whole, labels = layout.whole.take(order), layout.labels[order]
+        whole, labels = (layout.whole.take(order) if key else layout.whole), layout.labels[order]
         columns = {column: _array(whole[column]) for column in whole.column_names}
         count = len(layout.classes) or int(labels.max(initial=0)) + 1
         parts: dict[str, Examples] = {}
         for part, start in starts.items():
-            rows = np.arange(start, start + len(tables[part]))
-            own = {column: values[rows] for column, values in columns.items()}
+            part_rows = slice(start, start + len(tables[part]))
+            own = {column: values[part_rows] for column, values in columns.items()}
             chosen = ids[part][orders[part]]
-            parts[part] = Examples.of(rows, labels[rows], ids=chosen, n_classes=count, columns=own)
+            rows = np.arange(part_rows.start, part_rows.stop)
+            parts[part] = Examples.of(rows, labels[part_rows], ids=chosen, n_classes=count, columns=own)
         if len(parts) > 1:
             check_classes(parts, layout.classes)
         splits = Splits.of_parts(layout.name, parts, classes=layout.classes, parting=layout.parting)
@@ -168,6 +171,8 @@ def _array(column: Column) -> NDArray[Any]:
         return column.to_numpy()
     if is_text(column.type):  # equal texts are one object, which spares memory
         coded = column.combine_chunks().dictionary_encode()
+        if len(coded.dictionary) > MANY_TEXTS:  # as objects, they would take some 70 bytes each
+            return np.array(column.to_pylist(), dtype=np.dtypes.StringDType(na_object=None))
         texts = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
         return texts[np.asarray(coded.indices.fill_null(-1).to_numpy(zero_copy_only=False))]
     values: NDArray[Any] = np.empty(len(column), dtype=object)

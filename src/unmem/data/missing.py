@@ -7,8 +7,9 @@ lack the value, "missing" is one more, the last.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +18,26 @@ from unmem.data.columns import Categories, Quantity
 from unmem.errors import Phrase, UserError
 
 Rows = NDArray[np.int64]
+Matrix = NDArray[np.float32]
 Column = Quantity | Categories
 
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """matrix: [N, k]. is_quantity: [k] which columns hold quantities, and neither categories nor indicators."""
+    """pieces: [N, k_j] each; side by side, they are the k columns. is_quantity: [k] which of these hold quantities, and
+    neither categories nor indicators."""
 
-    matrix: NDArray[np.float64]
+    pieces: tuple[NDArray[Any], ...]
     is_quantity: NDArray[np.bool_]
     notes: tuple[str, ...]
+
+    def side_by_side(self, change: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None) -> Matrix:
+        """All columns, [N, k]. change: made of each quantity, [N], in float64; None leaves them as they are."""
+        found = np.empty((len(self.pieces[0]), len(self.is_quantity)), np.float32)
+        columns = (piece[:, k] for piece in self.pieces for k in range(piece.shape[1]))
+        for place, (values, quantity) in enumerate(zip(columns, self.is_quantity, strict=True)):
+            found[:, place] = change(values) if quantity and change is not None else values
+        return found
 
 
 def refuse_missing(name: str, column: Column) -> None:
@@ -39,7 +50,7 @@ def refuse_missing(name: str, column: Column) -> None:
 
 def filled(columns: Mapping[str, Column], train: Rows) -> Numbers:
     """The columns side by side. train: The training rows, which alone decide what a missing value becomes."""
-    pieces: list[NDArray[np.float64]] = []
+    pieces: list[NDArray[Any]] = []
     is_quantity: list[bool] = []
     empty: list[str] = []
     for name, column in columns.items():
@@ -52,22 +63,22 @@ def filled(columns: Mapping[str, Column], train: Rows) -> Numbers:
     if not pieces:
         raise UserError("data", None, "no column has a value in the training rows", "fill in some")
     notes = [*(note for column in columns.values() for note in column.notes), *_notes(columns, empty)]
-    return Numbers(np.concatenate(pieces, axis=1), np.array(is_quantity), tuple(notes))
+    return Numbers(tuple(pieces), np.array(is_quantity), tuple(notes))
 
 
 def _quantity(column: Quantity, train: Rows) -> NDArray[np.float64]:
     missing = column.missing
-    made = np.stack([column.values, missing.astype(np.float64)], axis=1)
-    if missing.any():
-        made[missing, 0] = np.median(column.values[train][~missing[train]])
-    return made if missing[train].any() else made[:, :1]
+    if not missing.any():
+        return column.values[:, None]
+    values = np.where(missing, np.median(column.values[train][~missing[train]]), column.values)
+    return np.stack([values, missing.astype(np.float64)], axis=1) if missing[train].any() else values[:, None]
 
 
-def _one_hot(column: Categories, train: Rows) -> NDArray[np.float64]:
+def _one_hot(column: Categories, train: Rows) -> NDArray[np.uint8]:
     """The last column is for missing values. What is not known, or missing in unseen rows alone, is 0 everywhere."""
     count = len(column.names)
     codes = np.select([column.missing, column.codes < 0], [count, count + 1], column.codes)
-    made = np.eye(count + 2)[codes]
+    made = np.eye(count + 2, dtype=np.uint8)[codes]
     return made[:, : count + 1] if column.missing[train].any() else made[:, :count]
 
 

@@ -50,7 +50,7 @@ def npz(path: str | Path, parting: Parting = USUAL_PARTING) -> Splits:
             ids = unseen_ids(len(arrays[f"x_{part}"]), taken=parts["train"].ids, prefix=f"{part}-")
         classes = max(train_classes, _classes_in(arrays[f"y_{part}"]))
         parts[part] = array_examples(
-            arrays[f"x_{part}"], arrays[f"y_{part}"], ids=ids, n_classes=classes, field=f"x_{part}"
+            arrays.pop(f"x_{part}"), arrays[f"y_{part}"], ids=ids, n_classes=classes, field=f"x_{part}"
         )
         if parts[part].input_shape != parts["train"].input_shape:
             raise UserError(

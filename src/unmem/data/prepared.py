@@ -21,18 +21,31 @@ def prepared(columns: Iterable[Quantity], n_rows: int) -> str | None:
     or between −1 and 1, and comes within 0.05 of both. Columns of one or two values, such as truth values, do not
     count unless there are no others. Looks at the first `n_rows`: those of the training table.
     """
-    all_of_them = [column.values[:n_rows] for column in columns]
-    known = [values[~np.isnan(values)] for values in all_of_them]
-    many = [values for values in known if len(np.unique(values)) > 2]
-    chosen = many or [values for values in known if len(np.unique(values)) == 2]
+    values_of = [column.values[:n_rows] for column in columns]
+    distinct = [_distinct(_known(values)) for values in values_of]
+    many = [values for values, count in zip(values_of, distinct, strict=True) if count > 2]
+    chosen = many or [values for values, count in zip(values_of, distinct, strict=True) if count == 2]
     if not chosen:
         return None
-    if many and all(map(_is_standardised, many)):
+    if many and all(_is_standardised(_known(values)) for values in many):
         return "mean 0 and deviation 1"
     for low in (0, -1):
-        if all(_is_between(values, low, 1) for values in chosen):
+        if all(_is_between(_known(values), low, 1) for values in chosen):
             return f"between {low} and 1"
     return None
+
+
+def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    missing = np.isnan(values)
+    return values[~missing] if missing.any() else values
+
+
+def _distinct(values: NDArray[np.float64]) -> int:
+    """How many different values there are; 3 stands for all numbers from 3 on."""
+    if len(values) == 0:
+        return 0
+    least, most = values.min(), values.max()
+    return 1 if least == most else 2 if bool(((values == least) | (values == most)).all()) else 3
 
 
 def _is_standardised(values: NDArray[np.float64]) -> bool:

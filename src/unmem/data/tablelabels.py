@@ -45,7 +45,7 @@ def labelled_parts(
     """The parts whose rows have labels, and notes on the others. Those of the training set are checked later."""
     kept: dict[str, Table] = {"train": tables["train"]}
     notes: list[str] = []
-    negative = any(str(one).strip() == "-1" for one in plain(tables["train"][label]).to_pylist())
+    negative = any(str(one).strip() == "-1" for one in _distinct(plain(tables["train"][label])))
     for part, rows in tables.items():
         if part == "train":
             continue
@@ -61,12 +61,20 @@ def labelled_parts(
     return kept, tuple(notes)
 
 
+def _distinct(column: Column) -> list[object]:
+    """The values of a column, each once where Arrow can tell."""
+    simple = is_text(column.type) or pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    return (column.unique() if simple else column).to_pylist()
+
+
 def _without_label(column: Column, how: Reading, *, negative: bool) -> NDArray[np.int64]:
     """The rows without a label: null, NaN, an empty text, and −1 unless it is a class of the training set."""
     column = plain(column)
     if is_text(column.type):
         missing = missing_cells(column, how)
         return np.flatnonzero(missing if negative else missing | among(trimmed(column), ["-1"]))
+    if pa.types.is_integer(column.type) and column.null_count == 0:
+        return np.empty(0, np.int64) if negative else np.flatnonzero(column.to_numpy() == -1)
     values = column.to_pylist()
     return np.array(
         [k for k, one in enumerate(values) if one is None or one != one or (one == -1 and not negative)], dtype=np.int64

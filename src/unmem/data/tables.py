@@ -16,7 +16,7 @@ from unmem.data.cells import is_text
 from unmem.data.columns import Categories, Quantity, feature, missing_cells
 from unmem.data.faults import Faults
 from unmem.data.layout import Layout, Rows
-from unmem.data.missing import Numbers, filled, refuse_missing
+from unmem.data.missing import filled, refuse_missing
 from unmem.data.prepared import prepared
 from unmem.data.preprocess import of_parts
 from unmem.data.reading import Reading, known_column
@@ -75,7 +75,8 @@ def splits_of(
         return _preprocessed(layout, Rows.of(layout, faults), how, written=written)
     columns = _features(layout, how, faults)
     rows = Rows.of(layout, faults)
-    return _encoded(rows, {one: column.take(rows.order) for one, column in columns.items()}, layout, how)
+    # One after the other, so that no column is there twice for longer than it takes.
+    return _encoded(rows, {one: columns.pop(one).take(rows.order) for one in list(columns)}, layout, how)
 
 
 def _declared(how: Reading, train: Table) -> Reading:
@@ -126,8 +127,7 @@ def _encoded(rows: Rows, columns: Mapping[str, Quantity | Categories], layout: L
     quantities = [column for column in columns.values() if isinstance(column, Quantity)]
     way = prepared(quantities, len(layout.tables["train"]))
     keep = way is not None if how.prepared is None else how.prepared
-    matrix = found.matrix if keep else _standardised(found, train)
-    inputs = torch.from_numpy(matrix.astype(np.float32))
+    inputs = torch.from_numpy(found.side_by_side(None if keep else lambda values: _standardised(values, train)))
     notes = [*splits.notes, *found.notes, *([_told(way, how)] if quantities else [])]
     return replace(splits.filled(inputs, scaling=Scaling()), notes=tuple(notes))
 
@@ -141,11 +141,9 @@ def _told(way: str | None, how: Reading) -> str:
     return "numbers are standardised by the training rows (--prepared if the model takes them as they are)"
 
 
-def _standardised(found: Numbers, train: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Quantities with mean 0 and deviation 1 over the training rows; those that are constant there become 0."""
-    matrix, quantity = found.matrix.copy(), found.is_quantity
-    chosen = matrix[train][:, quantity]
-    mean, sd = chosen.mean(axis=0), chosen.std(axis=0)
-    constant = chosen.min(axis=0) == chosen.max(axis=0)
-    matrix[:, quantity] = np.where(constant, 0.0, (matrix[:, quantity] - mean) / np.where(constant, 1.0, sd))
-    return matrix
+def _standardised(values: NDArray[np.float64], train: NDArray[np.int64]) -> NDArray[np.float64]:
+    """A quantity with mean 0 and deviation 1 over the training rows; one that is constant there becomes 0."""
+    chosen = values[train]
+    if chosen.min() == chosen.max():
+        return np.zeros_like(values)
+    return (values - chosen.mean()) / chosen.std()

@@ -20,7 +20,10 @@ def is_missing(label: Any) -> bool:
 
 def unlabelled(labels: Any) -> list[int]:
     """The rows without a label."""
-    return [row for row, label in enumerate(np.asarray(labels).tolist()) if is_missing(label)]
+    values = np.asarray(labels)
+    if values.ndim == 1 and values.dtype.kind in "iu":
+        return np.flatnonzero(values == -1).tolist() if values.dtype.kind == "i" else []
+    return [row for row, label in enumerate(values.tolist()) if is_missing(label)]
 
 
 def check_train(rows: list[int]) -> None:

@@ -15,6 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unmem.data import Examples
+from unmem.training import LOGITS
+
 EXAMPLES = 2_000  # at most so many unseen examples, and so many classes of each: a member stays small on any data set
 CLASSES = 32
 
@@ -34,12 +37,20 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def asked(self, unseen: Examples) -> tuple[Examples, Pairs]:
+        """The unseen examples that some pair asks about, and the same pairs with positions among these."""
+        rows, places = np.unique(self.rows, return_inverse=True)
+        if len(rows) == len(unseen):
+            return unseen, self
+        return unseen.at(rows), Pairs(places.astype(np.int64), self.classes)
+
     def log_odds(self, logits: Tensor) -> NDArray[np.float64]:
         """log p_c − log(1 − p_c) of each pair, [P] float64, from logits [M, C] of the unseen set."""
         found = np.empty(len(self), np.float64)
         z = logits.double()
-        for start in range(0, len(self), 65_536):  # in pieces, since each pair takes a row of logits
-            part = slice(start, start + 65_536)
+        step = max(1, min(65_536, LOGITS // max(1, z.shape[1])))
+        for start in range(0, len(self), step):  # in pieces, since each pair takes a row of logits
+            part = slice(start, start + step)
             rows, classes = (torch.from_numpy(one[part]).to(z.device) for one in (self.rows, self.classes))
             chosen = z[rows]
             own = chosen.gather(1, classes[:, None])

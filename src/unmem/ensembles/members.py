@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from unmem import __version__, models
 from unmem.data import Examples
@@ -25,7 +25,7 @@ from unmem.ensembles.masks import Mask
 from unmem.errors import Phrase, UserError
 from unmem.executors import Failed, Where, check_executor, run_all
 from unmem.recipe import Recipe
-from unmem.training import precision_for, predict, train
+from unmem.training import precision_for, predict, predicted, train
 
 Arrays = dict[str, NDArray[Any]]
 _OUTPUTS: dict[str, Any] = {"phi": np.float32, "margin": np.float32, "prediction": np.int16}
@@ -194,15 +194,12 @@ def _run(shared: _Shared, task: _Task) -> _Result:
     began = time.perf_counter()
     examples, unseen = shared.placed
     model = train(shared.recipe, examples.at(np.flatnonzero(task.kept)), seed=task.seed)
-    logits = predict(model, examples)
-    arrays = _outputs(logits, examples.labels, "train")
+    arrays = _outputs(model, examples, "train", keep_logits=shared.keep_logits)
     if unseen is not None:
-        said = predict(model, unseen)
-        arrays |= _outputs(said, unseen.labels, "unseen")
+        arrays |= _outputs(model, unseen, "unseen")
         if shared.pairs is not None:
-            arrays["controls"] = shared.pairs.log_odds(said).astype(np.float32)
-    if shared.keep_logits:
-        arrays["logits"] = logits.cpu().numpy()
+            asked, pairs = shared.pairs.asked(unseen)
+            arrays["controls"] = pairs.log_odds(predict(model, asked)).astype(np.float32)
     arrays["seconds"] = np.array(time.perf_counter() - began)
     if examples.device.type == "cpu":
         arrays["threads"] = np.array(torch.get_num_threads())
@@ -210,13 +207,15 @@ def _run(shared: _Shared, task: _Task) -> _Result:
     return _Result(arrays, state and {name: value.cpu().contiguous().numpy() for name, value in state.items()})
 
 
-def _outputs(logits: Tensor, labels: Tensor, name: str) -> Arrays:
-    phi, margin = log_odds(logits, labels)
-    return {
-        f"{name}_phi": phi.float().cpu().numpy(),
-        f"{name}_margin": margin.float().cpu().numpy(),
-        f"{name}_prediction": logits.argmax(1).to(torch.int16).cpu().numpy(),
-    }
+def _outputs(model: nn.Module, examples: Examples, name: str, *, keep_logits: bool = False) -> Arrays:
+    def keep(logits: Tensor, labels: Tensor) -> list[Tensor]:
+        phi, margin = log_odds(logits, labels)
+        few = [phi.float(), margin.float(), logits.argmax(1).to(torch.int16)]
+        return [*few, logits] if keep_logits else few
+
+    names = (f"{name}_phi", f"{name}_margin", f"{name}_prediction", *(["logits"] if keep_logits else []))
+    found = predicted(model, examples, keep)
+    return {key: values.cpu().numpy() for key, values in zip(names, found, strict=True)}
 
 
 def _taken_up(results: _Results, k: int, path: Path, weights: bool, told: Callable[[str], None] | None) -> bool:

@@ -139,9 +139,9 @@ class _Said:
 def _from_folds(source: CrossFit, forget: Examples) -> _Said:
     taken = source.take(forget.ids)
     labels = forget.labels.cpu().numpy()
-    chance = np.exp(taken.log_probs[np.arange(len(labels)), labels].astype(np.float64))
+    chance = taken.confidence(labels)
     # Which label the others have is not kept, so their doubt is that of their largest class.
-    largest = np.exp(source.log_probs.max(1).astype(np.float64))
+    largest = source.largest
     folds = source.settings.get("folds")
     return _Said(
         right=(taken.margin > 0).astype(np.float64),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unmem.data import Examples, stratified_sample
 from unmem.errors import NotFiniteError
-from unmem.training import predict
+from unmem.training import Keep, predict, predicted
 
 MOST = 10_000  # examples on either side of the attack: it has one feature, and its time grows with their square
 
@@ -25,12 +25,27 @@ def answers(model: nn.Module, examples: Examples) -> Tensor:
         NotFiniteError: The largest logit of an example is NaN or infinite, so that there are no probabilities.
     """
     logits = predict(model, examples)
-    bad = int((~logits.amax(1).isfinite()).sum()) if len(examples) else 0
-    if bad:
-        problem = f"gives NaN or infinity for {bad:,} of {len(examples):,} examples"
+    _refuse(~logits.amax(1).isfinite())
+    return logits
+
+
+def answered(model: nn.Module, examples: Examples, keep: Keep) -> tuple[Tensor, ...]:
+    """What `keep` makes of these logits, as in `predicted`, which does not hold all of them. Raises as `answers`."""
+
+    def kept(logits: Tensor, labels: Tensor) -> list[Tensor]:
+        return [*keep(logits, labels), ~logits.amax(1).isfinite()]
+
+    *found, bad = predicted(model, examples, kept)
+    _refuse(bad)
+    return tuple(found)
+
+
+def _refuse(bad: Tensor) -> None:
+    count = int(bad.sum())
+    if count:
+        problem = f"gives NaN or infinity for {count:,} of {len(bad):,} examples"
         fix = "check its weights and its inputs: weights that grew without bound come from too high a learning rate"
         raise NotFiniteError("model", None, problem, fix)
-    return logits
 
 
 @contextmanager
@@ -44,12 +59,16 @@ def named(model: str) -> Generator[None]:
 
 def label_confidence(model: nn.Module, examples: Examples) -> NDArray[np.float64]:
     """Probability of the true label, [N], in float64; the softmax is taken in float64 too."""
-    return confidence_of(answers(model, examples), examples.labels)
+    return answered(model, examples, lambda logits, labels: [_own(logits, labels)])[0].cpu().numpy()
 
 
 def confidence_of(logits: Tensor, labels: Tensor) -> NDArray[np.float64]:
     """Softmax probability of each row's own label: logits [N, C] and labels [N] give [N] float64."""
-    return logits.double().softmax(1).gather(1, labels[:, None])[:, 0].cpu().numpy()
+    return _own(logits, labels).cpu().numpy()
+
+
+def _own(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.double().softmax(1).gather(1, labels[:, None])[:, 0]
 
 
 def called_unseen(
@@ -87,5 +106,5 @@ def accuracy(model: nn.Module, examples: Examples) -> float:
 
 def correct(model: nn.Module, examples: Examples) -> NDArray[np.bool_]:
     """Which examples are classified as their label: [N] booleans."""
-    hits: Tensor = answers(model, examples).argmax(1) == examples.labels
+    hits = answered(model, examples, lambda logits, labels: [logits.argmax(1) == labels])[0]
     return hits.cpu().numpy().astype(bool)

@@ -12,7 +12,7 @@ from torch import nn
 from unmem.data import Examples, Ids, find_ids
 from unmem.ensembles import Ensemble, Pairs, log_odds
 from unmem.errors import UserError
-from unmem.evaluation.membership import answers
+from unmem.evaluation.membership import answered, answers
 
 Real = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -82,7 +82,8 @@ class Signals:
         """What a model says of the same examples, pair by pair."""
         if self.pairs is None:
             return Said(log_odds_of(model, forget), log_odds_of(model, unseen))
-        return Said(log_odds_of(model, forget), self.pairs.log_odds(answers(model, unseen)))
+        asked, pairs = self.pairs.asked(unseen)
+        return Said(log_odds_of(model, forget), pairs.log_odds(answers(model, asked)))
 
     def without(self, member: int) -> Signals:
         """All members but one."""
@@ -107,5 +108,5 @@ def positions(members: Ensemble, ids: Ids) -> NDArray[np.int64]:
 
 def log_odds_of(model: nn.Module, examples: Examples) -> Real:
     """log p_y − log(1 − p_y) of each example, [n] float64."""
-    found: Real = log_odds(answers(model, examples), examples.labels)[0].cpu().numpy()
+    found: Real = answered(model, examples, log_odds)[0].cpu().numpy()
     return found

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import log_softmax
-from torch import nn
+from scipy.special import expit, log_softmax
+from torch import Tensor, nn
 
 from unmem.data import Examples, Ids, as_ids, find_ids
 from unmem.ensembles import Ensemble, fold_masks, log_odds, train_members
@@ -26,22 +26,25 @@ from unmem.memorization.scores import Scores
 from unmem.models import Forgotten
 from unmem.recipe import Recipe
 from unmem.store import load_arrays, save_arrays
-from unmem.training import predict
+from unmem.training import predicted
 
-_SHAPES = {"log_probs": 2, "margin": 1, "phi": 1}  # dimensions, the first of them examples
+_SHAPES = {"margin": 1, "phi": 1, "log_probs": 2}  # dimensions, the first of them examples
+FEW_CLASSES = 32  # of so many at most, the log-probabilities of all classes are kept unless asked otherwise
+_COLUMNS = 8192  # examples of an ensemble that are averaged at a time
 
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
     """Out-of-fold predictions, each by the one model that never saw the example.
 
-    log_probs: [N, C]. margin: [N], log q_y − log max_{k≠y} q_k. phi: [N], log q_y − log(1 − q_y). All float32.
+    log_probs: [N, C], or None: see `keep_logits` of `crossfit`. margin: [N], log q_y − log max_{k≠y} q_k. phi: [N],
+    log q_y − log(1 − q_y). All float32.
     seconds: of all fold models. seconds_before: as in `Ensemble`. moved: files that hold the predictions of examples
     that were forgotten since, relative to the folder of this one. forgotten: which these are.
     """
 
     ids: Ids
-    log_probs: NDArray[np.float32]
+    log_probs: NDArray[np.float32] | None
     margin: NDArray[np.float32]
     phi: NDArray[np.float32]
     seconds: float
@@ -54,7 +57,21 @@ class CrossFit:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return f"CrossFit({len(self):,} examples, {self.log_probs.shape[1]} classes)"
+        classes = "labels only" if self.log_probs is None else f"{self.log_probs.shape[1]} classes"
+        return f"CrossFit({len(self):,} examples, {classes})"
+
+    def confidence(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """[N], out-of-fold probability of the label."""
+        if self.log_probs is None:
+            return expit(self.phi.astype(np.float64))
+        return np.exp(self.log_probs[np.arange(len(self)), labels].astype(np.float64))
+
+    @property
+    def largest(self) -> NDArray[np.float64]:
+        """[N], largest out-of-fold probability of any class."""
+        if self.log_probs is None:  # that of the label, or by the margin more
+            return expit(self.phi.astype(np.float64)) * np.exp(np.maximum(0, -self.margin.astype(np.float64)))
+        return np.exp(self.log_probs.max(1).astype(np.float64))
 
     def take(self, ids: Iterable[object]) -> CrossFit:
         """The predictions of these examples, in the order given. Raises `UserError` for those it does not hold."""
@@ -80,43 +97,45 @@ class CrossFit:
     def with_rows_of(self, other: CrossFit) -> CrossFit:
         """The same with the predictions of another one for examples that this one does not hold."""
         fresh = np.flatnonzero(~np.isin(other.ids, self.ids))
-        arrays = {
-            name: np.concatenate([getattr(self, name), getattr(other, name)[fresh]]) for name in ("ids", *_SHAPES)
-        }
+        both = {name: (values, other._arrays.get(name)) for name, values in self._arrays.items()}
+        arrays = {name: None if b is None else np.concatenate([a, b[fresh]]) for name, (a, b) in both.items()}
         return replace(self, **arrays)
 
     def save(self, path: str | Path) -> None:
         """One `.npz` file, whole or not there."""
-        arrays = {"ids": self.ids} | {name: getattr(self, name) for name in _SHAPES}
         facts: dict[str, Any] = {"seconds": self.seconds, "settings": self.settings}
         facts |= {"moved": list(self.moved)} if self.moved else {}
         facts |= {"forgotten": asdict(self.forgotten)} if self.forgotten is not None else {}
-        save_arrays(path, arrays, facts)
+        facts |= {"labels_only": True} if self.log_probs is None else {}
+        save_arrays(path, self._arrays, facts)
 
     @classmethod
     def load(cls, path: str | Path) -> CrossFit:
         """Predictions that `save` wrote."""
         made = {"option": "--crossfit", "kind": "a cross-fit"}
-        arrays, facts = load_arrays(path, ("ids", *_SHAPES), **made, fix="make one with unmem prepare")
+        fix, optional = "make one with unmem prepare", ("log_probs",)
+        arrays, facts = load_arrays(path, ("ids", "margin", "phi"), **made, fix=fix, optional=optional)
         try:
-            moved = tuple(facts.pop("moved", ()))
+            moved, alone = tuple(facts.pop("moved", ())), facts.pop("labels_only", False)
             forgotten = Forgotten.read(facts.pop("forgotten", None))
-            found = cls(**arrays, **facts, moved=moved, forgotten=forgotten)
+            found = cls(**{"log_probs": None, **arrays}, **facts, moved=moved, forgotten=forgotten)
         except (TypeError, ValueError, KeyError) as error:
             raise UserError("--crossfit", str(path), "not a cross-fit", "make one with unmem prepare") from error
-        shapes = {name: getattr(found, name).shape for name in _SHAPES}
+        shapes = {name: values.shape for name, values in found._arrays.items() if name in _SHAPES}
+        if alone != (found.log_probs is None):
+            raise UserError("--crossfit", str(path), "not a cross-fit", fix)
         if any(len(shape) != _SHAPES[name] or shape[0] != len(found.ids) for name, shape in shapes.items()):
             raise UserError("--crossfit", str(path), "its arrays do not fit together", "make one with unmem prepare")
         return found
 
     def _at(self, where: NDArray[np.int64]) -> CrossFit:
-        return replace(
-            self,
-            ids=self.ids[where],
-            log_probs=self.log_probs[where],
-            margin=self.margin[where],
-            phi=self.phi[where],
-        )
+        return replace(self, **{name: values[where] for name, values in self._arrays.items()})
+
+    @property
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays that there are, by name."""
+        found = {name: getattr(self, name) for name in ("ids", *_SHAPES)}
+        return {name: values for name, values in found.items() if values is not None}
 
     def scores(self) -> Scores:
         """−margin of the out-of-fold prediction: how wrong a model is on an example that it never saw."""
@@ -130,13 +149,12 @@ class CrossFit:
         """
         where = examples.positions(self.ids)
         labels = examples.labels.cpu().numpy()[where]
-        known = predict(model, examples).double().softmax(1).cpu().numpy()[where, labels]
-        unknown = 1 - np.exp(self.log_probs[np.arange(len(self)), labels].astype(np.float64))
-        return Scores("crossfit-fit", self.ids, known * unknown, settings=self.settings)
+        known = predicted(model, examples, _of_label)[0].cpu().numpy()[where]
+        return Scores("crossfit-fit", self.ids, known * (1 - self.confidence(labels)), settings=self.settings)
 
     def gap(self, model: nn.Module, examples: Examples) -> Scores:
         """margin under `model`, which was trained on the examples, minus the out-of-fold margin."""
-        trained: NDArray[np.float64] = log_odds(predict(model, examples), examples.labels)[1].cpu().numpy()
+        trained: NDArray[np.float64] = predicted(model, examples, log_odds)[1].cpu().numpy()
         where = examples.positions(self.ids)
         return Scores("crossfit-gap", self.ids, trained[where] - self.margin.astype(np.float64), settings=self.settings)
 
@@ -148,6 +166,7 @@ def crossfit(
     folds: int = 2,
     seed: int = 0,
     unseen: Examples | None = None,
+    keep_logits: bool | None = None,
     folder: Path | None = None,
     executor: Where = None,
     workers: int | None = None,
@@ -158,8 +177,11 @@ def crossfit(
 
     unseen: if given, the accuracy of the fold models on these examples is noted in the settings: it tells how much
         they fall short of a model trained on everything.
+    keep_logits: whether predictions of all classes are kept, in memory and in files, as matching by `form="kl"` needs.
+        None: of at most `FEW_CLASSES` classes. Scores, forecasts and matching by log-odds work without them.
     folder, executor, workers, on_member, told: as in `train_members`.
     """
+    keep_logits = examples.n_classes <= FEW_CLASSES if keep_logits is None else keep_logits
     kept = fold_masks(examples.labels, folds, seed=seed)
     members = train_members(
         recipe,
@@ -167,7 +189,7 @@ def crossfit(
         kept,
         seed=seed,
         unseen=unseen,
-        keep_logits=True,
+        keep_logits=keep_logits,
         folder=folder,
         executor=executor,
         workers=workers,
@@ -177,13 +199,10 @@ def crossfit(
     if members.settings["failed"]:
         why = members.settings["failed"][0]["why"]
         raise UserError("crossfit", None, f"a fold model failed twice ({why})", "every fold is needed: run it again")
-    if members.logits is None:
-        raise ValueError("members were asked to keep their logits")
     fold, rows = (~kept).argmax(0), np.arange(len(examples))
-    logits = torch.from_numpy(members.logits[fold, rows])
     return CrossFit(
         ids=examples.ids,
-        log_probs=logits.log_softmax(1).numpy(),
+        log_probs=None if members.logits is None else _log_softmax(members.logits[fold, rows]),
         margin=members.train.margin[fold, rows],
         phi=members.train.phi[fold, rows],
         seconds=sum(members.seconds),
@@ -192,6 +211,14 @@ def crossfit(
         | _noted(members),
         seconds_before=members.seconds_before,
     )
+
+
+def _of_label(logits: Tensor, labels: Tensor) -> list[Tensor]:
+    return [logits.double().softmax(1).gather(1, labels[:, None])[:, 0]]
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    return torch.from_numpy(logits).log_softmax(1).numpy()
 
 
 def _noted(members: Ensemble) -> dict[str, float]:
@@ -214,10 +241,15 @@ def out_of_sample(members: Ensemble) -> CrossFit:
     if not out.any(axis=0).all():
         raise UserError("members", len(members), "some examples were in all of them", "use balanced masks")
     weights = out / out.sum(axis=0)
-    probs = np.einsum("kn,knc->nc", weights, np.exp(log_softmax(members.logits, axis=2)))
+    log_probs = np.empty(members.logits.shape[1:], np.float32)
+    for start in range(0, len(log_probs), _COLUMNS):
+        part = slice(start, start + _COLUMNS)
+        logits = log_softmax(members.logits[:, part], axis=2)
+        probs = np.einsum("kn,knc->nc", weights[:, part], np.exp(logits))
+        log_probs[part] = np.log(np.maximum(probs, np.finfo(np.float32).tiny))
     return CrossFit(
         ids=members.train.ids,
-        log_probs=np.log(np.maximum(probs, np.finfo(np.float32).tiny)).astype(np.float32),
+        log_probs=log_probs,
         margin=(weights * members.train.margin).sum(axis=0).astype(np.float32),
         phi=(weights * members.train.phi).sum(axis=0).astype(np.float32),
         seconds=sum(members.seconds),

@@ -45,8 +45,10 @@ PAPER_EVENTS = ("confidence", "max-confidence", "entropy", "accuracy")
 # What a training leaves, one value an example (sums: one for each averaged event).
 _STATE = ("sums", "visits", "wrong", "forgotten", "last_confidence")
 
-# Visits wait until there are this many, since a few operations on many rows cost less than many on few.
+# Visits wait until there are this many, or this many logits, since a few operations on many rows cost less than many
+# on few.
 _FLUSH = 32_768
+_FLUSH_LOGITS = 2**22
 
 
 class LearningEvents(Recorder):
@@ -97,8 +99,10 @@ class LearningEvents(Recorder):
         events = cls()
         events._begin(examples, {"pass": "checkpoints"})
         for epoch, model in enumerate(checkpoints):
-            everything = torch.arange(len(examples), device=examples.device)
-            events._visit(everything, predict(model, examples), examples.labels)
+            # In pieces: what waits for its score holds the logits of all classes.
+            for index in torch.arange(len(examples), device=examples.device).split(_FLUSH):
+                piece = examples.at(index.cpu().numpy())
+                events._visit(index, predict(model, piece), piece.labels)
             events.on_epoch(epoch, model)
         return events
 
@@ -145,7 +149,7 @@ class LearningEvents(Recorder):
     def _visit(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
         self._waiting.append((index if self._place is None else self._place[index], logits, labels))
         self._rows += len(index)
-        if self._rows >= _FLUSH:
+        if self._rows >= _FLUSH or self._rows * logits.shape[1] >= _FLUSH_LOGITS:
             self._flush()
 
     def _flush(self) -> None:

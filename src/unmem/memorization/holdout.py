@@ -35,7 +35,7 @@ from unmem.data import Examples, Splits, stratified_sample
 from unmem.errors import DivergedError, Phrase, UserError
 from unmem.memorization.scores import Scores
 from unmem.recipe import Optimizer, Recipe
-from unmem.training import Observer, Step, fit, predict, steps_per_epoch
+from unmem.training import LOGITS, Observer, Step, fit, predict, steps_per_epoch
 
 PIECE = 65_536
 LOWER = 0.25  # factor on the rate after a copy was discarded
@@ -93,7 +93,8 @@ def holdout_retraining(
     )
     tried = _fine_tuned(model, sample, data.train, tuned, patience, least_agreement, seed)
     # In pieces, since the logits of all classes may need more memory than the examples.
-    pieces = np.array_split(np.arange(len(data.train)), -(-len(data.train) // PIECE))
+    most = max(1, min(PIECE, LOGITS // data.train.n_classes))
+    pieces = np.array_split(np.arange(len(data.train)), -(-len(data.train) // most))
     values = torch.cat([_change(model, tried.model, data.train.at(piece)) for piece in pieces])
     settings: dict[str, Any] = {
         "optimizer": tuned.optimizer,

@@ -55,13 +55,14 @@ def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], facts: Map
 
 
 def load_arrays(
-    path: str | Path, names: Sequence[str], *, option: str, kind: str, fix: str
+    path: str | Path, names: Sequence[str], *, option: str, kind: str, fix: str, optional: Sequence[str] = ()
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read the arrays and the plain values that `save_arrays` wrote.
 
     Args:
         path: The `.npz` file.
         names: The arrays that it must hold.
+        optional: Arrays that it may hold.
         option: The option that named the file, for the error.
         kind: What the file should be, with its article, such as "a cross-fit".
         fix: How to make such a file.
@@ -70,7 +71,7 @@ def load_arrays(
         UserError: The file is missing, damaged, or something else.
     """
     try:
-        found = read_npz(path, [*names, "facts"])
+        found = read_npz(path, [*names, "facts"], optional)
         facts = _facts_in(str(found.pop("facts")))
     except FileNotFoundError as error:
         raise UserError(option, str(path), "no such file", fix) from error
@@ -78,7 +79,7 @@ def load_arrays(
         raise UserError(option, str(path), f"not {kind}", fix) from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(option, str(path), f"not {kind}: its description cannot be read", fix) from error
-    for name in names:
+    for name in dict.fromkeys((*names, *found)):
         problem = f"has no array {name!r}" if name not in found else _fault_of(name, found[name])
         if problem is not None:
             raise UserError(option, str(path), f"not {kind}: {problem}", fix)

@@ -76,7 +76,7 @@ class Calibration:
     error: Float64
 
     @classmethod
-    def fit(cls, weak: Tensor, original: Tensor, labels: Tensor, asked: Float32) -> Calibration:
+    def fit(cls, weak: Tensor, original: Tensor, labels: Tensor, asked: Float32, *, odds: bool = False) -> Calibration:
         """Fit the map.
 
         Args:
@@ -84,8 +84,12 @@ class Calibration:
             original: [M, C] the same of the original.
             labels: [M] labels of the holdout.
             asked: [n] log-odds of the label by the weaker model on the forget set.
+            odds: Whether `weak` are log-odds of each class already.
         """
-        x, y = class_log_odds(weak), np.clip(class_log_odds(original), -LIMIT, LIMIT)
+        x, y = (
+            weak.double().cpu().numpy() if odds else class_log_odds(weak),
+            np.clip(class_log_odds(original), -LIMIT, LIMIT),
+        )
         own = _own(labels, x.shape[1])
         edges = np.linspace(np.median(x[~own]), max(np.median(x[own]), np.median(x[~own]) + 1e-6), BINS - 1)
         shares, wrong = _shares(x, own, asked.astype(np.float64), edges)
@@ -123,6 +127,17 @@ class Calibration:
         total, weight = (np.bincount(at, part, minlength=BINS) for part in (weights * squares, weights))
         one = weights.mean()  # a pair of average size in each bin, so that no bin is empty
         return np.sqrt((total + one * total.sum() / weight.sum()) / (weight + one))
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """What is known of the labels of n examples alone. phi: [n] float32, log-odds. rival: as in `Targets`."""
+
+    phi: Float32
+    rival: Float32
+
+
+Asked = Tensor | Label
 
 
 def _own(labels: Tensor, classes: int) -> NDArray[np.bool_]:
@@ -167,29 +182,32 @@ def calibrating(holdout: Examples, most: int) -> Examples:
 
 
 def calibrated(
-    source: str, problem: Request, asked: Tensor, unseen: Examples, checked: Tensor, settings: dict[str, Any]
+    source: str, problem: Request, asked: Asked, unseen: Examples, checked: Tensor, settings: dict[str, Any]
 ) -> Targets:
     """Targets of the forget set from what a weaker model predicts for it and for unseen examples.
 
     Args:
         source: The name of the source.
         problem: The request.
-        asked: [n, C] log-probabilities of `problem.forget` by the weaker model.
+        asked: [n, C] log-probabilities of `problem.forget` by the weaker model, or what is known of its labels alone.
         unseen: M holdout examples.
-        checked: [M, C] log-probabilities of these by the weaker model.
+        checked: [M, C] log-probabilities of these by the weaker model; log-odds of each class if `asked` is of labels
+            alone.
         settings: What determined them.
     """
     labels, ids = problem.forget.labels, problem.forget.ids
-    phi = label_log_odds(asked, labels)
+    alone = isinstance(asked, Label)
+    phi, rival = (asked.phi, asked.rival) if alone else (label_log_odds(asked, labels), None)
     facts = settings | {"data": problem.retain.fingerprint, "calibrated_on": len(unseen)}
     if len(unseen) < SMALLEST:
         said = (
             f"the holdout has {len(unseen)} examples, too few to calibrate the {source} ({SMALLEST} are needed): "
             "its predictions are used as they are"
         )
-        return Targets(source, ids, phi, asked.float().cpu().numpy(), settings=facts, notes=(said,))
+        known = None if alone else asked.float().cpu().numpy()
+        return Targets(source, ids, phi, known, settings=facts, notes=(said,), rival=rival)
     original = predict(problem.model, unseen)
-    fitted = Calibration.fit(checked, original, unseen.labels, phi)
+    fitted = Calibration.fit(checked, original, unseen.labels, phi, odds=alone)
     goal = fitted(phi)
     ours, theirs = _accuracy(checked, unseen), _accuracy(original, unseen)
     facts |= {"kinds": dict(zip(KINDS, fitted.shares, strict=True)), "unseen_accuracy": ours}
@@ -197,10 +215,11 @@ def calibrated(
         source,
         ids,
         goal,
-        with_label(asked, labels, goal),
+        None if alone else with_label(asked, labels, goal),
         fitted.error_of(phi),
         settings=facts,
         notes=_short_of(source, ours, theirs, problem.forget.n_classes),
+        rival=rival,
     )
 
 

@@ -28,7 +28,11 @@ class FromCrossFit:
     def targets(self) -> Targets:
         """Those of all examples of the cross-fit."""
         made = self.crossfit
-        return Targets(self.name, made.ids, made.phi, made.log_probs, None, self.spent, made.seconds, self.describe())
+        rival = None if made.log_probs is not None else made.phi - made.margin
+        facts = self.describe()
+        return Targets(
+            self.name, made.ids, made.phi, made.log_probs, None, self.spent, made.seconds, facts, rival=rival
+        )
 
     @property
     def spent(self) -> float:

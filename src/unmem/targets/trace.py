@@ -6,7 +6,9 @@ Early on the original has seen an example a few times and has not memorized it y
 of a model that never saw it. The forward pass of training comes before the step, so recording it costs next to nothing;
 the holdout, which calibrates, is predicted at the ends of the same epochs. A learning event in the sense of Jiang et
 al. 2021, as used by Zhao & Triantafillou (arXiv 2410.16516).
-Memory: one float32 sum per example and class while recording, float16 in the file: 2·N·C bytes.
+Memory: of at most `FEW_CLASSES` classes, one float32 sum per example and class while recording and float16 in the
+file, 2·N·C bytes. Of more, only log-odds and margin of the label are summed and kept, 8·N bytes; φ_i is then the map of
+the mean of the log-odds instead of the log-odds of the mean. Both are the same where the window is one epoch.
 """
 
 from __future__ import annotations
@@ -24,21 +26,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unmem.data import Examples, Ids, as_ids, find_ids
+from unmem.ensembles import log_odds
 from unmem.errors import UserError
 from unmem.models import Forgotten
 from unmem.recipe import Recipe
 from unmem.store import load_arrays, save_arrays
-from unmem.targets.calibration import MOST, calibrated, calibrating
-from unmem.targets.types import Request, Targets
+from unmem.targets.calibration import MOST, Asked, Label, calibrated, calibrating, class_log_odds
+from unmem.targets.types import Float32, Request, Targets
 from unmem.targets.window import END, START, window
-from unmem.training import Observer, Recorder, Step, arrays_of, predict
+from unmem.training import Observer, Recorder, Step, arrays_of, predict, predicted
 
 Float16 = NDArray[np.float16]
 
 _OPTION = "--trace"
 _KIND = "a trace"
 _FIX = "record one with unmem train"
-_ARRAYS = ("ids", "log_probs", "unseen_ids", "unseen")
+_SHAPES = {"log_probs": 2, "phi": 1, "margin": 1}  # dimensions, the first of them examples
+FEW_CLASSES = 32  # of so many at most, the log-probabilities of all classes are recorded
 # Holdout examples predicted in each epoch of the window, as a share of the training set: keeps recording under 1%.
 UNSEEN_SHARE = 0.1
 
@@ -49,23 +53,27 @@ class Trace:
 
     Attributes:
         ids: [N] training examples.
-        log_probs: [N, C] float16, mean log-probabilities over the window.
+        log_probs: [N, C] float16, mean log-probabilities over the window; None for more than `FEW_CLASSES` classes.
         unseen_ids: [M] holdout examples.
-        unseen: [M, C] float16, mean log-probabilities of these.
+        unseen: [M, C] float16, mean log-probabilities of these; mean log-odds of each class where `phi` is there.
         seconds: What recording took.
         settings: What determined it; `data` is the fingerprint of the training set.
         moved: Files that hold the rows of examples that were forgotten since, relative to the folder of this one.
+        phi, margin: [N] float32 in place of `log_probs`: means of the log-odds of the label and of its margin,
+            log p_y − log max_{k≠y} p_k.
         forgotten: Which these are.
     """
 
     name: ClassVar[str] = "trace"
     ids: Ids
-    log_probs: Float16
+    log_probs: Float16 | None
     unseen_ids: Ids
     unseen: Float16
     seconds: float = 0.0
     settings: dict[str, Any] | None = None
     moved: tuple[str, ...] = ()
+    phi: Float32 | None = None
+    margin: Float32 | None = None
     forgotten: Forgotten | None = None
 
     def __len__(self) -> int:
@@ -82,7 +90,7 @@ class Trace:
         """Targets of `problem.forget`, calibrated for `problem.model`. Nothing is random, so the seed has no effect."""
         began = time.perf_counter()
         rows = self.check(problem.forget.ids)
-        asked = torch.from_numpy(self.log_probs[rows]).float().to(problem.forget.device)
+        asked = self._asked(rows, problem.forget.device)
         unseen = problem.holdout.take(self.unseen_ids, field="trace")
         checked = torch.from_numpy(self.unseen).float().to(problem.forget.device)
         found = calibrated(self.name, problem, asked, unseen, checked, self.describe())
@@ -101,7 +109,8 @@ class Trace:
         right: list[NDArray[np.bool_]] = []
         for part, ids, rows in pairs:
             where, missing = find_ids(ids, part.ids)
-            right.append((rows.argmax(1) == part.labels.cpu().numpy()[where])[~missing])
+            labels = part.labels.cpu().numpy()[where]
+            right.append((self._positive if rows is None else rows.argmax(1) == labels)[~missing])
         if not all(len(one) for one in right):
             return 0.0
         error = math.sqrt(sum(float(one.var()) / len(one) for one in right))
@@ -112,23 +121,21 @@ class Trace:
 
     def without(self, ids: Iterable[object]) -> Trace:
         """All rows except those of these examples: what may be kept once they are forgotten."""
-        kept = np.flatnonzero(~np.isin(self.ids, as_ids(ids)))
-        return replace(self, ids=self.ids[kept], log_probs=self.log_probs[kept])
+        return self._at(np.flatnonzero(~np.isin(self.ids, as_ids(ids))))
 
     def only(self, ids: Iterable[object]) -> Trace:
         """The rows of these examples, of those that it has."""
-        kept = np.flatnonzero(np.isin(self.ids, as_ids(ids)))
-        return replace(self, ids=self.ids[kept], log_probs=self.log_probs[kept])
+        return self._at(np.flatnonzero(np.isin(self.ids, as_ids(ids))))
 
     def with_rows_of(self, other: Trace) -> Trace:
         """The same with the rows of another one for examples that this one does not hold."""
         fresh = np.flatnonzero(~np.isin(other.ids, self.ids))
-        ids = np.concatenate([self.ids, other.ids[fresh]])
-        return replace(self, ids=ids, log_probs=np.concatenate([self.log_probs, other.log_probs[fresh]]))
+        theirs = other._rows
+        return replace(self, **{name: np.concatenate([one, theirs[name][fresh]]) for name, one in self._rows.items()})
 
     def save(self, path: str | Path) -> None:
         """Write one `.npz` file, atomically."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays = self._rows | {"unseen_ids": self.unseen_ids, "unseen": self.unseen}
         facts: dict[str, Any] = {"seconds": self.seconds, "settings": self.settings}
         facts |= {"moved": list(self.moved)} if self.moved else {}
         facts |= {"forgotten": asdict(self.forgotten)} if self.forgotten is not None else {}
@@ -141,15 +148,21 @@ class Trace:
         Raises:
             UserError: The file is missing, damaged, or something else.
         """
-        arrays, facts = load_arrays(path, _ARRAYS, option=_OPTION, kind=_KIND, fix=_FIX)
+        names = ("ids", "unseen_ids", "unseen")
+        arrays, facts = load_arrays(path, names, option=_OPTION, kind=_KIND, fix=_FIX, optional=tuple(_SHAPES))
         try:
             moved = tuple(facts.pop("moved", ()))
             forgotten = Forgotten.read(facts.pop("forgotten", None))
-            found = cls(**arrays, **facts, moved=moved, forgotten=forgotten)
+            found = cls(**{"log_probs": None, **arrays}, **facts, moved=moved, forgotten=forgotten)
         except (TypeError, ValueError, KeyError) as error:
             raise UserError(_OPTION, str(path), f"not {_KIND}", _FIX) from error
-        pairs = ((found.ids, found.log_probs), (found.unseen_ids, found.unseen))
-        if any(rows.ndim != 2 or len(rows) != len(ids) for ids, rows in pairs):
+        rows = {name: values for name, values in found._rows.items() if name in _SHAPES}
+        if set(rows) not in ({"log_probs"}, {"phi", "margin"}):
+            raise UserError(_OPTION, str(path), f"not {_KIND}", _FIX)
+        sizes = [(values, _SHAPES[name], len(found)) for name, values in rows.items()]
+        if any(
+            one.ndim != dims or len(one) != n for one, dims, n in (*sizes, (found.unseen, 2, len(found.unseen_ids)))
+        ):
             raise UserError(_OPTION, str(path), "its arrays do not fit together", _FIX)
         return found
 
@@ -166,8 +179,30 @@ class Trace:
         began = time.perf_counter()
         recorder.begin(examples, {"pass": "checkpoints"})
         for model in checkpoints:
-            recorder.add(predict(model, examples), model)
+            recorder.add(model, seen=False)
         return replace(recorder.trace, seconds=time.perf_counter() - began)
+
+    def _asked(self, rows: NDArray[np.int64], device: torch.device) -> Asked:
+        """What is known of the examples in these rows."""
+        if self.log_probs is not None:
+            return torch.from_numpy(self.log_probs[rows]).float().to(device)
+        assert self.phi is not None
+        assert self.margin is not None
+        return Label(self.phi[rows], self.phi[rows] - self.margin[rows])
+
+    @property
+    def _positive(self) -> NDArray[np.bool_]:
+        assert self.margin is not None
+        return self.margin > 0
+
+    @property
+    def _rows(self) -> dict[str, NDArray[Any]]:
+        """The arrays that have a row for each example, by name."""
+        found = {name: getattr(self, name) for name in ("ids", *_SHAPES)}
+        return {name: values for name, values in found.items() if values is not None}
+
+    def _at(self, where: NDArray[np.int64]) -> Trace:
+        return replace(self, **{name: values[where] for name, values in self._rows.items()})
 
     def check(self, ids: Ids) -> NDArray[np.int64]:
         """The rows of these examples.
@@ -214,12 +249,12 @@ class TraceRecorder(Recorder):
     def on_step(self, step: Step) -> None:
         if step.epoch + 1 in self._epochs:
             began = time.perf_counter()
-            self._sums[step.batch.index] += step.logits.float().log_softmax(1)
+            self._see(step.batch.index, step.logits.float(), step.batch.labels)
             self.seconds += time.perf_counter() - began
 
     def on_epoch(self, epoch: int, model: nn.Module) -> None:
         if epoch + 1 in self._epochs:
-            self.add(None, model)
+            self.add(model)
 
     def recorded_state(self) -> dict[str, NDArray[Any]]:
         sums = {"sums": self._sums, "unseen_sums": self._unseen_sums}
@@ -237,18 +272,28 @@ class TraceRecorder(Recorder):
         self._unseen = calibrating(self._holdout, most)
         self._examples, self._ids = examples, examples.ids
         self._settings = settings | {"data": examples.fingerprint}
-        self._sums = torch.zeros(len(examples), examples.n_classes, device=examples.device)
+        self._few = examples.n_classes <= FEW_CLASSES
+        # Log-probabilities of all classes, or log-odds and margin of the label.
+        self._sums = torch.zeros(len(examples), examples.n_classes if self._few else 2, device=examples.device)
         self._unseen_sums = torch.zeros(len(self._unseen), examples.n_classes, device=examples.device)
         self._count, self.seconds = 0, 0.0
 
-    def add(self, logits: Tensor | None, model: nn.Module) -> None:
-        """One more epoch. logits: [N, C] of the training examples, if they were not seen in its steps."""
+    def add(self, model: nn.Module, *, seen: bool = True) -> None:
+        """One more epoch. seen: whether its steps showed the training examples; otherwise the model is asked now."""
         began = time.perf_counter()
-        if logits is not None:
-            self._sums += logits.log_softmax(1)
-        self._unseen_sums += predict(model, self._unseen).log_softmax(1)
+        if not seen:
+            self._sums += predicted(model, self._examples, lambda logits, labels: [self._kept(logits, labels)])[0]
+        log_probs = predict(model, self._unseen).log_softmax(1)
+        self._unseen_sums += log_probs if self._few else torch.from_numpy(class_log_odds(log_probs)).to(log_probs)
         self._count += 1
         self.seconds += time.perf_counter() - began
+
+    def _see(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self._sums[index] += self._kept(logits, labels)
+
+    def _kept(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What is summed of each example."""
+        return logits.log_softmax(1) if self._few else torch.stack(log_odds(logits, labels), 1).float()
 
     @property
     def recorded(self) -> bool:
@@ -264,14 +309,13 @@ class TraceRecorder(Recorder):
         """
         if self._count == 0:
             raise UserError("trace", None, "no epoch was recorded", "pass the recorder to train(observers=[...])")
-        return Trace(
-            self._ids,
-            _mean(self._sums, self._count),
-            self._unseen.ids,
-            _mean(self._unseen_sums, self._count),
-            self.seconds,
-            self._settings | {"epochs": self._count},
-        )
+        facts = self._settings | {"epochs": self._count}
+        if self._few:
+            rows, unseen = (_mean(sums, self._count) for sums in (self._sums, self._unseen_sums))
+            return Trace(self._ids, rows, self._unseen.ids, unseen, self.seconds, facts)
+        phi, margin = (self._sums / self._count).T.contiguous().cpu().numpy()
+        odds = (self._unseen_sums / self._count).half().cpu().numpy()
+        return Trace(self._ids, None, self._unseen.ids, odds, self.seconds, facts, phi=phi, margin=margin)
 
 
 def _mean(sums: Tensor, count: int) -> Float16:

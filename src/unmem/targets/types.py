@@ -27,8 +27,9 @@ from unmem.training import Observer
 
 Float32 = NDArray[np.float32]
 
-_OPTIONAL = ("log_probs", "error")
+_OPTIONAL = ("log_probs", "error", "rival")
 _OPTION = "--targets"
+_KIND = "a file of targets"
 _FIX = "make targets with a source such as ShortTeacher"
 
 
@@ -86,6 +87,8 @@ class Targets:
         seconds: What making them took.
         settings: What determined them, as plain values.
         notes: What the user should know, one sentence each.
+        rival: [N] float32, log-odds of the label from which on it is the top class: the logarithm of the largest share
+            that one class has of the probability of all others. For sources without `log_probs`, or None.
     """
 
     source: str
@@ -97,13 +100,14 @@ class Targets:
     seconds: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     notes: tuple[str, ...] = ()
+    rival: Float32 | None = None
 
     def __repr__(self) -> str:
         return f"Targets({self.source!r}, {len(self.ids):,} examples)"
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        shapes = [(self.phi, 1), (self.error, 1), (self.log_probs, 2)]
+        shapes = [(self.phi, 1), (self.error, 1), (self.rival, 1), (self.log_probs, 2)]
         if any(array is not None and (array.ndim != dims or len(array) != n) for array, dims in shapes):
             raise UserError("targets", self.source, f"the arrays do not all have {n:,} rows", "give one row per id")
 
@@ -117,8 +121,11 @@ class Targets:
         return np.exp(self.log_probs[np.arange(len(self)), labels].astype(np.float64))
 
     def hits(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """[N] whether the label is the top class; without `log_probs`, whether its probability is over 1/2."""
-        return self.phi > 0 if self.log_probs is None else self.log_probs.argmax(1) == labels
+        """[N] whether the label is the top class; without `log_probs` and `rival`, whether its probability is over
+        1/2."""
+        if self.log_probs is not None:
+            return self.log_probs.argmax(1) == labels
+        return self.phi > (0 if self.rival is None else self.rival)
 
     def take(self, ids: Iterable[object]) -> Targets:
         """The targets of these examples, in the order given.
@@ -143,8 +150,9 @@ class Targets:
 
     def save(self, path: str | Path) -> None:
         """Write one `.npz` file, atomically."""
-        arrays = {name: getattr(self, name) for name in ("ids", "phi", "log_probs", "error")}
+        arrays = {name: getattr(self, name) for name in ("ids", "phi", *_OPTIONAL)}
         facts = {name: getattr(self, name) for name in ("source", "cost", "seconds", "settings", "notes")}
+        facts |= {"labels_only": True} if self.rival is not None else {}
         save_arrays(path, {name: _EMPTY if one is None else one for name, one in arrays.items()}, facts)
 
     @classmethod
@@ -155,14 +163,17 @@ class Targets:
             UserError: The file is missing, damaged, or something else.
         """
         arrays, facts = load_arrays(
-            path, ("ids", "phi", "log_probs", "error"), option=_OPTION, kind="a file of targets", fix=_FIX
+            path, ("ids", "phi", "log_probs", "error"), option=_OPTION, kind=_KIND, fix=_FIX, optional=("rival",)
         )
-        optional: dict[str, Any] = {name: arrays[name] if arrays[name].size else None for name in _OPTIONAL}
+        optional: dict[str, Any] = {name: arrays.get(name, _EMPTY) for name in _OPTIONAL}
+        optional = {name: values if values.size else None for name, values in optional.items()}
         try:
             facts["notes"] = tuple(facts["notes"])
+            if facts.pop("labels_only", False) != (optional["rival"] is not None):
+                raise UserError(_OPTION, str(path), f"not {_KIND}", _FIX)
             return cls(ids=arrays["ids"], phi=arrays["phi"], **optional, **facts)
         except (TypeError, KeyError) as error:
-            raise UserError(_OPTION, str(path), "not a file of targets", _FIX) from error
+            raise UserError(_OPTION, str(path), f"not {_KIND}", _FIX) from error
 
     def _at(self, where: NDArray[np.int64]) -> Targets:
         return replace(
@@ -171,6 +182,7 @@ class Targets:
             phi=self.phi[where],
             log_probs=None if self.log_probs is None else self.log_probs[where],
             error=None if self.error is None else self.error[where],
+            rival=None if self.rival is None else self.rival[where],
         )
 
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from unmem.data import Examples
 from unmem.recipe import Recipe
-from unmem.training import Batch, evaluating, predict, views
+from unmem.training import LOGITS, Batch, evaluating, predict, views
+
+MOST_KNOWN = 16 * LOGITS  # logits of a fixed model that are kept for a run: 256 MB
 
 
 def cycle(examples: Examples, batch_size: int, recipe: Recipe, *, seed: int) -> Iterator[Batch]:
@@ -28,10 +30,10 @@ def cycle(examples: Examples, batch_size: int, recipe: Recipe, *, seed: int) -> 
 def answers(model: nn.Module, examples: Examples, recipe: Recipe) -> Callable[[Batch], Tensor]:
     """What a fixed model says of a batch of `examples`: logits [B, C], float32, in evaluation mode, without gradients.
 
-    Without augmentation the model is asked once, before the run. With it, it is asked for each batch, so that it sees
-    the same views as the model that learns from it.
+    Without augmentation the model is asked once, before the run, unless that gives more than `MOST_KNOWN` logits. With
+    it, the model is asked for each batch, so that it sees the same views as the model that learns from it.
     """
-    if recipe.augment == "none":
+    if recipe.augment == "none" and len(examples) * examples.n_classes <= MOST_KNOWN:
         known = predict(model, examples)
         return lambda batch: known[batch.index]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,10 +20,15 @@ from torch import Tensor
 
 from unmem.data import Examples, Ids, stratified_sample
 
+Keys = NDArray[np.uint64]
+
 NULL_SHARE = 0.01
 MARGIN = 0.5
 MOST_UNSEEN = 1000
 BLOCK = 512
+FEW_PAIRS = 2**28  # with more pairs of examples, distances are computed only where they may be small
+TILE = (256, 4096)  # examples of the request and retained ones whose distances are computed at a time
+KEYED = 4096  # examples whose keys are computed at a time
 MOST_STREAMED = 8192  # examples of a stream that are compared at a time
 
 
@@ -71,7 +76,7 @@ def find_copies(forget: Examples, retain: Examples, *, unseen: Examples) -> Copi
     """Exact and near copies; of texts, exact ones. unseen: examples apart from both, which say how near neighbours are
     by chance; without any, exact copies only.
 
-    Time grows with |S| · |R|, memory with |R|; retained examples that are a stream are read in blocks, twice.
+    Time grows with |S| · |R|; retained examples that are a stream are read in blocks, twice.
     """
     forget = forget.in_memory()
     exact = _exact(forget, retain)
@@ -84,12 +89,42 @@ def find_copies(forget: Examples, retain: Examples, *, unseen: Examples) -> Copi
 
 def shared_inputs(examples: Examples, others: Examples) -> NDArray[np.bool_]:
     """[N], whether an example has exactly the input of one of the others."""
-    known = {_digest(content) for content in _contents(others)} if len(examples) else set[bytes]()
-    return np.array([_digest(content) in known for content in _contents(examples)], dtype=bool)
+    if len(examples) == 0 or len(others) == 0:
+        return np.zeros(len(examples), dtype=bool)
+    ours, theirs = _keys(examples), _keys(others)
+    maybe = np.flatnonzero(_among(ours, theirs))
+    if len(maybe):
+        known = {_digest(content) for content in _contents(others, np.flatnonzero(_among(theirs, ours[maybe])))}
+        maybe = maybe[np.array([_digest(content) in known for content in _contents(examples, maybe)], dtype=bool)]
+    found = np.zeros(len(examples), dtype=bool)
+    found[maybe] = True
+    return found
 
 
 def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _among(keys: Keys, others: Keys) -> NDArray[np.bool_]:
+    """Whether each key is one of the others; several times as fast as `numpy.isin`."""
+    known = np.sort(others)
+    return known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] == keys if len(known) else keys != keys
+
+
+def _keys(examples: Examples) -> Keys:
+    """[N], equal where inputs are equal, and hardly ever elsewhere: Σ word_k · odd number_k modulo 2⁶⁴."""
+    found = [np.empty(0, np.uint64)]
+    for _, block in _blocks(examples):
+        rows: NDArray[Any] = block.inputs[:].cpu().contiguous().numpy()
+        for start in range(0, len(rows), KEYED):
+            part = np.ascontiguousarray(rows[start : start + KEYED]).reshape(len(rows[start : start + KEYED]), -1)
+            raw = part.view(np.uint8)
+            words = np.pad(raw, ((0, 0), (0, -raw.shape[1] % 8))).view(np.uint64)
+            odd = np.random.default_rng(0).integers(0, 2**63, words.shape[1], dtype=np.uint64) * np.uint64(
+                2
+            ) + np.uint64(1)
+            found.append((words * odd).sum(1, dtype=np.uint64))
+    return np.concatenate(found)
 
 
 def _coded(examples: Examples) -> bool:
@@ -100,9 +135,11 @@ def _coded(examples: Examples) -> bool:
 def _exact(forget: Examples, retain: Examples) -> list[Copy]:
     wanted = list(_contents(forget))
     by_content: dict[bytes, list[int]] = {content: [] for content in wanted}
-    for j, content in enumerate(_contents(retain)):
-        if content in by_content:
-            by_content[content].append(j)
+    if wanted:
+        maybe = np.flatnonzero(_among(_keys(retain), _keys(forget)))
+        for j, content in zip(maybe.tolist(), _contents(retain, maybe), strict=True):
+            if content in by_content:
+                by_content[content].append(j)
     return [
         Copy(str(forget.ids[i]), str(retain.ids[j]), "exact", 0.0, bool(forget.labels[i] == retain.labels[j]))
         for i, content in enumerate(wanted)
@@ -110,10 +147,15 @@ def _exact(forget: Examples, retain: Examples) -> list[Copy]:
     ]
 
 
-def _contents(examples: Examples) -> Iterator[bytes]:
-    for _, block in _blocks(examples):
-        for row in block.inputs[:].cpu().contiguous().numpy():
-            yield row.tobytes()
+def _contents(examples: Examples, which: NDArray[np.int64] | None = None) -> Iterator[bytes]:
+    """The inputs as bytes; which: their positions, in rising order, or all of them."""
+    for first, block in _blocks(examples):
+        rows = block.inputs[:].cpu().contiguous().numpy()
+        if which is None:
+            yield from (row.tobytes() for row in rows)
+        else:
+            here = which[(which >= first) & (which < first + len(rows))] - first
+            yield from (rows[k].tobytes() for k in here.tolist())
 
 
 def _blocks(examples: Examples) -> Iterator[tuple[int, Examples]]:
@@ -129,6 +171,9 @@ def _near(forget: Examples, retain: Examples, unseen: Examples) -> Iterator[Copy
     limit = MARGIN * float(torch.quantile(_nearest_by_chance(retain, unseen), NULL_SHARE))
     if limit == 0:
         return
+    if len(forget) * len(retain) > FEW_PAIRS:
+        yield from _near_of_many(forget, retain, limit)
+        return
     for first, block in _blocks(retain):
         for start, distances in _distances(forget, _flat(block)):
             for i, j in torch.nonzero(distances < limit).tolist():
@@ -141,11 +186,60 @@ def _nearest_by_chance(retain: Examples, unseen: Examples) -> Tensor:
     """The distance from each of some unseen examples to the nearest retained one."""
     some = stratified_sample(unseen, min(len(unseen), MOST_UNSEEN), seed=0).in_memory()
     found: Tensor | None = None
+    if len(some) * len(retain) > FEW_PAIRS:
+        squares = torch.full((len(some),), torch.inf, device=some.device)
+        for _, start, tile, _ in _squares(some, retain):
+            part = slice(start, start + len(tile))
+            squares[part] = torch.minimum(squares[part], tile.amin(1))
+        return squares.clamp(min=0).sqrt()
     for _, block in _blocks(retain):
         nearest = torch.cat([distances.amin(1) for _, distances in _distances(some, _flat(block))])
         found = nearest if found is None else torch.minimum(found, nearest)
     assert found is not None
     return found
+
+
+def _near_of_many(forget: Examples, retain: Examples, limit: float) -> Iterator[Copy]:
+    """The same, each distance being computed only where its square, by a product of matrices, may be small enough."""
+    # What single precision may lose: a and b are near, so |b|² is about |a|².
+    squares = _flat(forget).square().sum(1)
+    most = (limit**2 * 1.001 + 1e-5 * (squares.sqrt() + limit).square())[:, None]
+    for first, start, tile, rows in _squares(forget, retain):
+        allowed = most[start : start + len(tile)]
+        if bool((tile.amin(1, keepdim=True) >= allowed).all()):
+            continue
+        for pairs in torch.nonzero(tile < allowed).split(TILE[1]):
+            i, j = pairs.T
+            moved = (one.double() - rows[j].double() for one in _moved(forget, start + i))
+            found = torch.stack([one.square().sum(1) for one in moved]).amin(0).sqrt()
+            for (row, column), distance in zip(pairs.tolist(), found.tolist(), strict=True):
+                if distance < limit:
+                    at, other = start + row, first + column
+                    same = bool(forget.labels[at] == retain.labels[other])
+                    yield Copy(str(forget.ids[at]), str(retain.ids[other]), "near", distance / limit, same)
+
+
+def _squares(examples: Examples, others: Examples) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """Tiles of squared distances, each by one product of matrices: (−2a, |a|², 1) · (b, 1, |b|²).
+
+    Gives the position of a tile's first column among the others, that of its first row among the examples, the tile,
+    and the flat inputs of its columns.
+    """
+    for first, block in _blocks(others):
+        for column in range(0, len(block), TILE[1]):
+            index = torch.arange(column, min(column + TILE[1], len(block)), device=block.device)
+            rows = _flat(block, index)
+            right = torch.cat([rows, torch.ones_like(rows[:, :1]), rows.square().sum(1, keepdim=True)], 1).T
+            for start in range(0, len(examples), TILE[0]):
+                best: Tensor | None = None
+                for moved in _moved(examples, torch.arange(start, min(start + TILE[0], len(examples)))):
+                    left = torch.cat(
+                        [-2 * moved, moved.square().sum(1, keepdim=True), torch.ones_like(moved[:, :1])], 1
+                    )
+                    found = left @ right
+                    best = found if best is None else torch.minimum(best, found)
+                if best is not None:
+                    yield first + column, start, best, rows
 
 
 def _distances(examples: Examples, rows: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -175,8 +269,9 @@ def _moved(examples: Examples, index: Tensor) -> Iterator[Tensor]:
             yield _levelled(padded[:, :, down : down + height, right : right + width])
 
 
-def _flat(examples: Examples) -> Tensor:
-    inputs, _ = examples.batch(torch.arange(len(examples), device=examples.device))
+def _flat(examples: Examples, index: Tensor | None = None) -> Tensor:
+    """The flat inputs, of some positions or all."""
+    inputs, _ = examples.batch(torch.arange(len(examples), device=examples.device) if index is None else index)
     return _levelled(inputs) if inputs.ndim == 4 else inputs.flatten(1)
 
 

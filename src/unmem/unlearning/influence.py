@@ -30,7 +30,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unmem.data import Examples, stratified_sample
 from unmem.errors import DivergedError, UserError, not_negative, one_of, whole_number
-from unmem.training import Observer, evaluating, evaluation_batch, predict
+from unmem.training import Observer, evaluating, evaluation_batch, predicted
 from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import BatchNorm, Setting, recompute_batchnorm
 
@@ -218,7 +218,7 @@ def conjugate_gradients(
 
 
 def _mean_loss(model: nn.Module, examples: Examples, loss: Losses) -> float:
-    return float(loss(predict(model, examples), examples.labels).mean())
+    return float(predicted(model, examples, lambda logits, labels: [loss(logits, labels)])[0].mean())
 
 
 def trainable(model: nn.Module) -> Vector:

@@ -30,12 +30,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from unmem.data import Examples
 from unmem.errors import DivergedError, UserError
 from unmem.targets import Source, Targets
-from unmem.training import Observer, predict
+from unmem.training import Observer, predicted
 from unmem.unlearning.problem import Problem
 from unmem.unlearning.rum import RUM, step_seed
 from unmem.unlearning.unlearner import Setting, Unlearner, settings_of
@@ -181,10 +181,13 @@ def _knows(model: nn.Module, examples: Examples) -> tuple[float, Real]:
     """Accuracy, of no examples 0, and the sorted probabilities of the labels."""
     if len(examples) == 0:
         return 0.0, np.empty(0)
-    probs = predict(model, examples).softmax(1)
-    own = probs.gather(1, examples.labels[:, None])[:, 0]
-    right = (probs.argmax(1) == examples.labels).float().mean()
-    return float(right), np.sort(own.double().cpu().numpy())
+
+    def keep(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        probs = logits.softmax(1)
+        return probs.gather(1, labels[:, None])[:, 0], probs.argmax(1) == labels
+
+    own, right = predicted(model, examples, keep)
+    return float(right.float().mean()), np.sort(own.double().cpu().numpy())
 
 
 @dataclass(frozen=True, eq=False)
