@@ -318,13 +318,16 @@ def test_tables_standardised_column_by_column_are_bit_for_bit_those_of_a_matrix(
     np.testing.assert_array_equal(data.train.inputs.numpy(), expected[train])
 
 
-def test_a_scatter_of_many_planted_examples_is_a_sample() -> None:
-    n = 3 * charts.MOST_DOTS
+def test_a_chart_of_two_scores_has_cells_and_not_examples() -> None:
+    n = 20_000
     values = np.random.default_rng(0).random((2, n))
     first, second = (um.Scores(name, as_ids(range(n)), one) for name, one in zip("ab", values, strict=True))
-    panel = charts.scatter(first, second, as_ids(range(2 * charts.MOST_DOTS)))
+    panel = charts.scatter(first, second, as_ids(range(n // 2)))
     assert panel is not None
-    assert str(panel).count("planted") < 1.2 * charts.MOST_DOTS
+    cells = panel.spec["data"]["values"]
+    assert len(cells) <= 2 * charts.CELLS**2
+    assert sum(cell["n"] for cell in cells) == n
+    assert sum(cell["n"] for cell in cells if cell["kind"] == charts.PLANTED) == n // 2
 
 
 def test_members_with_logits_still_hold_them_for_all_examples() -> None:

@@ -207,7 +207,7 @@ def test_members_serve_as_targets_if_enough_left_each_example_out(
     found = result(tmp_path / "out")
     assert found["targets"]["source"] == "ensemble"
     assert found["methods"]["auto"]["cost_all_told"] == pytest.approx(found["methods"]["auto"]["cost"] + 5)
-    assert "still hold predictions of the forgotten examples" in capsys.readouterr().out
+    assert "were moved from 10 members in" in capsys.readouterr().out
 
 
 def test_steps_or_a_score_ask_for_rum_and_its_scores_count_all_told(home: Path, tmp_path: Path) -> None:

@@ -143,8 +143,9 @@ def test_a_run_is_repeated_by_its_own_settings() -> None:
     Path("my.yaml").write_text(QUICK + "flip: 0.1\n")
     rum = ["--method", "rum", "--steps", "nothing,fine-tune", "--set", "fine-tune.epochs=1", "--max-drop", "1"]
     assert run("forget", "--config", "my.yaml", "--where", "label=3", *rum, "--out", "first") == 0
-    assert run("--config", "first/config.yaml", "--out", "second") == 0
-    assert run("forget", "--config", "first/config.yaml", "--seed", "1", "--out", "third") == 0
+    assert run("--config", "first/config.yaml", "--out", "second") == 2  # whom it is about is not kept
+    assert run("--config", "first/config.yaml", "--where", "label=3", "--out", "second") == 0
+    assert run("forget", "--config", "first/config.yaml", "--where", "label=3", "--seed", "1", "--out", "third") == 0
     assert numbers("first") == numbers("second")
     assert numbers("first") != numbers("third")
     assert kept("first") == kept("second")

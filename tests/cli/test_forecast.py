@@ -95,7 +95,7 @@ def test_with_nothing_prepared_a_short_teacher_makes_the_targets(known: list[str
     assert found["cost"] > 0
 
 
-def test_when_accuracy_falls_the_predictions_are_kept_for_another_try(
+def test_when_accuracy_falls_another_try_finds_the_predictions_where_they_were_moved_to(
     prepared: Path, known: list[str | Path], tmp_path: Path
 ) -> None:
     crossfit = tmp_path / "crossfit.npz"
@@ -106,7 +106,10 @@ def test_when_accuracy_falls_the_predictions_are_kept_for_another_try(
     page = (tmp_path / "forgot" / "report.html").read_text()
     assert f"fell from {guard['holdout_before']:.1%} to {guard['holdout_after']:.1%}, more than --max-drop 0" in page
     assert "the exit code is 4" in page
-    assert len(um.CrossFit.load(crossfit)) == 200
+    assert len(um.CrossFit.load(crossfit)) == 180
+    again = ["--method", "matching", "--crossfit", crossfit, "--max-drop", "1"]
+    assert run("forget", *known[:-2], *again, "--out", tmp_path / "again") == 0
+    assert result(tmp_path / "again")["targets"]["source"] == "crossfit"
 
 
 def test_a_cross_fit_of_other_examples_is_refused(

@@ -89,7 +89,9 @@ def _printers(path: Path) -> list[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Name) and node.id in ("print", "input"):
             found.append(f"{node.id} in line {node.lineno}")
-        elif isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr", "from_markup", "showwarning"):
+        elif isinstance(node, ast.Attribute) and (
+            node.attr in ("from_markup", "showwarning") or ast.unparse(node) in ("sys.stdout", "sys.stderr")
+        ):
             found.append(f".{node.attr} in line {node.lineno}")
         elif isinstance(node, ast.keyword) and node.arg == "markup" and ast.unparse(node.value) != "False":
             found.append(f"markup in line {node.value.lineno}")

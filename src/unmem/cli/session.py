@@ -263,7 +263,7 @@ class Session:
         _warm_up(recipe, self.data)
         with stage(f"Train the original ({recipe.model}, {recipe.passes})") as bar:
             model = training(bar)
-        if self.work is not None:
+        if self.work is not None and recipe.epochs:
             kept.keep_original(self.work, recipe, self.data, recorders, model, bar.seconds)
         return self._judged(Original(model, recipe, bar.seconds))
 
