@@ -44,7 +44,9 @@ def numbers(folder: str) -> dict:
     def timeless(value: object) -> object:
         if isinstance(value, dict):
             return {
-                key: timeless(one) for key, one in value.items() if "seconds" not in key and not key.startswith("cost")
+                key: timeless(one)
+                for key, one in value.items()
+                if "seconds" not in key and not key.startswith(("cost", "still_carrying"))
             }
         return value
 

@@ -22,5 +22,5 @@ from unmem.report import page
 
 def run(*arguments: str) -> None:
     torch.set_num_threads(1)
-    with mock.patch.object(page, "_libraries", return_value=""):
+    with mock.patch.object(page, "chart_libraries", return_value=""):
         app.main(list(arguments))

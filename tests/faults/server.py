@@ -5,6 +5,7 @@ Reads a request in JSON from each line of standard input and answers on standard
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 COUNT, FAIL, FULL, KILL, INTERRUPT = range(5)
+MODULES = "modules: "
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +32,17 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         said.seek(0)
         operations.seek(0)
         code = os.waitstatus_to_exitcode(status)
-        return {"code": code, "said": said.read(), "operations": operations.read().splitlines()}
+        found, _, modules = operations.read().partition(MODULES)
+        load(json.loads(modules or "[]"))
+        return {"code": code, "said": said.read(), "operations": found.split("\n")[:-1] if modules else []}
+
+
+def load(modules: list[str]) -> None:
+    """Import what a child had to import by itself, so that the next one finds it."""
+    for name in modules:
+        if name not in sys.modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
 
 
 def run_in_child(request: dict[str, Any], operations: int) -> None:
@@ -49,6 +61,8 @@ def run_in_child(request: dict[str, Any], operations: int) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
+        if request["mode"] == COUNT:
+            os.write(operations, f"\n{MODULES}{json.dumps(sorted(sys.modules))}".encode())
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
