@@ -24,6 +24,7 @@ from unmem.ensembles import erased
 from unmem.ensembles.files import PREFIX, weights_of
 from unmem.memorization import CrossFit
 from unmem.models import Forgotten
+from unmem.plainfiles import read_npz
 from unmem.store import CROSSFIT, MEMBERS, PRIVATE, TRACE, RunFolder, locked, pending, retrained_in
 from unmem.targets import Trace
 from unmem.unlearning import Problem
@@ -32,6 +33,8 @@ Rows = TypeVar("Rows", CrossFit, Trace)
 _MEMBERS = "members.npz"
 MODELS = "models that were trained on them"
 TABLES = "scores, lists and pages of the runs before"
+ANNEX = "the annex"  # which is written last
+_PREDICTIONS = "their predictions"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,16 @@ class Erasure:
             if count:
                 _tell_moved(f"{count:,} members in {folder}", out / PRIVATE / _MEMBERS, folder)
 
+    def leaves(self, file: Path) -> bool:
+        """Whether a cross-fit or a trace that this request does not change holds rows of the forgotten examples."""
+        changed = {one.resolve() for one in (self.crossfit, self.trace) if one is not None}
+        if not file.is_file() or file.resolve() in changed:
+            return False
+        try:
+            return bool(np.isin(read_npz(file, ["ids"])["ids"], self.problem.forget.ids).any())
+        except (OSError, ValueError):
+            return True  # nobody knows what is in it
+
     def _erase_rows(self, file: Path, kept: Path, load: Any) -> None:
         real = file.resolve()
         try:
@@ -154,39 +167,32 @@ class Carrier:
 
 
 def carriers(
-    problem: Problem,
-    out: Path,
-    *,
-    near: Iterable[Path],
-    members: Iterable[Path],
-    named: Mapping[str, Path | None],
-    data: str,
+    erasure: Erasure, out: Path, *, near: Iterable[Path], named: Mapping[str, Path | None], data: str
 ) -> list[Carrier]:
     """Where the forgotten examples still are, among the files that this request writes, read or found beside those.
 
     Args:
-        problem: The request.
+        erasure: What the request deletes.
         out: Its run folder, which is not published yet.
         near: Folders of other runs that the request read from.
-        members: Folders of members.
         named: By what they are, further files that the request named; None where it named none.
         data: The data as the user named them.
     """
-    others = [run for run in near if run.resolve() != out.resolve()]
-    found: dict[str, list[Path]] = {MODELS: [out / "original.safetensors"], "their predictions": []}
-    if (
-        pending(out / PRIVATE / CROSSFIT) or pending(out / PRIVATE / TRACE) or pending(out / PRIVATE / _MEMBERS)
-    ) is not None:
-        found["their predictions"].append(out / PRIVATE)
-    for run in others:
+    problem = erasure.problem
+    found: dict[str, list[Path]] = {MODELS: [out / "original.safetensors"], _PREDICTIONS: []}
+    if any(pending(out / PRIVATE / name) is not None for name in (CROSSFIT, TRACE, _MEMBERS)):
+        found[_PREDICTIONS].append(out / PRIVATE)
+    for run in (run for run in near if run.resolve() != out.resolve()):
         models_there = [run / "original.safetensors", *(one for one in retrained_in(run) if _knows(one, problem))]
         found[MODELS] += [one for one in models_there if one.exists()]
-        tables = [run / name for name in ("scores.parquet", "flipped.txt", "report.html")]
+        tables = [run / name for name in ("scores.parquet", "flipped.txt", "report.html", PRIVATE)]
         found.setdefault(TABLES, []).extend(one for one in tables if one.exists())
-    weights = [weights_of(one) for folder in members for one in sorted(folder.glob(f"{PREFIX}*.npz"))]
-    found["weights of members that were trained on them"] = [one for one in weights if one.exists()]
+        found[_PREDICTIONS] += [run / name for name in (CROSSFIT, TRACE) if erasure.leaves(run / name)]
+    members = [one for folder in erasure.members for one in sorted(folder.glob(f"{PREFIX}*.npz"))]
+    found[_PREDICTIONS] += [one for one in members if erased.is_of_others(one, problem.data.train)]
+    found["weights of members that were trained on them"] = [w for one in members if (w := weights_of(one)).exists()]
     for what, path in named.items():
-        found.setdefault(what, []).extend([path] if path is not None and path.exists() else [])
+        found.setdefault(what, []).extend([path] if path is not None and (path.exists() or what == ANNEX) else [])
     listed = [_carrier(what, paths) for what, paths in found.items() if paths]
     if Path(data).exists():
         listed.append(Carrier("the data", (data,), f"delete their rows or files from {data}"))

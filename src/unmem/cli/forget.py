@@ -291,17 +291,16 @@ class _Run:
 
     def carriers(self, out: Path) -> list[Carrier]:
         """Where the forgotten examples still are once the run in `out` is published."""
-        from unmem.cli.erasing import MODELS, TABLES, carriers
+        from unmem.cli.erasing import ANNEX, MODELS, TABLES, carriers
 
         named = {
             MODELS: self.original.source,
             TABLES: self.request.scores,
-            "the list of their ids": self.request.forget if str(self.request.forget) != "-" else None,
+            "the list of their ids": self.request.forget
+            or (Path(self.request.issues) if self.request.issues else None),
+            ANNEX: self.request.annex,
         }
-        data = self.session.settings["data"]
-        return carriers(
-            self.problem, out, near=self._near, members=self.erasure.members, named=named, data=str(data or "")
-        )
+        return carriers(self.erasure, out, near=self._near, named=named, data=str(self.session.settings["data"] or ""))
 
     def annex(self, unlearned: nn.Module, retrained: list[nn.Module]) -> dict[str, Any]:
         """Columns with a row for each forget example: what the models say of it, and its scores."""

@@ -87,6 +87,14 @@ def restored(path: Path, arrays: Arrays, examples: Examples) -> dict[str, NDArra
     return found
 
 
+def is_of_others(path: Path, examples: Examples) -> bool:
+    """Whether a member file is of other examples than these, so that `erase` does not change it."""
+    try:
+        return json.loads(str(read_npz(path, ["about"])["about"])).get("data") != examples.fingerprint
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
 def check_whole(path: Path, arrays: Arrays) -> None:
     """Refuse a member that lacks rows.
 
