@@ -279,3 +279,22 @@ def test_a_disk_that_is_full_is_said_in_one_sentence(tmp_path: Path) -> None:
         with RunFolder(tmp_path / "out") as folder:
             folder.file("trace.npz", full)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_one_and_that_of_a_living_one_stays(tmp_path: Path) -> None:
+    script = """
+import os, signal, sys
+from pathlib import Path
+from unmem.store import atomic_path
+with atomic_path(Path(sys.argv[1], "a[1].npz")) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    (left,) = tmp_path.iterdir()
+    with atomic_path(tmp_path / "a[1].npz") as living:
+        assert not left.exists()
+        write_text(tmp_path / "a[1].npz", "whole")
+        assert living.exists()
+        living.write_text("later")
+    assert contents(tmp_path) == {"a[1].npz": "later"}

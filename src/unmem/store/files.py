@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import tempfile
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from unmem.errors import UserError
 from unmem.plainfiles import NotArraysError, read_npz
+from unmem.store.locks import hold
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,12 +24,16 @@ if TYPE_CHECKING:
 def atomic_path(path: Path) -> Generator[Path]:
     """A temporary path beside `path`; it takes that name, synced to disk, only if the block succeeds.
 
-    A file that it replaces gives it its mode. Where `path` is a link, what it leads to is replaced.
+    A file that it replaces gives it its mode. Where `path` is a link, what it leads to is replaced. What killed writers
+    of the same file left is removed.
     """
     path = path.resolve() if path.is_symlink() else path
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        _remove_if_free(left)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     os.close(handle)
     temporary = Path(name)
+    held = hold(temporary)
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -38,6 +44,17 @@ def atomic_path(path: Path) -> Generator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+        if held is not None:
+            os.close(held)
+
+
+def _remove_if_free(file: Path) -> None:
+    """Remove a temporary file, unless its writer is still at work."""
+    with contextlib.suppress(OSError):  # BlockingIOError: somebody holds it
+        held = hold(file)
+        if held is not None:
+            file.unlink()
+            os.close(held)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,6 @@
-"""Locks on folders: two commands never change one folder at the same time.
+"""Locks on folders and files: two commands never change one folder at the same time.
 
-A lock is on the folder itself, so that it leaves no file behind, and ends with the process that holds it.
+A lock is on the folder or file itself, so that it leaves nothing behind, and ends with the process that holds it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def locked(folder: Path) -> Generator[None]:
         os.close(handle)
 
 
-def hold(folder: Path) -> int | None:
-    """Lock a folder for as long as this process lives, or until the handle is closed.
+def hold(place: Path) -> int | None:
+    """Lock a folder or a file for as long as this process lives, or until the handle is closed.
 
     Returns:
         The handle; None where there are no such locks.
@@ -43,7 +43,7 @@ def hold(folder: Path) -> int | None:
     Raises:
         BlockingIOError: Another process holds it.
     """
-    handle, _ = _opened(folder)
+    handle, _ = _opened(place)
     try:
         if _lock(handle, wait=False):
             return handle
