@@ -51,7 +51,7 @@ class Series:
 
 FULL = {
     "10 classes": Series(10, (100_000, 300_000, 1_000_000)),
-    "1,000 classes": Series(1_000, (25_000, 50_000), 7_000),
+    "1,000 classes": Series(1_000, (100_000, 200_000), 7_000),
     "10 classes, .csv": Series(10, (100_000, 300_000, 1_000_000), format="csv"),
 }
 TINY = {

@@ -179,7 +179,7 @@ def scatter(first: Scores, second: Scores, flipped: Ids) -> Panel | None:
     )
     most = max((cell["n"] for cell in cells if cell["kind"] == OTHER), default=1)
     shade = alt.Scale(type="log", domain=[1, max(2, most)], range=["#dbe7f1", COLOURS["method"]])
-    size = alt.Scale(type="sqrt", domain=[0, max(2, most)], range=[8, 90])
+    size = alt.Scale(type="sqrt", domain=[0, max(2, most)], range=[18, 110])
     others = (
         base.transform_filter(alt.datum.kind == OTHER)
         .mark_rect()
