@@ -22,15 +22,16 @@ pytestmark = pytest.mark.slow
 RUN = "tests.faults.commands:run"
 COMMON = ("--data", "data.npz", "--arch", "mlp", "--epochs", "2", "--batch-size", "16")
 OUT = ("--out", "out")
+EASY = ("--method", "matching", "--max-drop", "1")
 REQUEST = ("--model", "original/original.safetensors", "--forget", "ids.txt")
 COMMANDS = {
     "train": ("train", *COMMON, *OUT),
     "score": ("score", *COMMON, "--method", "confidence,crossfit", *OUT),
     "prepare": ("prepare", *COMMON, "--model", "original/original.safetensors", *OUT),
-    "forget": ("forget", *COMMON, *REQUEST, "--crossfit", "prepared/crossfit.npz", "--annex", "annex.csv", *OUT),
+    "forget": ("forget", *COMMON, *REQUEST, "--crossfit", "prepared/crossfit.npz", "--annex", "annex.csv", *EASY, *OUT),
     "forget, trained here": (
         *("forget", *COMMON, "--forget", "ids.txt", "--reference", "retrain", "--reference-seeds", "1"),
-        *("--method", "fine-tune", *OUT),
+        *("--method", "fine-tune", "--max-drop", "1", *OUT),
     ),
     "audit": (
         *(
@@ -76,7 +77,7 @@ def base(harness: Harness, place: Path) -> Path:
     labels = np.arange(120) % 3
     inputs = (generator.normal(size=(120, 5)) + labels[:, None]).astype(np.float32)
     names = np.array([f"person-{k}" for k in range(120)])
-    np.savez(folder / "data.npz", x_train=inputs, y_train=labels, ids=names)
+    np.savez(folder / "data.npz", x_train=inputs, y_train=labels, ids_train=names)
     done(harness, folder, ("train", *COMMON, "--out", "original"))
     done(harness, folder, ("prepare", *COMMON, "--model", "original/original.safetensors", "--out", "prepared"))
     trained_on = np.load(folder / "prepared" / "crossfit.npz")["ids"]
