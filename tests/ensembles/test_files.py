@@ -123,6 +123,7 @@ def test_a_member_that_fails_is_left_out_and_never_averaged(monkeypatch: pytest.
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_a_worker_killed_at_random_changes_no_bit(tmp_path: Path) -> None:
     def kill_one() -> None:
         while not list(tmp_path.glob("member-*.npz")):

@@ -98,6 +98,7 @@ def test_a_model_that_forgot_nothing_is_never_called_clean_for_its_label_smoothi
     assert found.verdicts["smoothed"].finding in ("residual influence found", "inconclusive")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wrong labels", "class"])
 def test_honest_models_are_not_convicted_of_wrong_labels_or_a_class(
     name: str, problem: um.Problem, members: um.Ensemble
@@ -244,6 +245,7 @@ def test_members_that_are_all_on_one_side_of_the_forget_set(kept: bool, problem:
     assert found.verdicts["given"].finding != "none found"
 
 
+@pytest.mark.slow
 def test_klom_of_a_method_stands_beside_that_of_as_many_retrained_models(problem: um.Problem) -> None:
     honest = [um.train(RECIPE, problem.retain, seed=seed) for seed in range(20, 26)]
     lazy = [um.train(RECIPE, DATA.train, seed=seed) for seed in (30, 31)]

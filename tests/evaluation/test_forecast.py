@@ -135,6 +135,7 @@ def test_tow_is_forecast_with_its_interval() -> None:
     assert found.tow(0.9, ())[2] == pytest.approx(tug_of_war(0.3))
 
 
+@pytest.mark.slow
 def test_it_is_near_what_retraining_gives_on_real_digits() -> None:
     data = um.load("digits", limit=600, flip=0.1)
     recipe = um.Recipe(model="mlp", epochs=60, batch_size=32)

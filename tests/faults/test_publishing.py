@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import FAULTS, Harness
+from tests.faults.harness import Harness
 from tests.faults.publishing import publish
 
 PUBLISH = "tests.faults.publishing:publish"
@@ -40,7 +40,15 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("before", "fault"), [*(("a run and other files", fault) for fault in FAULTS), ("none", "killed"), ("none", "full")]
+    ("before", "fault"),
+    [
+        *(("a run and other files", fault) for fault in ("killed", "full")),
+        *(
+            pytest.param("a run and other files", fault, marks=pytest.mark.slow)
+            for fault in ("failed once", "interrupted")
+        ),
+        ("none", "killed"),
+    ],
 )
 def test_the_folder_is_the_old_run_or_the_new_one(harness: Harness, place: Path, before: str, fault: str) -> None:
     def start(folder: Path) -> None:

@@ -328,6 +328,7 @@ def test_planted_wrong_labels_are_on_top() -> None:
         assert scores.auroc(data.flipped) > least
 
 
+@pytest.mark.slow
 def test_trained_models_agree_with_leave_one_out_by_brute_force() -> None:
     """Memorization by its definition, with trainings of its own: all examples against all but one."""
     n, runs = 10, 3
