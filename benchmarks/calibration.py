@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import ROOT, RUNS, machine, pool
+from common import ROOT, RUNS, machine, pool, publish_tables
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from torch import nn
@@ -43,7 +43,6 @@ from unmem.targets import FromCrossFit
 
 Real = NDArray[np.float64]
 RESULTS = ROOT / "benchmarks" / "results" / "calibration.json"
-PAGE = ROOT / "docs" / "evidence.md"
 LEVEL = 0.05  # both sides of a verdict together
 
 
@@ -325,16 +324,10 @@ def rate(hits: int, of: int) -> dict[str, float | int] | None:
 
 
 def publish(found: dict[str, Any]) -> None:
-    text = PAGE.read_text()
-    tables = {"calibration simulated": simulated_table} | {f"calibration {name}": real_table for name in WORLDS}
-    for name, table in tables.items():
-        part = found.get(name.split()[1])
-        if part is None or f"<!-- {name} -->" not in text:
-            continue
-        before, rest = text.split(f"<!-- {name} -->")
-        after = rest.split(f"<!-- /{name} -->")[1]
-        text = f"{before}<!-- {name} -->\n{table(part)}\n<!-- /{name} -->{after}"
-    write_text(PAGE, text)
+    makers = {"calibration simulated": simulated_table} | {f"calibration {name}": real_table for name in WORLDS}
+    parts = {name: found.get(name.split()[1]) for name in makers}
+    tables = {name: makers[name](part) for name, part in parts.items() if part is not None}
+    publish_tables("evidence.md", tables, optional=True)
 
 
 def simulated_table(part: dict[str, Any]) -> str:

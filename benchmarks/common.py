@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from scipy.stats import t as student
 
 import unmem as um
 from unmem.ensembles import Ensemble, leave_out_masks, train_members
+from unmem.store import write_text
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "runs" / "benchmarks"  # where stopped runs are taken up again
@@ -29,6 +30,25 @@ def machine() -> dict[str, Any]:
         "hardware": {"machine": platform.machine(), "cores": multiprocessing.cpu_count()},
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "unmem": um.__version__},
     }
+
+
+def publish_tables(page: str, tables: Mapping[str, str], *, optional: bool = False) -> None:
+    """Put tables in a page of docs/, each between the markers `<!-- NAME -->` and `<!-- /NAME -->`.
+
+    Args:
+        page: Such as "scale.md".
+        tables: By name, in Markdown.
+        optional: Whether the page may lack the markers of a table, which is then left out.
+    """
+    path = ROOT / "docs" / page
+    text = path.read_text()
+    for name, lines in tables.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if optional and begin not in text:
+            continue
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{lines}\n{end}{rest.split(end)[1]}"
+    write_text(path, text)
 
 
 def recipe_for(epochs: int, network: str = "small_cnn") -> um.Recipe:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import ROOT, RUNS, cell, interval, machine, reference_members, usual_spread
+from common import ROOT, RUNS, cell, interval, machine, publish_tables, reference_members, usual_spread
 from scenarios import over_seeds as scenario_over_seeds
 from scenarios import table as scenario_table
 from worlds import WORLDS, World
@@ -263,14 +263,7 @@ def table(entry: dict[str, Any]) -> str:
 
 
 def publish(world: str, tables: dict[str, str]) -> None:
-    """The tables between the markers of docs/unlearning.md."""
-    page = ROOT / "docs" / "unlearning.md"
-    text = page.read_text()
-    for name, made in tables.items():
-        begin, end = f"<!-- {world} {name} -->", f"<!-- /{world} {name} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
-    write_text(page, text)
+    publish_tables("unlearning.md", {f"{world} {name}": made for name, made in tables.items()})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 import vl_convert
-from common import ROOT, RUNS, machine, pool, recipe_for, reference_members
+from common import ROOT, RUNS, machine, pool, publish_tables, recipe_for, reference_members
 
 import unmem as um
 from unlearning import FULL, PARTS, Plan, data_of, forget_set, renamed
@@ -130,13 +130,8 @@ def in_short(verdict: dict[str, Any]) -> str:
 
 
 def publish(found: dict[str, Any]) -> None:
-    page = ROOT / "docs" / "evidence.md"
-    text = page.read_text()
-    for name, entry in found.items():
-        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{table(entry)}\n{end}{rest.split(end)[1]}"
-    write_text(page, text)
+    """The tables of docs/evidence.md, and the picture beside them."""
+    publish_tables("evidence.md", {name: table(entry) for name, entry in found.items()})
     for name in found.keys() & SHOWN.keys():
         write_text(ROOT / "docs" / "evidence.svg", picture(found[name], SHOWN[name]))
 

@@ -28,6 +28,7 @@ from common import (
     interval,
     machine,
     pool,
+    publish_tables,
     recipe_for,
     reference_members,
     usual_spread,
@@ -216,14 +217,8 @@ def table(regime: dict[str, Any]) -> str:
 
 
 def publish(result: dict[str, Any]) -> None:
-    """The tables between the markers of docs/fidelity.md, and the picture beside them."""
-    page = ROOT / "docs" / "fidelity.md"
-    text = page.read_text()
-    for name, regime in result["regimes"].items():
-        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{table(regime)}\n{end}{rest.split(end)[1]}"
-    write_text(page, text)
+    """The tables of docs/fidelity.md, and the picture beside them."""
+    publish_tables("fidelity.md", {name: table(regime) for name, regime in result["regimes"].items()})
     write_text(ROOT / "docs" / "fidelity.svg", picture(result))
 
 

@@ -28,12 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import ROOT, RUNS, machine
+from common import ROOT, RUNS, machine, publish_tables
 
 from unmem.store import write_text
 
 RESULTS = ROOT / "benchmarks" / "results" / "growth.json"
-PAGE = ROOT / "docs" / "scale.md"
 COLUMNS = 20
 START = 1_000  # rows of the run that stands for starting a command
 SHARE = 0.01  # of the rows that are to be forgotten
@@ -215,12 +214,7 @@ def _cell(run: dict[str, Any]) -> str:
 
 
 def publish(tables: dict[str, str]) -> None:
-    text = PAGE.read_text()
-    for name, lines in tables.items():
-        begin, end = f"<!-- growth {name} -->", f"<!-- /growth {name} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{lines}\n{end}{rest.split(end)[1]}"
-    write_text(PAGE, text)
+    publish_tables("scale.md", {f"growth {name}": text for name, text in tables.items()})
 
 
 if __name__ == "__main__":

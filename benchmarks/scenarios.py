@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, RUNS, cell, interval, machine, pool, recipe_for, usual_spread
+from common import ROOT, RUNS, cell, interval, machine, pool, publish_tables, recipe_for, usual_spread
 
 import unmem as um
 from unmem.evaluation import Scenario, mislabelled, poisoned, privacy
@@ -125,13 +125,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def publish(result: dict[str, Any]) -> None:
-    page = ROOT / "docs" / "evidence.md"
-    text = page.read_text()
-    for name, entry in result.items():
-        begin, end = f"<!-- scenario {name} -->", f"<!-- /scenario {name} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{table(entry)}\n{end}{rest.split(end)[1]}"
-    write_text(page, text)
+    publish_tables("evidence.md", {f"scenario {name}": table(entry) for name, entry in result.items()})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from common import ROOT, interval, machine, pool
+from common import ROOT, interval, machine, pool, publish_tables
 
 import unmem as um
 from unmem.data import Ids
@@ -222,13 +222,7 @@ def table(entry: dict[str, Any]) -> str:
 
 
 def publish(found: dict[str, Any]) -> None:
-    """The table between the markers of docs/unlearning.md."""
-    page = ROOT / "docs" / "unlearning.md"
-    text, begin, end = page.read_text(), "<!-- schedules -->", "<!-- /schedules -->"
-    if begin in text:
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{table(found)}\n{end}{rest.split(end)[1]}"
-    write_text(page, text)
+    publish_tables("unlearning.md", {"schedules": table(found)}, optional=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, RUNS, cell, interval, machine, pool, reference_members
+from common import ROOT, RUNS, cell, interval, machine, pool, publish_tables, reference_members
 
 from unlearning import FULL, MAIN, SETS, TINY, VANILLA, Plan, Setting, data_of
 from unmem.ensembles import Ensemble
@@ -142,14 +142,7 @@ def signed(entry: dict[str, Any]) -> str:
 
 
 def publish(found: dict[str, Any]) -> None:
-    """The tables between the markers of docs/unlearning.md."""
-    page = ROOT / "docs" / "unlearning.md"
-    text = page.read_text()
-    for network, sets in found.items():
-        begin, end = f"<!-- tuned {network} -->", f"<!-- /tuned {network} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{table(sets)}\n{end}{rest.split(end)[1]}"
-    write_text(page, text)
+    publish_tables("unlearning.md", {f"tuned {network}": table(sets) for network, sets in found.items()})
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from common import (
     interval,
     machine,
     pool,
+    publish_tables,
     recipe_for,
     reference_members,
     usual_spread,
@@ -408,15 +409,8 @@ def table(entry: dict[str, Any]) -> str:
 
 
 def publish(result: dict[str, Any], *, prefix: str) -> None:
-    """The tables between the markers of docs/unlearning.md."""
-    page = ROOT / "docs" / "unlearning.md"
-    text = page.read_text()
-    for name, entry in result["sets"].items():
-        begin, end = f"<!-- {prefix}{name} -->", f"<!-- /{prefix}{name} -->"
-        if begin in text:
-            before, rest = text.split(begin)
-            text = f"{before}{begin}\n{table(entry)}\n{end}{rest.split(end)[1]}"
-    write_text(page, text)
+    tables = {f"{prefix}{name}": table(entry) for name, entry in result["sets"].items()}
+    publish_tables("unlearning.md", tables, optional=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ SOURCE = Path(um.__file__).parent
 ROOMS = (
     *(
         "errors",
+        "interrupts",
         "plainfiles",
         "plaintext",
         "metrics",

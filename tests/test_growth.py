@@ -103,7 +103,7 @@ def test_measures_hold_no_logits_of_all_examples(
 
 
 def test_visits_of_many_classes_are_scored_before_their_logits_take_much_memory(monkeypatch: Any) -> None:
-    monkeypatch.setattr(learning_events, "_FLUSH_LOGITS", 40 * CLASSES)
+    monkeypatch.setattr(learning_events, "LOGITS", 40 * CLASSES)
     examples = many(200, classes=CLASSES)
 
     class Watched(um.LearningEvents):

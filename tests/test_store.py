@@ -275,9 +275,9 @@ def test_a_disk_that_is_full_is_said_in_one_sentence(tmp_path: Path) -> None:
     def full(_: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room there"):  # noqa: SIM117
-        with RunFolder(tmp_path / "out") as folder:
-            folder.file("trace.npz", full)
+    said = r"cannot be written \(No space left on device\); make room there"
+    with pytest.raises(UserError, match=said), RunFolder(tmp_path / "out") as folder:
+        folder.file("trace.npz", full)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,13 +15,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from unmem.errors import UserError
+from unmem.interrupts import uninterrupted
 
 LOOPBACK = "127.0.0.1"
 # Waits until the pipe from its parent closes. Then it removes a folder, and first kills the processes that were started
@@ -223,27 +222,3 @@ def _leave_interrupts() -> Any:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     return LeaveInterrupts()
-
-
-@contextmanager
-def uninterrupted(*, drop: bool) -> Generator[None]:
-    """Ctrl-C and SIGTERM have to wait while workers are stopped, which takes seconds at most.
-
-    drop: because an earlier one is why they are stopped. Otherwise the last one arrives at the end.
-    """
-    if not _in_main_thread():
-        yield
-        return
-    heard: list[int] = []
-    before = {one: signal.signal(one, lambda which, _: heard.append(which)) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-        for one in heard[-1:] if not drop else []:
-            signal.raise_signal(one)
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()

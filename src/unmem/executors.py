@@ -20,9 +20,10 @@ from typing import Any, Literal, Protocol, TypeVar, get_args
 import torch
 
 from unmem.allocator import keep_freed_memory
-from unmem.clusters import OwnDask, OwnRay, connect_ray, uninterrupted
+from unmem.clusters import OwnDask, OwnRay, connect_ray
 from unmem.errors import DivergedError, UserError, one_of
 from unmem.extras import require
+from unmem.interrupts import uninterrupted
 
 Name = Literal["serial", "processes", "ray", "dask"]
 Where = Name | Executor | None

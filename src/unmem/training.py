@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -64,24 +64,32 @@ class Observer:
 
 
 class Recorder(Observer):
-    """An observer that records something, which a run that was stopped after the training can take up again."""
+    """An observer that records something, which a run that was stopped after the training can take up again.
+
+    Attributes:
+        keeps: Names of the attributes that hold what was recorded: tensors and numbers, which `on_start` sets.
+    """
+
+    keeps: ClassVar[tuple[str, ...]] = ()
 
     def recorded_state(self) -> dict[str, NDArray[Any]]:
         """All that was recorded, as arrays."""
-        raise NotImplementedError
+        values = {name: getattr(self, name) for name in self.keeps}
+        return {name: np.asarray(v.cpu().numpy() if isinstance(v, Tensor) else v) for name, v in values.items()}
 
     def take_up(self, examples: Examples, recipe: Recipe, state: Mapping[str, NDArray[Any]]) -> None:
         """As if the training of these examples by this recipe had been watched, whose `recorded_state` this is.
 
         Raises:
-            KeyError, ValueError: It is of something else.
+            KeyError, RuntimeError: It is of something else.
         """
-        raise NotImplementedError
-
-
-def arrays_of(state: Mapping[str, Tensor | float]) -> dict[str, NDArray[Any]]:
-    """Tensors and numbers as arrays, for files."""
-    return {name: np.asarray(v.cpu().numpy() if isinstance(v, Tensor) else v) for name, v in state.items()}
+        self.on_start(examples, recipe)
+        for name in self.keeps:
+            now = getattr(self, name)
+            if isinstance(now, Tensor):
+                now.copy_(torch.from_numpy(state[name]))
+            else:
+                setattr(self, name, type(now)(state[name]))
 
 
 # What to keep of logits [n, C] and labels [n].

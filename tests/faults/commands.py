@@ -6,17 +6,7 @@ from unittest import mock
 
 import torch
 
-from unmem.cli import (  # noqa: F401 (loaded once, before forks)
-    app,
-    audit,
-    erasing,
-    forget,
-    prepare,
-    scenario,
-    score,
-    session,
-    train,
-)
+from unmem.cli import app
 from unmem.report import page
 
 

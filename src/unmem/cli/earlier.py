@@ -87,17 +87,17 @@ def leave_out(
     """
     said = None if model is None else models.said_by(model)
     forgotten = None if said is None else said.forgotten
-    given, deleted = data.train.fingerprint, _deleted(data, replaces)
+    given, deleted = data.train, _deleted(data, replaces)
     data = _without_deleted(data, deleted, replaces)
     whole = data.train
     if forgotten is None:
-        return data, Earlier(known=frozenset({given}), deleted=deleted)
+        return data, Earlier() if deleted is None else Earlier(known=frozenset({given.fingerprint}), deleted=deleted)
     old = forgotten.marks(whole.ids.tolist())
     asked = None if keep is None else keep(data)
     stays = np.zeros(len(whole), dtype=bool) if asked is None else np.isin(whole.ids, asked)
     left_out = whole.ids[old & ~stays]
     rest = data.without(left_out)
-    known = {given, whole.fingerprint, whole.drop(whole.ids[old]).fingerprint}
+    known = {given.fingerprint, whole.fingerprint, whole.drop(whole.ids[old]).fingerprint}
     gone = len(forgotten) - int(old.sum())
     if len(left_out):
         warn(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +25,18 @@ from unmem.ensembles.files import PREFIX, weights_of
 from unmem.memorization import CrossFit
 from unmem.models import Forgotten
 from unmem.plainfiles import read_npz
-from unmem.store import CROSSFIT, MEMBERS, PRIVATE, TRACE, RunFolder, locked, pending, retrained_in
+from unmem.store import (
+    CROSSFIT,
+    MEMBERS,
+    PRIVATE,
+    TRACE,
+    RunFolder,
+    locked,
+    path_from,
+    pending,
+    retrained_in,
+    save_arrays,
+)
 from unmem.targets import Trace
 from unmem.unlearning import Problem
 
@@ -44,22 +55,22 @@ class Erasure:
     Attributes:
         problem: The request.
         crossfit, trace: Files that were read, or None.
-        members: Folders of members, those that were read and those that were left beside other files of the request.
+        beside: Folders of the runs that the request read from.
+        members: Folders of members, those that were read and those in the runs.
     """
 
     problem: Problem
     crossfit: Path | None
     trace: Path | None
+    beside: tuple[Path, ...]
     members: tuple[Path, ...]
 
     @classmethod
-    def of(cls, prepared: Prepared, options: Files, problem: Problem, beside: Iterable[Path]) -> Erasure:
-        """beside: folders of the other files that the request named."""
+    def of(cls, prepared: Prepared, options: Files, problem: Problem, beside: Sequence[Path]) -> Erasure:
         folders = [folder / MEMBERS for folder in beside]
         found = [one for one in ([options.members] if options.members else []) + folders if one.is_dir()]
-        return cls(
-            problem, options.crossfit, prepared.trace_file, tuple({one.resolve(): one for one in found}.values())
-        )
+        members = tuple({one.resolve(): one for one in found}.values())
+        return cls(problem, options.crossfit, prepared.trace_file, tuple(beside), members)
 
     def keep_rows(self, folder: RunFolder, prepared: Prepared) -> None:
         """Put the predictions of the forgotten examples in the private part of a run folder, for audits and reruns."""
@@ -77,8 +88,7 @@ class Erasure:
             for name, one in known.items():
                 replace(one, moved=(), forgotten=None).save(place / name)
             if said:
-                with open(place / _MEMBERS, "wb") as file:
-                    np.savez(file, **said)
+                save_arrays(place / _MEMBERS, said, {})
 
         folder.file(PRIVATE, write)
         folder.keep(PRIVATE, write)
@@ -123,7 +133,7 @@ class Erasure:
 
     def _without(self, found: Rows, kept: Path, folder: Path) -> Rows:
         """All other rows, and where these are kept, as seen from the folder of the file."""
-        moved = tuple(dict.fromkeys((*found.moved, _relative(kept, folder))))
+        moved = tuple(dict.fromkeys((*found.moved, path_from(folder, kept))))
         return replace(found.without(self.problem.forget.ids), moved=moved, forgotten=self.forgotten(found.forgotten))
 
     def forgotten(self, before: Forgotten | None) -> Forgotten:
@@ -138,14 +148,6 @@ def _tell_moved(what: str, kept: Path, file: Path) -> None:
         f"the predictions of the forgotten examples were moved from {what} to {kept}, where audits that are given "
         f"{file} find them; delete that file once it is not needed"
     )
-
-
-def _relative(file: Path, folder: Path) -> str:
-    """The path of a file from a folder; the whole path where they are on different drives."""
-    try:
-        return os.path.relpath(os.path.realpath(file), os.path.realpath(folder))
-    except ValueError:
-        return str(file.resolve())
 
 
 @dataclass(frozen=True)
@@ -166,15 +168,12 @@ class Carrier:
         return {"what": self.what, "files": list(self.files), "command": self.command}
 
 
-def carriers(
-    erasure: Erasure, out: Path, *, near: Iterable[Path], named: Mapping[str, Path | None], data: str
-) -> list[Carrier]:
+def carriers(erasure: Erasure, out: Path, *, named: Mapping[str, Path | None], data: str) -> list[Carrier]:
     """Where the forgotten examples still are, among the files that this request writes, read or found beside those.
 
     Args:
         erasure: What the request deletes.
         out: Its run folder, which is not published yet.
-        near: Folders of other runs that the request read from.
         named: By what they are, further files that the request named; None where it named none.
         data: The data as the user named them.
     """
@@ -182,7 +181,7 @@ def carriers(
     found: dict[str, list[Path]] = {MODELS: [out / "original.safetensors"], _PREDICTIONS: []}
     if any(pending(out / PRIVATE / name) is not None for name in (CROSSFIT, TRACE, _MEMBERS)):
         found[_PREDICTIONS].append(out / PRIVATE)
-    for run in (run for run in near if run.resolve() != out.resolve()):
+    for run in (run for run in erasure.beside if run.resolve() != out.resolve()):
         models_there = [run / "original.safetensors", *(one for one in retrained_in(run) if _knows(one, problem))]
         found[MODELS] += [one for one in models_there if one.exists()]
         tables = [run / name for name in ("scores.parquet", "flipped.txt", "report.html", PRIVATE)]

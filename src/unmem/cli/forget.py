@@ -143,7 +143,7 @@ def forget(
         with step("compare the models"):
             evaluation, retrained = run.evaluate(made, folder)
         session.save_models(folder, run.original, made.model, run.for_the_card(evaluation), run.problem)
-        erasure = run.erasure
+        erasure = run.erasure()
         if run.prepared.trace is not None and run.prepared.trace_file is None:
             rest = run.prepared.trace.without(run.problem.forget.ids)
             rest = replace(rest, moved=(f"{PRIVATE}/{TRACE}",), forgotten=erasure.forgotten(None))
@@ -151,7 +151,7 @@ def forget(
         erasure.keep_rows(folder, run.prepared)
         with step("write the report"):
             _report(folder, run, evaluation, guard)
-        left = run.carriers(folder.path)
+        left = run.carriers(erasure, folder.path)
         result = run.described(made) | {"guard": guard, "still_carrying": [one.to_dict() for one in left]}
         session.finish(folder, result | run.outcomes(evaluation), run.problem.forget.ids)
         folder.ready()
@@ -274,22 +274,17 @@ class _Run:
             doubts=(*unsound_work(scorer, original.model), *opposed_scores(compared)),
         )
 
-    @property
-    def _near(self) -> list[Path]:
-        """Folders of the runs that the request read from."""
-        source = self.original.source
-        files = [self.prepared.trace_file, self.request.crossfit, self.request.scores]
-        folders = [*(folders_of(source) if source else ()), *(one.parent for one in files if one is not None)]
-        return [folder for folder in dict.fromkeys(folders) if (folder / RESULT).is_file()]
-
-    @property
     def erasure(self) -> Erasure:
         """What the request deletes from the files that were made before."""
         from unmem.cli.erasing import Erasure
 
-        return Erasure.of(self.prepared, self.request, self.problem, self._near)
+        source = self.original.source
+        files = [self.prepared.trace_file, self.request.crossfit, self.request.scores]
+        folders = [*(folders_of(source) if source else ()), *(one.parent for one in files if one is not None)]
+        runs = [folder for folder in dict.fromkeys(folders) if (folder / RESULT).is_file()]
+        return Erasure.of(self.prepared, self.request, self.problem, runs)
 
-    def carriers(self, out: Path) -> list[Carrier]:
+    def carriers(self, erasure: Erasure, out: Path) -> list[Carrier]:
         """Where the forgotten examples still are once the run in `out` is published."""
         from unmem.cli.erasing import ANNEX, MODELS, TABLES, carriers
 
@@ -300,7 +295,7 @@ class _Run:
             or (Path(self.request.issues) if self.request.issues else None),
             ANNEX: self.request.annex,
         }
-        return carriers(self.erasure, out, near=self._near, named=named, data=str(self.session.settings["data"] or ""))
+        return carriers(erasure, out, named=named, data=str(self.session.settings["data"] or ""))
 
     def annex(self, unlearned: nn.Module, retrained: list[nn.Module]) -> dict[str, Any]:
         """Columns with a row for each forget example: what the models say of it, and its scores."""

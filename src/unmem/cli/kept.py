@@ -6,14 +6,13 @@ folder, with what was recorded of its training, and so are the models that it ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from unmem import __version__, models
@@ -76,7 +75,8 @@ def save(folder: RunFolder, problem: Problem, found: Found) -> None:
 def keep_retrained(work: Path, problem: Problem, seed: int, model: nn.Module, seconds: float) -> None:
     """Keep one for a rerun, in case this run is stopped."""
     used = [int(path.stem.split("-")[1]) for path in retrained_in(work)] if work.is_dir() else []
-    _kept(work, retrained_name(max(used, default=0) + 1), model, _card_of_retrained(problem, seed, seconds))
+    card = _card_of_retrained(problem, seed, seconds)
+    _kept(work, retrained_name(max(used, default=0) + 1), partial(models.save, model, card))
 
 
 def find_original(
@@ -107,18 +107,15 @@ def keep_original(
     made = what_makes(recipe, train, recipe.seed) | {_WATCHED: _watched(data, recorders), _SECONDS: seconds}
     card = Card(recipe.model, train.input_shape, train.n_classes, train.fingerprint, made=made, classes=data.classes)
     arrays = {f"{name}.{key}": value for name, one in recorders.items() for key, value in one.recorded_state().items()}
-    if _kept(work, _RECORDED, arrays, None):  # first, so that a model that is there has them
-        _kept(work, ORIGINAL, model, card)
+    if _kept(work, _RECORDED, lambda path: save_arrays(path, arrays, {})):  # first: a model that is there has them
+        _kept(work, ORIGINAL, partial(models.save, model, card))
 
 
-def _kept(work: Path, name: str, what: nn.Module | Mapping[str, NDArray[Any]], card: Card | None) -> bool:
+def _kept(work: Path, name: str, write: Callable[[Path], object]) -> bool:
     """Whether it could be kept; a disk that is full does not end the run here."""
     try:
         work.mkdir(exist_ok=True)
-        if isinstance(what, nn.Module) and card is not None:
-            models.save(what, card, work / name)
-        elif not isinstance(what, nn.Module):
-            save_arrays(work / name, what, {})
+        write(work / name)
     except Exception as error:
         fault = disk_fault(error)
         if fault is None:

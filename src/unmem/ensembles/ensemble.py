@@ -97,5 +97,10 @@ def log_odds(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return own - others.logsumexp(1), own - others.amax(1)
 
 
+def label_probability(logits: Tensor, labels: Tensor) -> Tensor:
+    """Softmax probability of the label, [N] float64, from logits [N, C]."""
+    return logits.double().softmax(1).gather(1, labels[:, None])[:, 0]
+
+
 def _rows(outputs: Outputs, index: NDArray[Any]) -> Outputs:
     return replace(outputs, phi=outputs.phi[index], margin=outputs.margin[index], prediction=outputs.prediction[index])

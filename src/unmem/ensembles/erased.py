@@ -7,7 +7,6 @@ predicted class); whoever deleted them may have kept them in another file, which
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from unmem.data import Examples, Ids, find_ids
 from unmem.ensembles import files
 from unmem.errors import UserError
 from unmem.plainfiles import read_npz
-from unmem.store import locked, pending
+from unmem.store import locked, path_from, pending
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -63,9 +62,7 @@ def erase(folder: Path, examples: Examples, ids: Ids, moved_to: Path) -> int:
                 if kind in arrays:
                     arrays[kind] = arrays[kind].copy()
                     arrays[kind][positions] = nothing
-            places = dict.fromkeys(
-                [*_moved(arrays), os.path.relpath(os.path.realpath(moved_to), os.path.realpath(folder))]
-            )
+            places = dict.fromkeys([*_moved(arrays), path_from(folder, moved_to)])
             files.write(one.path, one.about, arrays | {files.MOVED: np.array(json.dumps(list(places)))})
             changed += 1
     return changed

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unmem.data import Examples, stratified_sample
+from unmem.ensembles import label_probability
 from unmem.errors import NotFiniteError
 from unmem.training import Keep, predict, predicted
 
@@ -59,16 +60,12 @@ def named(model: str) -> Generator[None]:
 
 def label_confidence(model: nn.Module, examples: Examples) -> NDArray[np.float64]:
     """Probability of the true label, [N], in float64; the softmax is taken in float64 too."""
-    return answered(model, examples, lambda logits, labels: [_own(logits, labels)])[0].cpu().numpy()
+    return answered(model, examples, lambda logits, labels: [label_probability(logits, labels)])[0].cpu().numpy()
 
 
 def confidence_of(logits: Tensor, labels: Tensor) -> NDArray[np.float64]:
     """Softmax probability of each row's own label: logits [N, C] and labels [N] give [N] float64."""
-    return _own(logits, labels).cpu().numpy()
-
-
-def _own(logits: Tensor, labels: Tensor) -> Tensor:
-    return logits.double().softmax(1).gather(1, labels[:, None])[:, 0]
+    return label_probability(logits, labels).cpu().numpy()
 
 
 def called_unseen(

@@ -182,15 +182,17 @@ def aggregates_only(evaluation: Evaluation, n_forget: int) -> Evaluation:
     if n_forget >= SMALLEST_CELL:
         return evaluation
 
-    def kept(outcome: Outcome | None) -> Outcome | None:
-        if outcome is None:
-            return None
+    def kept(outcome: Outcome) -> Outcome:
         accuracy = outcome.accuracy | {"forget": math.nan}
         return replace(outcome, accuracy=accuracy, mia=math.nan, parts={}, tow=None, tow_mia=None, reason=TOO_FEW)
 
-    methods = {name: one for name, outcome in evaluation.methods.items() if (one := kept(outcome)) is not None}
-    controls = {name: kept(getattr(evaluation, name)) for name in ("do_nothing", "retrain_vs_retrain", "reference")}
-    return replace(evaluation, methods=methods, **controls)
+    return replace(
+        evaluation,
+        methods={name: kept(outcome) for name, outcome in evaluation.methods.items()},
+        do_nothing=evaluation.do_nothing and kept(evaluation.do_nothing),
+        retrain_vs_retrain=evaluation.retrain_vs_retrain and kept(evaluation.retrain_vs_retrain),
+        reference=evaluation.reference and kept(evaluation.reference),
+    )
 
 
 def evaluate(

@@ -8,7 +8,7 @@ never saw example i. After cleanlab's out-of-sample predictions (Northcutt et al
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit, log_softmax
-from torch import Tensor, nn
+from torch import nn
 
 from unmem.data import Examples, Ids, as_ids, find_ids
-from unmem.ensembles import Ensemble, fold_masks, log_odds, train_members
+from unmem.ensembles import Ensemble, fold_masks, label_probability, log_odds, train_members
 from unmem.errors import UserError
 from unmem.executors import Where
 from unmem.memorization.scores import Scores
-from unmem.models import Forgotten
+from unmem.models.forgotten import Forgotten, deletion_facts, deletions_in
 from unmem.recipe import Recipe
 from unmem.store import load_arrays, save_arrays
 from unmem.training import predicted
@@ -104,8 +104,7 @@ class CrossFit:
     def save(self, path: str | Path) -> None:
         """One `.npz` file, whole or not there."""
         facts: dict[str, Any] = {"seconds": self.seconds, "settings": self.settings}
-        facts |= {"moved": list(self.moved)} if self.moved else {}
-        facts |= {"forgotten": asdict(self.forgotten)} if self.forgotten is not None else {}
+        facts |= deletion_facts(self.moved, self.forgotten)
         facts |= {"labels_only": True} if self.log_probs is None else {}
         save_arrays(path, self._arrays, facts)
 
@@ -116,9 +115,8 @@ class CrossFit:
         fix, optional = "make one with unmem prepare", ("log_probs",)
         arrays, facts = load_arrays(path, ("ids", "margin", "phi"), **made, fix=fix, optional=optional)
         try:
-            moved, alone = tuple(facts.pop("moved", ())), facts.pop("labels_only", False)
-            forgotten = Forgotten.read(facts.pop("forgotten", None))
-            found = cls(**{"log_probs": None, **arrays}, **facts, moved=moved, forgotten=forgotten)
+            alone = facts.pop("labels_only", False)
+            found = cls(**{"log_probs": None, **arrays}, **facts | deletions_in(facts))
         except (TypeError, ValueError, KeyError) as error:
             raise UserError("--crossfit", str(path), "not a cross-fit", "make one with unmem prepare") from error
         shapes = {name: values.shape for name, values in found._arrays.items() if name in _SHAPES}
@@ -149,7 +147,11 @@ class CrossFit:
         """
         where = examples.positions(self.ids)
         labels = examples.labels.cpu().numpy()[where]
-        known = predicted(model, examples, _of_label)[0].cpu().numpy()[where]
+        known = (
+            predicted(model, examples, lambda logits, labels: [label_probability(logits, labels)])[0]
+            .cpu()
+            .numpy()[where]
+        )
         return Scores("crossfit-fit", self.ids, known * (1 - self.confidence(labels)), settings=self.settings)
 
     def gap(self, model: nn.Module, examples: Examples) -> Scores:
@@ -211,10 +213,6 @@ def crossfit(
         | _noted(members),
         seconds_before=members.seconds_before,
     )
-
-
-def _of_label(logits: Tensor, labels: Tensor) -> list[Tensor]:
-    return [logits.double().softmax(1).gather(1, labels[:, None])[:, 0]]
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,12 +11,10 @@ Larger = more memorized.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +22,7 @@ from unmem.data import Examples
 from unmem.errors import UserError, one_of
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
-from unmem.training import Recorder, arrays_of, evaluating, evaluation_batch
+from unmem.training import Recorder, evaluating, evaluation_batch
 
 Directions = Literal["sign", "rademacher"]
 
@@ -59,6 +57,7 @@ class CurvatureTrace(Recorder):
         of training, so `every=1` more than doubles it; the average changes slowly with fewer (benchmarks/scores.py).
     """
 
+    keeps = ("_sum", "_passes", "seconds")
     seconds: float = 0.0
 
     def __init__(self, *, every: int = 1, directions: Directions = "sign", h: float | None = None) -> None:
@@ -83,14 +82,6 @@ class CurvatureTrace(Recorder):
             )
             self._passes += 1
             self.seconds += time.perf_counter() - began
-
-    def recorded_state(self) -> dict[str, NDArray[Any]]:
-        return arrays_of({"sum": self._sum, "passes": self._passes, "seconds": self.seconds})
-
-    def take_up(self, examples: Examples, recipe: Recipe, state: Mapping[str, NDArray[Any]]) -> None:
-        self.on_start(examples, recipe)
-        self._sum.copy_(torch.from_numpy(state["sum"]))
-        self._passes, self.seconds = int(state["passes"]), float(state["seconds"])
 
     def scores(self) -> Scores:
         if not hasattr(self, "_passes") or self._passes == 0:

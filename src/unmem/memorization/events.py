@@ -8,20 +8,19 @@ and before the step, and are averaged over the epochs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unmem.data import Examples, find_ids
 from unmem.errors import UserError, nearest
 from unmem.memorization.scores import Scores
 from unmem.recipe import Recipe
-from unmem.training import Recorder, Step, arrays_of, predict
+from unmem.training import LOGITS, Recorder, Step, predict
 
 # name -> score of one visit, from log-probabilities [B, C] and labels [B], to be averaged; larger = more memorized.
 _AVERAGED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -42,13 +41,9 @@ EVENTS = (*_AVERAGED, "forgetting", "late-gain", "late-fit")
 
 PAPER_EVENTS = ("confidence", "max-confidence", "entropy", "accuracy")
 
-# What a training leaves, one value an example (sums: one for each averaged event).
-_STATE = ("sums", "visits", "wrong", "forgotten", "last_confidence")
-
-# Visits wait until there are this many, or this many logits, since a few operations on many rows cost less than many
-# on few.
+# Visits wait until there are this many, or `LOGITS` logits, since a few operations on many rows cost less than many on
+# few.
 _FLUSH = 32_768
-_FLUSH_LOGITS = 2**22
 
 
 class LearningEvents(Recorder):
@@ -59,6 +54,7 @@ class LearningEvents(Recorder):
     seconds: what watching took so far, for all events together (on a GPU: to queue the work).
     """
 
+    keeps = ("_sums", "_visits", "_wrong", "_forgotten", "_last_confidence", "_epochs", "seconds")
     seconds: float = 0.0
 
     def on_start(self, examples: Examples, recipe: Recipe) -> None:
@@ -79,16 +75,6 @@ class LearningEvents(Recorder):
         self._flush()
         self._epochs += 1
         self.seconds += time.perf_counter() - began
-
-    def recorded_state(self) -> dict[str, NDArray[Any]]:
-        state = {name: getattr(self, f"_{name}") for name in _STATE}
-        return arrays_of(state | {"epochs": self._epochs, "seconds": self.seconds})
-
-    def take_up(self, examples: Examples, recipe: Recipe, state: Mapping[str, NDArray[Any]]) -> None:
-        self.on_start(examples, recipe)
-        for name in _STATE:
-            getattr(self, f"_{name}").copy_(torch.from_numpy(state[name]))
-        self._epochs, self.seconds = int(state["epochs"]), float(state["seconds"])
 
     @classmethod
     def from_checkpoints(cls, checkpoints: Iterable[nn.Module], examples: Examples) -> LearningEvents:
@@ -149,7 +135,7 @@ class LearningEvents(Recorder):
     def _visit(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
         self._waiting.append((index if self._place is None else self._place[index], logits, labels))
         self._rows += len(index)
-        if self._rows >= _FLUSH or self._rows * logits.shape[1] >= _FLUSH_LOGITS:
+        if self._rows >= _FLUSH or self._rows * logits.shape[1] >= LOGITS:
             self._flush()
 
     def _flush(self) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -69,3 +69,14 @@ class Forgotten:
 
 def hashed(name: str, key: str) -> str:
     return hashlib.blake2b(str(name).encode(), key=bytes.fromhex(key), digest_size=_SIZE).hexdigest()
+
+
+def deletion_facts(moved: Sequence[str], forgotten: Forgotten | None) -> dict[str, Any]:
+    """What a file of rows says of those that were deleted, as plain values: where they are now, and which they were."""
+    facts: dict[str, Any] = {"moved": list(moved)} if moved else {}
+    return facts if forgotten is None else facts | {"forgotten": asdict(forgotten)}
+
+
+def deletions_in(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields `moved` and `forgotten` from what `deletion_facts` gave. Raises as `Forgotten.read`."""
+    return {"moved": tuple(facts.get("moved", ())), "forgotten": Forgotten.read(facts.get("forgotten"))}

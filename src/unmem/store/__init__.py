@@ -1,6 +1,6 @@
 """Files that are whole or not there: atomic writes, locks, and the run folder that a command fills."""
 
-from unmem.store.files import atomic_path, load_arrays, save_arrays, write_text
+from unmem.store.files import atomic_path, load_arrays, path_from, save_arrays, write_text
 from unmem.store.locks import locked
 from unmem.store.runs import (
     CROSSFIT,
@@ -31,6 +31,7 @@ __all__ = [
     "free_folder",
     "load_arrays",
     "locked",
+    "path_from",
     "pending",
     "published",
     "retrained_in",

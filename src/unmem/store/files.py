@@ -132,6 +132,14 @@ def _fault_of(name: str, array: NDArray[Any]) -> str | None:
     return f"{name!r} holds NaN" if array.dtype.kind == "f" and bool(np.isnan(array).any()) else None
 
 
+def path_from(folder: Path, file: Path) -> str:
+    """The path of a file from a folder, links followed; the whole path where they are on different drives."""
+    try:
+        return os.path.relpath(os.path.realpath(file), os.path.realpath(folder))
+    except ValueError:
+        return str(file.resolve())
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names in a folder on disk, as far as the system lets one."""
     with contextlib.suppress(OSError):

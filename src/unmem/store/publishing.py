@@ -15,11 +15,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
 import sys
 import tempfile
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from unmem.store.files import sync_folder
@@ -121,19 +120,6 @@ def has_links(folder: Path) -> bool:
             return False
         raise
     return True
-
-
-@contextmanager
-def uninterrupted() -> Generator[None]:
-    """Ctrl-C and a polite kill wait until the block is over, a moment later."""
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _links(folder: Path, within: Sequence[str]) -> list[Path]:

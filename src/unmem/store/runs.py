@@ -8,15 +8,16 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from unmem.errors import UserError, disk_fault
+from unmem.interrupts import uninterrupted
 from unmem.store.files import sync_folder
 from unmem.store.locks import hold, locked
-from unmem.store.publishing import RUN, files_below, has_links, publish, publish_plainly, settle, uninterrupted
+from unmem.store.publishing import RUN, files_below, has_links, publish, publish_plainly, settle
 
 TRACE = "trace.npz"
 CROSSFIT = "crossfit.npz"
@@ -133,24 +134,14 @@ class RunFolder:
         """
         if name not in RUN_FILES and not _RETRAINED.fullmatch(name):
             raise ValueError(f"{name} is not in RUN_FILES, so --force would not replace it")
-        try:
+        with self._heeding_the_disk():
             write(self._staging / name)
-        except Exception as error:
-            fault = disk_fault(error)
-            if fault is None:
-                raise
-            raise self._full(fault) from error
 
     def keep(self, name: str, write: Callable[[Path], object]) -> None:
         """Keep something outside of the staging folder, for a rerun, until the run is published. As in `file`."""
-        try:
+        with self._heeding_the_disk():
             self.work.mkdir(exist_ok=True)
             write(self.work / name)
-        except Exception as error:
-            fault = disk_fault(error)
-            if fault is None:
-                raise
-            raise self._full(fault) from error
 
     def ready(self) -> None:
         """Have on disk all that was added, so that little can go wrong once the files of others are changed.
@@ -203,7 +194,7 @@ class RunFolder:
     def _publish(self) -> None:
         self.ready()
         try:
-            with uninterrupted(), locked(self.path):
+            with uninterrupted(drop=False), locked(self.path):
                 old = files_below(self.path, [path.name for path in _in_run(self.path)])
                 if has_links(self.path):
                     publish(self._staging, self.path, old, _FOLDERS)
@@ -227,6 +218,17 @@ class RunFolder:
             if handle is not None:
                 shutil.rmtree(staging)
                 os.close(handle)
+
+    @contextlib.contextmanager
+    def _heeding_the_disk(self) -> Generator[None]:
+        """A disk that takes no more is told in the user's words; other errors are as they are."""
+        try:
+            yield
+        except Exception as error:
+            fault = disk_fault(error)
+            if fault is None:
+                raise
+            raise self._full(fault) from error
 
     def _unwritable(self, error: OSError) -> UserError:
         problem = f"cannot be written ({error.strerror})"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,13 +28,14 @@ from torch import Tensor, nn
 from unmem.data import Examples, Ids, as_ids, find_ids
 from unmem.ensembles import log_odds
 from unmem.errors import UserError
-from unmem.models import Forgotten
+from unmem.memorization.crossfit import FEW_CLASSES
+from unmem.models.forgotten import Forgotten, deletion_facts, deletions_in
 from unmem.recipe import Recipe
 from unmem.store import load_arrays, save_arrays
 from unmem.targets.calibration import MOST, Asked, Label, calibrated, calibrating, class_log_odds
 from unmem.targets.types import Float32, Request, Targets
 from unmem.targets.window import END, START, window
-from unmem.training import Observer, Recorder, Step, arrays_of, predict, predicted
+from unmem.training import Observer, Recorder, Step, predict, predicted
 
 Float16 = NDArray[np.float16]
 
@@ -42,7 +43,6 @@ _OPTION = "--trace"
 _KIND = "a trace"
 _FIX = "record one with unmem train"
 _SHAPES = {"log_probs": 2, "phi": 1, "margin": 1}  # dimensions, the first of them examples
-FEW_CLASSES = 32  # of so many at most, the log-probabilities of all classes are recorded
 # Holdout examples predicted in each epoch of the window, as a share of the training set: keeps recording under 1%.
 UNSEEN_SHARE = 0.1
 
@@ -137,8 +137,7 @@ class Trace:
         """Write one `.npz` file, atomically."""
         arrays = self._rows | {"unseen_ids": self.unseen_ids, "unseen": self.unseen}
         facts: dict[str, Any] = {"seconds": self.seconds, "settings": self.settings}
-        facts |= {"moved": list(self.moved)} if self.moved else {}
-        facts |= {"forgotten": asdict(self.forgotten)} if self.forgotten is not None else {}
+        facts |= deletion_facts(self.moved, self.forgotten)
         save_arrays(path, arrays, facts)
 
     @classmethod
@@ -151,9 +150,7 @@ class Trace:
         names = ("ids", "unseen_ids", "unseen")
         arrays, facts = load_arrays(path, names, option=_OPTION, kind=_KIND, fix=_FIX, optional=tuple(_SHAPES))
         try:
-            moved = tuple(facts.pop("moved", ()))
-            forgotten = Forgotten.read(facts.pop("forgotten", None))
-            found = cls(**{"log_probs": None, **arrays}, **facts, moved=moved, forgotten=forgotten)
+            found = cls(**{"log_probs": None, **arrays}, **facts | deletions_in(facts))
         except (TypeError, ValueError, KeyError) as error:
             raise UserError(_OPTION, str(path), f"not {_KIND}", _FIX) from error
         rows = {name: values for name, values in found._rows.items() if name in _SHAPES}
@@ -232,6 +229,8 @@ class TraceRecorder(Recorder):
         seconds: What recording took so far.
     """
 
+    keeps = ("_sums", "_unseen_sums", "_count", "seconds")
+
     def __init__(self, holdout: Examples, *, start: float = START, end: float = END) -> None:
         self._holdout, self._start, self._end = holdout, start, end
         self._count = 0
@@ -255,16 +254,6 @@ class TraceRecorder(Recorder):
     def on_epoch(self, epoch: int, model: nn.Module) -> None:
         if epoch + 1 in self._epochs:
             self.add(model)
-
-    def recorded_state(self) -> dict[str, NDArray[Any]]:
-        sums = {"sums": self._sums, "unseen_sums": self._unseen_sums}
-        return arrays_of(sums | {"count": self._count, "seconds": self.seconds})
-
-    def take_up(self, examples: Examples, recipe: Recipe, state: Mapping[str, NDArray[Any]]) -> None:
-        self.on_start(examples, recipe)
-        self._sums.copy_(torch.from_numpy(state["sums"]))
-        self._unseen_sums.copy_(torch.from_numpy(state["unseen_sums"]))
-        self._count, self.seconds = int(state["count"]), float(state["seconds"])
 
     def begin(self, examples: Examples, settings: dict[str, Any]) -> None:
         """Forget what was recorded and start again."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -120,11 +121,13 @@ def _keys(examples: Examples) -> Keys:
             part = np.ascontiguousarray(rows[start : start + KEYED]).reshape(len(rows[start : start + KEYED]), -1)
             raw = part.view(np.uint8)
             words = np.pad(raw, ((0, 0), (0, -raw.shape[1] % 8))).view(np.uint64)
-            odd = np.random.default_rng(0).integers(0, 2**63, words.shape[1], dtype=np.uint64) * np.uint64(
-                2
-            ) + np.uint64(1)
-            found.append((words * odd).sum(1, dtype=np.uint64))
+            found.append((words * _odd_numbers(words.shape[1])).sum(1, dtype=np.uint64))
     return np.concatenate(found)
+
+
+@cache
+def _odd_numbers(count: int) -> NDArray[np.uint64]:
+    return np.random.default_rng(0).integers(0, 2**63, count, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
 
 def _coded(examples: Examples) -> bool:
