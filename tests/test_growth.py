@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +81,28 @@ def test_of_no_examples_nothing_is_kept(wide: tuple[nn.Module, um.Examples]) -> 
     model, examples = wide
     phi, margin = predicted(model, examples.at(np.arange(0)), log_odds)
     assert phi.shape == margin.shape == (0,)
+
+
+_ASKED = """
+import resource, sys, torch, unmem as um
+from unmem.allocator import keep_freed_memory
+from unmem.ensembles import log_odds
+from unmem.training import predicted
+keep_freed_memory()
+model = torch.nn.Linear(4, 1_000).eval()
+for n in (5_000, 40_000):
+    examples = um.Examples.of(torch.zeros(n, 4), torch.arange(n) % 1_000, n_classes=1_000)
+    predicted(model, examples, log_odds)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="kibibytes, and glibc")
+def test_the_answers_that_are_kept_leave_no_holes_between_logits() -> None:
+    """Each piece would leave 33 MB that the next piece finds no room in: 300 MB here."""
+    few, many = map(int, subprocess.check_output([sys.executable, "-c", _ASKED], text=True).split())
+    assert (many - few) / 1024 < 80
 
 
 @pytest.mark.parametrize("measure", [accuracy, label_confidence, log_odds_of])

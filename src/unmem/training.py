@@ -264,12 +264,11 @@ def batches(examples: Examples, recipe: Recipe, order: torch.Generator) -> Itera
 @torch.inference_mode()
 def predict(model: nn.Module, examples: Examples, *, batch_size: int | None = None) -> Tensor:
     """Logits [N, C] in float32, in the order of `examples`, on their device; the model's mode is left as it was."""
-    if len(examples) == 0:
-        return torch.zeros(0, examples.n_classes, device=examples.device)
-    size = batch_size or evaluation_batch(examples)
+    rows = _Rows(len(examples))
     with evaluating(model):
-        everything = torch.arange(len(examples), device=examples.device)
-        return torch.cat([model(inputs).float() for _, inputs, _ in examples.batches(everything.split(size))])
+        for inputs, _ in _in_order(examples, batch_size or evaluation_batch(examples)):
+            rows.add([model(inputs).float()])
+    return rows.whole[0] if rows.whole else torch.zeros(0, examples.n_classes, device=examples.device)
 
 
 @torch.inference_mode()
@@ -287,21 +286,46 @@ def predicted(model: nn.Module, examples: Examples, keep: Keep) -> tuple[Tensor,
     """
     size = evaluation_batch(examples)
     most = max(size, LOGITS // max(1, examples.n_classes))
-    found: list[Sequence[Tensor]] = []
+    rows = _Rows(len(examples))
     waiting: list[Tensor] = []
-    done = rows = 0
     with evaluating(model):
-        everything = torch.arange(len(examples), device=examples.device)
-        for _, inputs, _ in examples.batches(everything.split(size) if len(examples) else ()):
+        for inputs, done in _in_order(examples, size):
             waiting.append(model(inputs).float())
-            rows += len(inputs)
-            if rows + size > most:
-                found.append(keep(torch.cat(waiting), examples.labels[done : done + rows]))
-                waiting, done, rows = [], done + rows, 0
-    if waiting or not found:
-        none = torch.zeros(0, examples.n_classes, device=examples.device)
-        found.append(keep(torch.cat(waiting) if waiting else none, examples.labels[done:]))
-    return tuple(torch.cat(list(column)) for column in zip(*found, strict=True))
+            start = rows.filled
+            if done - start + size > most or done == len(examples):
+                rows.add(keep(torch.cat(waiting), examples.labels[start:done]))
+                waiting = []
+    if rows.whole:
+        return tuple(rows.whole)
+    return tuple(keep(torch.zeros(0, examples.n_classes, device=examples.device), examples.labels))
+
+
+def _in_order(examples: Examples, size: int) -> Iterator[tuple[Tensor, int]]:
+    """Inputs of a batch at a time, and how many examples have come with it."""
+    everything = torch.arange(len(examples), device=examples.device)
+    done = 0
+    for _, inputs, _ in examples.batches(everything.split(size) if len(examples) else ()):
+        done += len(inputs)
+        yield inputs, done
+
+
+class _Rows:
+    """Tensors [N, …] that are filled a few rows at a time.
+
+    Their memory is taken once: rows that stay between larger tensors that go would leave holes that nothing fits in.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._n, self.filled = n, 0
+        self.whole: list[Tensor] = []
+
+    def add(self, rows: Sequence[Tensor]) -> None:
+        if not self.whole:
+            self.whole = [one.new_empty((self._n, *one.shape[1:])) for one in rows]
+        end = self.filled + len(rows[0])
+        for whole, part in zip(self.whole, rows, strict=True):
+            whole[self.filled : end] = part
+        self.filled = end
 
 
 def evaluation_batch(examples: Examples) -> int:
