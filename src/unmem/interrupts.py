@@ -1,11 +1,14 @@
-"""Interrupts that have to wait: for what must not end half-way."""
+"""Interrupts that have to wait, for what must not end half-way, and interrupts that must not."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -27,3 +30,25 @@ def uninterrupted(*, drop: bool) -> Generator[None]:
             signal.signal(one, handler)
         for one in heard[-1:] if not drop else []:
             signal.raise_signal(one)
+
+
+def interruptible(work: Callable[[], T]) -> T:
+    """The result of `work`, for compiled code that takes long: in the main thread Ctrl-C would wait for its end.
+
+    It runs in a thread of its own, which an interrupt leaves behind; the thread ends with its work or the process.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # raised where the result is awaited
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

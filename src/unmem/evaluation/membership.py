@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from unmem.data import Examples, stratified_sample
 from unmem.ensembles import label_probability
 from unmem.errors import NotFiniteError
+from unmem.interrupts import interruptible
 from unmem.training import Keep, predict, predicted
 
 MOST = 10_000  # examples on either side of the attack: it has one feature, and its time grows with their square
@@ -86,7 +87,7 @@ def called_unseen(
     both = [_sorted_confidence(model, examples) for examples in (members, outsiders)]
     support_vectors: Any = sklearn.svm.SVC  # annotated there as if gamma were only text
     attack = support_vectors(C=3.0, kernel="rbf", gamma=1.0)
-    attack.fit(np.concatenate(both)[:, None], np.repeat([True, False], n))
+    interruptible(lambda: attack.fit(np.concatenate(both)[:, None], np.repeat([True, False], n)))
     member: NDArray[np.bool_] = attack.predict(label_confidence(model, forget)[:, None])
     return ~member
 
