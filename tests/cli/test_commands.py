@@ -130,6 +130,11 @@ def test_scores_of_an_earlier_run_refine_a_later_request(tmp_path: Path, request
     [
         (["forget", "--forget", "{missing}"], ["no such file"]),
         (["forget"], ["--forget FILE", "--top SCORE:N"]),
+        (["forget", "--top", "confidence:5", "--scores", "{folder}"], ["a folder, not a file", "check the path"]),
+        (
+            ["forget", "--top", "confidence:5", "--crossfit", "{run}"],
+            ["a folder, not a file; give", "run/crossfit.npz"],
+        ),
         (["forget", "--top", "confidense:5"], ["did you mean 'confidence'?"]),
         (["forget", "--top", "confidence"], ["SCORE:N"]),
         (["forget", "--top", "confidence:5", "--method", "scrubb"], ["no such method"]),
@@ -161,7 +166,10 @@ def test_a_wrong_input_is_one_sentence_and_leaves_nothing_behind(
 ) -> None:
     (tmp_path / "twice").write_text("17\n17\n")
     (tmp_path / "pickle").write_bytes(b"\x80\x04N.")
-    paths = {name: str(tmp_path / name) for name in ("twice", "pickle", "missing", "nowhere")}
+    for name in ("folder", "run"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "run" / "crossfit.npz").touch()
+    paths = {name: str(tmp_path / name) for name in ("twice", "pickle", "missing", "nowhere", "folder", "run")}
     before = sorted(tmp_path.iterdir())
     out = tmp_path / "deep" / "out"
     assert run(*(text.format(**paths) for text in arguments), "--out", out) == 2

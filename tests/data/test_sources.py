@@ -291,6 +291,15 @@ def test_fashion_mnist_missing_names_the_folder_and_the_package(tmp_path: Path) 
     assert str(DEBIAN_FASHION_MNIST) in said
 
 
+def test_a_file_of_another_data_set_under_the_name_of_fashion_mnist_is_named(fashion: Path, tmp_path: Path) -> None:
+    for path in fashion.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "t10k-labels-idx1-ubyte").unlink()
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(60, np.uint8)))
+    with pytest.raises(UserError, match="t10k-labels-idx1-ubyte has 60 entries, and Fashion-MNIST 10,000"):
+        fashion_mnist(tmp_path)
+
+
 @pytest.mark.parametrize("shape", [(5,), (2, 3), (2, 3, 4)])
 @pytest.mark.parametrize("packed", [False, True])
 def test_idx_files_give_back_their_bytes(tmp_path: Path, shape: tuple[int, ...], packed: bool) -> None:

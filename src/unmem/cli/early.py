@@ -30,6 +30,8 @@ _READ = {
     "crossfit": "make one with unmem prepare",
     "trace": "record one with unmem train",
 }
+# Options that name a file of a run, and that file's name in the run folder.
+_IN_RUN = {"scores": "scores.parquet", "crossfit": "crossfit.npz", "trace": "trace.npz"}
 # Numbers whose wrong values nothing else would name, or only after much work.
 _AT_LEAST = {"workers": 1, "max_drop": 0, "budget": 0}
 _SUFFIXES = (".npz", ".csv", ".tsv", ".parquet")
@@ -50,6 +52,11 @@ def check_early(output: OutputOptions, *options: Any) -> None:
 def _check_file(name: str, value: object) -> None:
     if name in _READ and isinstance(value, Path) and str(value) != "-" and not value.exists():
         raise UserError(f"--{name}", str(value), "no such file", _READ[name])
+    if name in _IN_RUN and isinstance(value, Path) and value.is_dir():
+        inside = value / _IN_RUN[name]
+        raise UserError(
+            f"--{name}", str(value), "a folder, not a file", f"give {inside}" if inside.exists() else _READ[name]
+        )
     if name == "data" and isinstance(value, str) and value.endswith(_SUFFIXES) and not Path(value).exists():
         raise UserError("data", value, "no such file", _CHECK)
 

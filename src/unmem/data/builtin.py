@@ -37,6 +37,11 @@ def fashion_mnist(folder: str | Path | None = None, parting: Parting = USUAL_PAR
         for part in ("train", "t10k")
         for kind in ("images-idx3", "labels-idx1")
     }
+    counts = {"train": 60_000, "t10k": 10_000}
+    for (part, kind), array in arrays.items():
+        if len(array) != counts[part]:
+            problem = f"{part}-{kind}-ubyte has {len(array):,} entries, and Fashion-MNIST {counts[part]:,}"
+            raise UserError("folder", str(where), problem, "fetch the file again")
     scaling = named_scalings(1)["fashion-mnist"]
     train, test = (
         Examples.of(
@@ -46,7 +51,7 @@ def fashion_mnist(folder: str | Path | None = None, parting: Parting = USUAL_PAR
             n_classes=10,
             scaling=scaling,
         )
-        for part, ids in (("train", range(60_000)), ("t10k", unseen_ids(10_000)))
+        for part, ids in (("train", range(counts["train"])), ("t10k", unseen_ids(counts["t10k"])))
     )
     return Splits.of("fashion-mnist", train, test=test, parting=parting)
 

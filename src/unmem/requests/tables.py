@@ -195,7 +195,8 @@ def _json(raw: bytes) -> Table:
     except _FormatError:
         raise
     except ValueError as error:
-        raise _FormatError(f"cannot be read as JSON ({error})") from error
+        why = str(error).partition(";")[0]  # beyond, Python tells programmers what to do
+        raise _FormatError(f"cannot be read as JSON ({why})") from error
     if isinstance(value, dict):
         return _json_columns(value)
     if not isinstance(value, list):
