@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -279,6 +280,19 @@ def test_a_disk_that_is_full_is_said_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said), RunFolder(tmp_path / "out") as folder:
         folder.file("trace.npz", full)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_removed_during_a_run_is_named_and_what_can_be_taken_up_is_kept(tmp_path: Path) -> None:
+    said = "removed while the command was running; run the command again; 1 finished model is kept"
+    with pytest.raises(UserError, match=said), RunFolder(tmp_path / "a" / "out") as folder:
+        shutil.rmtree(tmp_path / "a")
+        folder.keep("original.safetensors", lambda path: path.write_text("trained"))
+        folder.text("config.yaml", "x")
+    assert contents(folder.work) == {"original.safetensors": "trained"}
+    said = "removed while the command was running; run the command again"
+    with pytest.raises(UserError, match=said), RunFolder(tmp_path / "b") as folder:
+        folder.text("config.yaml", "x")
+        shutil.rmtree(tmp_path / "b")
 
 
 def test_what_a_killed_writer_left_goes_with_the_next_one_and_that_of_a_living_one_stays(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def keep_original(
 def _kept(work: Path, name: str, write: Callable[[Path], object]) -> bool:
     """Whether it could be kept; a disk that is full does not end the run here."""
     try:
-        work.mkdir(exist_ok=True)
+        work.mkdir(parents=True, exist_ok=True)  # parents: they may have been removed while the model was trained
         write(work / name)
     except Exception as error:
         fault = disk_fault(error)

@@ -140,7 +140,7 @@ class RunFolder:
     def keep(self, name: str, write: Callable[[Path], object]) -> None:
         """Keep something outside of the staging folder, for a rerun, until the run is published. As in `file`."""
         with self._heeding_the_disk():
-            self.work.mkdir(exist_ok=True)
+            self.work.mkdir(parents=True, exist_ok=True)
             write(self.work / name)
 
     def ready(self) -> None:
@@ -152,6 +152,8 @@ class RunFolder:
         try:
             _sync(self._staging)
         except OSError as error:
+            if not self._staging.is_dir():
+                raise self._gone() from error
             raise self._full(error.strerror or str(error)) from error
 
     def text(self, name: str, text: str) -> None:
@@ -226,9 +228,16 @@ class RunFolder:
             yield
         except Exception as error:
             fault = disk_fault(error)
+            if not self._staging.is_dir():
+                raise self._gone() from error
             if fault is None:
                 raise
             raise self._full(fault) from error
+
+    def _gone(self) -> UserError:
+        kept = f"; {self.kept}" if self.kept else ""
+        problem = "it was removed while the command was running"
+        return UserError("--out", str(self.path), problem, f"run the command again{kept}")
 
     def _unwritable(self, error: OSError) -> UserError:
         problem = f"cannot be written ({error.strerror})"
