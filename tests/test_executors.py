@@ -354,6 +354,7 @@ from unmem.executors import run_all
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line does
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background ignores it
     try:
         for k, _ in run_all(slow, None, [0.01, 600.0, 600.0], where={where!r}, workers=2):
             print(k, flush=True)
@@ -396,7 +397,8 @@ def test_a_stopped_run_leaves_no_process_and_no_file(
         else:
             driver.send_signal(getattr(signal, how))
         said = driver.communicate(timeout=60)[1]
-    assert driver.returncode == (-signal.SIGKILL if how == "SIGKILL" else 130), said
+    ended = {"SIGKILL": [-signal.SIGKILL], "Ctrl-C twice": [130, -signal.SIGINT]}  # while Python ends, it ends at once
+    assert driver.returncode in ended.get(how, [130]), said
     assert "KeyboardInterrupt" not in said, said
     while marked(tmp_path) or left_in(folder) or set(Path("/dev/shm").iterdir()) - shm:
         assert time.monotonic() - began < 60, (marked(tmp_path), left_in(folder))

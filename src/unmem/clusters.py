@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,23 @@ class PrivateFolder:
             self._cleaner.wait(10)
 
 
-class OwnRay:
-    """A Ray node of this run. Sets environment variables, which its processes inherit, until it is closed."""
+def forget_environment(before: Mapping[str, str]) -> None:
+    """Give the environment variables that Ray sets, some of them when it is imported, the values that they had."""
+    for name in {*os.environ, *before}:
+        if name.startswith(("RAY_", "PYTHONBREAKPOINT")) and os.environ.get(name) != before.get(name):
+            os.environ.pop(name, None)
+            os.environ |= {name: before[name]} if name in before else {}
 
-    def __init__(self, workers: int | None) -> None:
+
+class OwnRay:
+    """A Ray node of this run. Sets environment variables, which its processes inherit, until it is closed.
+
+    before: the environment that comes back then.
+    """
+
+    def __init__(self, workers: int | None, before: Mapping[str, str]) -> None:
         self._folder = PrivateFolder()
-        self._before = dict(os.environ)
+        self._before = before
         try:
             self._start(workers)
         except BaseException:
@@ -116,10 +128,7 @@ class OwnRay:
         import ray
 
         ray.shutdown()
-        for name in set(os.environ) | set(self._before):
-            if name.startswith("RAY_"):
-                os.environ.pop(name, None)
-                os.environ |= {name: self._before[name]} if name in self._before else {}
+        forget_environment(self._before)
         _read_environment_again()
         self._folder.remove()
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Thread
@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args
 import torch
 
 from unmem.allocator import keep_freed_memory
-from unmem.clusters import OwnDask, OwnRay, connect_ray
+from unmem.clusters import OwnDask, OwnRay, connect_ray, forget_environment
 from unmem.errors import DivergedError, UserError, one_of
 from unmem.extras import require
 from unmem.interrupts import uninterrupted
@@ -243,6 +243,7 @@ class _Ray(_Engine):
     the object store of each node, and Ray itself tries again what a lost worker had."""
 
     def __init__(self, shared: Any, workers: int | None) -> None:
+        before = dict(os.environ)
         import ray
 
         self.room = MANY
@@ -252,7 +253,7 @@ class _Ray(_Engine):
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a future default
         if not ray.is_initialized():
             self._ours = os.environ.get("RAY_ADDRESS", "") in ("", "local")
-            self._end = OwnRay(workers).close if self._ours else self._connected()
+            self._end = OwnRay(workers, before).close if self._ours else self._connected(before)
         try:
             on_gpu = str(getattr(shared, "device", "cpu")).startswith("cuda")
             self._call = ray.remote(num_cpus=1, num_gpus=GPU_SHARE if on_gpu else 0, max_retries=3)(_in_ray_worker)
@@ -262,10 +263,15 @@ class _Ray(_Engine):
             raise
         self._running: set[Any] = set()
 
-    def _connected(self) -> Callable[[], object]:
-        """To the cluster that RAY_ADDRESS names. Gives what leaves it again."""
+    def _connected(self, before: Mapping[str, str]) -> Callable[[], object]:
+        """To the cluster that RAY_ADDRESS names. Gives what leaves it again; `before` is the environment then."""
         connect_ray()
-        return self._ray.shutdown
+
+        def leave() -> None:
+            self._ray.shutdown()
+            forget_environment(before)
+
+        return leave
 
     def submit(self, function: Callable[[Any, Any], Any], task: Any) -> Future[Any]:
         reference: Any = self._call.remote(function, self._shared, task)
