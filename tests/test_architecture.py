@@ -19,7 +19,7 @@ ROOMS = (
         "plaintext",
         "metrics",
         "extras",
-        "html",
+        "tables",
         "allocator",
         "recipe",
         "augmentation",

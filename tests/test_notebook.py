@@ -73,11 +73,19 @@ class Cells(HTMLParser):
 def test_an_evaluation_shows_each_method_between_reference_and_controls() -> None:
     shown = Cells(FULL._repr_html_())
     names = [row[0] for row in shown.rows[:7]]
-    assert names == ["", "Retrained", "retrain against retrain", "fine-tune", "neggrad+", "rum", "do nothing"]
+    assert names == [
+        "model",
+        "retrained (the goal)",
+        "one retrain vs another",
+        "fine-tune",
+        "neggrad+",
+        "rum",
+        "do nothing",
+    ]
     assert shown.row("rum") == ["65.6%", "99.0%", "95.0%", "34.4%", "0.982", "0.993", "0.7", "0.42", "0.58"]
-    assert shown.row("retrain against retrain")[4:6] == ["0.985", "0.985"]
+    assert shown.row("one retrain vs another")[4:6] == ["0.985", "0.985"]
     assert "Two honest retrains differ by 0.015 in ToW" in FULL._repr_html_()
-    assert ["", "low (30)", "medium (30)", "high (30)"] in shown.rows
+    assert ["model", "low (30)", "medium (30)", "high (30)"] in shown.rows
 
 
 def test_a_number_that_is_missing_says_why() -> None:
@@ -169,20 +177,20 @@ def test_an_evaluation_as_a_frame_holds_the_numbers_of_its_dictionary() -> None:
         for key in ("forget", "retain", "test"):
             assert frame.loc[name, key] == row["accuracy"][key]
         assert frame.loc[name, "low_forget"] == row["parts"]["low"]["accuracy"]
-    assert frame.loc["retrain against retrain", "tow"] == 0.985
+    assert frame.loc["one retrain vs another", "tow"] == 0.985
     numbers = frame.drop(columns="kind")
     assert {kind.name for kind in numbers.dtypes} == {"float64"}
 
 
 def test_an_audit_as_a_frame_has_a_row_for_every_model_and_its_intervals() -> None:
     frame = AUDIT.to_pandas()
-    assert frame.index.tolist() == ["rum", "do nothing", "retrained 1", "retrained 2"]
-    assert frame["kind"].tolist() == ["method", "control", "reference", "reference"]
+    assert frame.index.tolist() == ["retrained 1", "retrained 2", "rum", "do nothing"]
+    assert frame["kind"].tolist() == ["reference", "reference", "method", "control"]
     assert frame.loc["rum", "finding"] == "none found"
-    assert frame["auc_confidence"].tolist() == [0.61, 0.93, 0.50, 0.52]
+    assert frame["auc_confidence"].tolist() == [0.50, 0.52, 0.61, 0.93]
     assert frame.loc["rum", ["auc_confidence_low", "auc_confidence_high"]].tolist() == pytest.approx([0.5588, 0.6587])
-    assert frame.loc["rum", ["too_well", "too_well_limit", "too_badly"]].tolist() == [0.11, 0.05, 0.01]
-    assert frame["comes_back"].tolist() == pytest.approx([0.1] * 4)
+    assert frame.loc["rum", ["under", "under_limit", "over"]].tolist() == [0.11, 0.05, 0.01]
+    assert frame["relearned"].tolist() == pytest.approx([0.1] * 4)
     assert frame["klom"].isna().all()
 
 

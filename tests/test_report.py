@@ -83,7 +83,7 @@ def full() -> str:
 
 def test_every_row_is_in_the_table(full: str) -> None:
     names = re.findall(r'<th role="rowheader" scope="row">([^<]+?) ?<', full)
-    assert names == ["Retrained", "retrain against retrain", "fine-tune", "neggrad+", "rum", "do nothing"]
+    assert names == ["retrained (the goal)", "one retrain vs another", "fine-tune", "neggrad+", "rum", "do nothing"]
 
 
 def test_numbers_are_written_as_percentages_and_three_decimals(full: str) -> None:

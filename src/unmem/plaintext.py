@@ -8,6 +8,8 @@ import unicodedata
 # format characters, such as those that reverse the order of what follows.
 _UNSAFE = {"Cc", "Cs", "Zl", "Zp", "Cf"}
 _JOINERS = "\u200c\u200d"  # parts of words in Persian and Indic scripts, and of emoji: harmless
+# What a spreadsheet takes for the beginning of a formula. Full-width signs too, as OWASP lists them.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'", "＝", "＋", "－", "＠")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -32,3 +34,17 @@ def _visible(character: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def spreadsheet_text(value: str) -> str:
+    """A text for a cell of a CSV file, such that no spreadsheet runs it as a formula.
+
+    One that begins like a formula gets a single quote in front, as OWASP advises, and so does one that begins with a
+    quote: thus `plain_text` gives every text back.
+    """
+    return f"'{value}" if value.startswith(_FORMULA) else value
+
+
+def plain_text(cell: str) -> str:
+    """The text that `spreadsheet_text` made into this cell."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell

@@ -14,12 +14,13 @@ from rich.console import Console
 
 import unmem as um
 from unmem.cli.app import main
-from unmem.cli.fitting import Fitted
-from unmem.cli.table import COLUMNS
+from unmem.cli.fitting import IN_TERMINAL, Fitted
+from unmem.evaluation.outcome import COLUMNS
+from unmem.tables import Column, Row, Table
 
 NAMES = [
     "retrained (falls short)",
-    "  one retrain vs another",
+    "one retrain vs another",
     "matching (auto)",
     "RUM^F (NegGrad+) [a, b]",
     "do nothing",
@@ -57,10 +58,10 @@ def test_every_number_is_whole_and_in_the_line_of_its_name(columns: int, width: 
 
 
 def test_a_column_without_a_number_is_left_out() -> None:
-    table = Fitted.filled(
-        ("", "ToW", "cost", "all told"), [["a method", "", "", "0.30"], ["do nothing", " ", "", "0.00"]]
-    )
-    assert (table.titles, table.rows) == (["", "all told"], [["a method", "0.30"], ["do nothing", "0.00"]])
+    columns = [Column("tow", "ToW", "decimals"), Column("cost", "cost, all told", "number", short="cost")]
+    rows = [Row("a method", {"tow": None, "cost": 0.3}), Row("b", {"cost": 0.0}), Row("c", {"tow": None})]
+    table = Fitted.of(Table(columns, rows, names="method"))
+    assert (table.titles, table.rows) == (["method", "cost"], [["a method", "0.30"], ["b", "0.00"]])
 
 
 def test_what_fits_stays_one_table() -> None:
@@ -70,8 +71,9 @@ def test_what_fits_stays_one_table() -> None:
 
 
 def test_the_table_of_outcomes_fits_eighty_columns() -> None:
-    row = ["100.0%", "100.0%", "100.0%", "0.123", "0.123", "10.00", "10.00"]
-    table = Fitted(COLUMNS, [[name, *row] for name in NAMES])
+    values = {"forget": 1.0, "retain": 1.0, "test": 1.0, "tow": 0.123, "tow_mia": 0.123, "cost": 10.0}
+    rows = [Row(name, values | {"cost_all_told": 10.0}) for name in NAMES]
+    table = Fitted.of(Table(COLUMNS, rows).only(IN_TERMINAL))
     assert len(table.blocks(80)[1]) == 1
     assert max(map(len, printed(table, 80))) <= 80
 
@@ -114,7 +116,7 @@ def test_an_audit_in_a_log_shows_all_of_its_numbers(
     assert len(rows) >= 6
     assert max(map(len, rows)) <= 80
     assert not any("…" in line for line in rows)
-    for title in ("too well", "too badly", "AUC", "LiRA", "RMIA", "distance", "comes back"):
+    for title in ("under-forgotten", "over-forgotten", "AUC", "LiRA", "RMIA", "distance", "relearned"):
         assert any(title in line for line in shown), title
     numbers = [word for line in rows for word in line.split() if re.match(r"[+-]?\d", word)]
     assert all(re.fullmatch(r"[+-]?\d+\.\d+%?", word) for word in numbers)

@@ -29,7 +29,7 @@ def write_annex(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     Texts are written such that a spreadsheet runs none of them, and `read_ids` gives the ids back.
     """
     from unmem.cli.console import warn
-    from unmem.requests.tables import spreadsheet_text
+    from unmem.plaintext import spreadsheet_text
 
     cells = [[spreadsheet_text(one) if isinstance(one, str) else one for one in column] for column in columns.values()]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

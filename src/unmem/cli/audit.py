@@ -248,10 +248,10 @@ def _page(session: Session, asked: _Asked, found: Audit) -> Report:
 
 def _print(found: Audit) -> None:
     from unmem.cli.console import console, warn
-    from unmem.cli.table import evidence_table, outcome_table
+    from unmem.cli.fitting import IN_TERMINAL, Fitted
 
-    console.print(outcome_table(found.evaluation, {}))
-    console.print(evidence_table(found))
+    console.print(Fitted.of(found.evaluation.table().only(IN_TERMINAL)))
+    console.print(Fitted.of(found.table()))
     for verdict in found.verdicts.values():
         console.print(f"  {verdict.text[0].upper()}{verdict.text[1:]}.", style="bold", soft_wrap=True)
         console.print(f"  By: {verdict.basis}.", soft_wrap=True)

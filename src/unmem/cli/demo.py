@@ -62,9 +62,9 @@ def demo(
     import torch
 
     from unmem.cli.console import alarm, console
+    from unmem.cli.fitting import IN_TERMINAL, Fitted
     from unmem.cli.page import tell_page
     from unmem.cli.session import Session
-    from unmem.cli.table import outcome_table
     from unmem.evaluation import Needed
     from unmem.memorization import PAPER_EVENTS, LearningEvents
     from unmem.store import RunFolder, free_folder
@@ -105,7 +105,7 @@ def demo(
         }
         session.finish(folder, result | evaluation.to_dict())
     console.print()
-    console.print(outcome_table(evaluation, SHOWN))
+    console.print(Fitted.of(evaluation.table(SHOWN).only(IN_TERMINAL)))
     for shortfall in evaluation.shortfalls:
         alarm(shortfall.text)
     console.print()

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
 from unmem.cli.terminal import plain
 from unmem.plaintext import visible
+from unmem.tables import Table
+from unmem.tables.table import MISSING
 
+# What the terminal shows of an evaluation: the columns that fit a line of 80 characters.
+IN_TERMINAL = ("forget", "retain", "test", "tow", "tow_mia", "cost", "cost_all_told")
 GAPS = (2, 1)  # blanks between columns: as many as there is room for
 
 
@@ -31,10 +35,12 @@ class Fitted:
     total: bool = False
 
     @classmethod
-    def filled(cls, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Fitted:
-        """The table without the columns in which no row has a text."""
-        kept = [0, *(k for k in range(1, len(titles)) if any(row[k].strip() for row in rows))]
-        return cls([titles[k] for k in kept], [[row[k] for k in kept] for row in rows])
+    def of(cls, table: Table) -> Fitted:
+        """The rows and columns that have a value."""
+        found = table.filled()
+        rows = [[row.title, *("" if c.text == MISSING else c.text for c in found.cells(row))] for row in found.rows]
+        titles = [found.names, *(column.short or column.title for column in found.shown)]
+        return cls(titles, rows, total=bool(found.rows) and found.rows[-1].kind == "total")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         gap, blocks = self.blocks(options.max_width)
@@ -68,8 +74,8 @@ class Fitted:
         texts = [*self.titles[column].split("\n"), *(row[column] for row in self.rows)]
         return max(cell_len(visible(text)) for text in texts)
 
-    def _table(self, columns: Sequence[int], width: int, gap: int) -> Table:
-        table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
+    def _table(self, columns: Sequence[int], width: int, gap: int) -> Grid:
+        table = Grid(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
         table.add_column(_cell(self.titles[0]), max_width=self._names(width, gap), overflow="fold")
         for column in columns:
             table.add_column(_cell(self.titles[column]), justify="right", no_wrap=True, min_width=self._width(column))

@@ -119,10 +119,10 @@ def forget(
     from unmem.cli import methods
     from unmem.cli.console import alarm, console, warn
     from unmem.cli.erasing import print_carriers
+    from unmem.cli.fitting import IN_TERMINAL, Fitted
     from unmem.cli.page import tell_page
     from unmem.cli.request import Request, ScoreSource
     from unmem.cli.session import Session, log_of
-    from unmem.cli.table import outcome_table
     from unmem.evaluation import SMALLEST_CELL, TOO_FEW
     from unmem.store import PRIVATE, TRACE, RunFolder
 
@@ -159,7 +159,7 @@ def forget(
             erasure.erase(folder.path)
     if request.annex is not None:
         write_annex(request.annex, run.annex(made.model, retrained))
-    console.print(outcome_table(evaluation, run.names))
+    console.print(Fitted.of(evaluation.table(run.names).only(IN_TERMINAL)))
     if evaluation.reference is None:
         console.print("  ToW and ToW-MIA need retrained models: --reference retrain trains them.", style="dim")
     for shortfall in evaluation.shortfalls:
@@ -534,6 +534,7 @@ def _show_plan(
 ) -> None:
     from unmem.cli import methods
     from unmem.cli.console import console
+    from unmem.cli.fitting import Fitted
     from unmem.cli.plan import Estimate, alternatives, alternatives_table, plan_table, untrained_problem
     from unmem.cli.sources import Prepared, source_for
 
@@ -565,10 +566,10 @@ def _show_plan(
         budget=request.budget,
         retrained=request.reference_seeds if request.reference == "retrain" else 0,
     )
-    console.print(plan_table(estimate))
+    console.print(Fitted.of(plan_table(estimate)))
     console.print()
     other = alternatives(choice, problem, score=default_score(trained_here=read is None))
-    console.print(alternatives_table(other, estimate.training_seconds))
+    console.print(Fitted.of(alternatives_table(other, estimate.training_seconds)))
     for line in estimate.notes():
         console.print(f"  {line}", soft_wrap=True)
 

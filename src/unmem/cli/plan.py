@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from unmem import models
-from unmem.cli.fitting import Fitted
 from unmem.cli.methods import Planned
 from unmem.cli.session import Session
 from unmem.data import Ids
 from unmem.memorization import Scores
 from unmem.recipe import Recipe
+from unmem.tables import Column, Row, Table
 from unmem.targets import Source
 from unmem.training import steps_per_epoch, train
 from unmem.unlearning import RUM, Choice, FineTune, Nothing, Option, Problem, SalUn, Tuned, Unlearner
@@ -155,23 +155,35 @@ def training_seconds(recipe: Recipe, session: Session) -> float:
     return each * recipe.epochs * steps_per_epoch(recipe, examples)
 
 
-def plan_table(estimate: Estimate) -> Fitted:
-    rows = [
-        [line.what, line.examples, f"{line.cost:.2f}", duration(line.cost * estimate.training_seconds)]
-        for line in estimate.lines
-    ]
-    total = estimate.cost
-    rows.append(["together", "", f"{total:.2f}", duration(total * estimate.training_seconds)])
-    return Fitted(("step", "examples", "cost", "about"), rows, total=True)
+def plan_table(estimate: Estimate) -> Table:
+    columns = (
+        Column("examples", "examples"),
+        Column("cost", "cost", "number", unit="trainings"),
+        Column("about", "about"),
+    )
+
+    def about(cost: float) -> dict[str, float | str]:
+        return {"cost": cost, "about": duration(cost * estimate.training_seconds)}
+
+    rows = [Row(line.what, {"examples": line.examples} | about(line.cost)) for line in estimate.lines]
+    return Table(columns, [*rows, Row("together", about(estimate.cost), "total")], names="step")
 
 
-def alternatives_table(options: list[Option], seconds: float) -> Fitted:
+def alternatives_table(options: list[Option], seconds: float) -> Table:
     """The alternatives side by side. seconds: of one training."""
+    columns = (
+        Column("cost", "cost", "number", unit="trainings"),
+        Column("cost_all_told", "cost, all told", "number", unit="trainings"),
+        Column("about", "about"),
+    )
     rows = [
-        [option.words, f"{option.cost:.2f}", f"{option.cost_all_told:.2f}", duration(option.cost * seconds)]
+        Row(
+            option.words,
+            {"cost": option.cost, "cost_all_told": option.cost_all_told, "about": duration(option.cost * seconds)},
+        )
         for option in options
     ]
-    return Fitted(("alternatives", "cost", "cost, all told", "about"), rows)
+    return Table(columns, rows, names="alternatives")
 
 
 def duration(seconds: float) -> str:

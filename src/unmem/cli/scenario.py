@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
 from unmem.cli.early import check_early
 from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, check_reference, settings
+from unmem.tables import Column, Row, Table
 
 if TYPE_CHECKING:
     from torch import nn
 
     from unmem.cli.methods import Planned
     from unmem.cli.session import Session
-    from unmem.evaluation import Needed, Scenario
+    from unmem.evaluation import Needed, Outcome, Scenario
     from unmem.memorization import Scorer
     from unmem.unlearning import Problem
 
@@ -56,6 +58,7 @@ def scenario(
     """
     check_early(output, options, data, recipe)
     from unmem.cli.console import alarm, console, sentences, warn
+    from unmem.cli.fitting import Fitted
     from unmem.cli.page import tell_page, write_page
     from unmem.cli.session import Session, log_of
     from unmem.evaluation import aggregates_only, evaluate
@@ -99,7 +102,7 @@ def scenario(
         )
         write_page(folder, report)
         session.finish(folder, {"forget": {"n": len(made.forget)}, "measures": measures} | evaluation.to_dict())
-    console.print(_table(measures, evaluation.methods))
+    console.print(Fitted.of(_table(measures, evaluation.methods)))
     for shortfall in evaluation.shortfalls:
         alarm(shortfall.text)
     tell_page(folder)
@@ -177,16 +180,12 @@ def _measured(
     }
 
 
-def _table(measures: dict[str, dict[str, float]], outcomes: Any) -> Any:
-    from unmem.cli.fitting import Fitted
+def _table(measures: dict[str, dict[str, float]], outcomes: Mapping[str, Outcome]) -> Table:
+    """What the scenario measures of each model, beside its closeness to retraining and its cost."""
+    from unmem.evaluation.outcome import COLUMNS
 
-    columns = list(next(iter(measures.values())))
-    rows: list[list[str]] = []
-    for name, row in measures.items():
-        outcome = outcomes.get(name)
-        numbers = [None] * 4
-        if outcome is not None:
-            numbers = [outcome.tow, outcome.tow_mia, outcome.cost, outcome.cost_all_told]
-        shown = ["" if value is None else f"{value:.3f}" for value in numbers]
-        rows.append([name, *(f"{row[key]:.1%}" for key in columns), *shown])
-    return Fitted(("", *columns, "ToW", "ToW-MIA", "cost", "cost,\nall told"), rows)
+    own = [Column(name, name, "percent") for name in next(iter(measures.values()))]
+    shared = [column for column in COLUMNS if column.key in ("tow", "tow_mia", "cost", "cost_all_told")]
+    known = {name: outcome.values for name, outcome in outcomes.items()}
+    rows = [Row(name, {**known.get(name, {}), **row}) for name, row in measures.items()]
+    return Table([*own, *shared], rows)

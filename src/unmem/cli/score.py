@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 
 from unmem.cli.early import check_early, check_scores
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, settings
+from unmem.tables import Column, Row, Table
 
 if TYPE_CHECKING:
     from unmem.memorization import Scores
@@ -58,6 +59,7 @@ def score(
     check_early(output, scores, data, model)
     check_scores(_names(scores, trained_here=model.model is None), "--method")
     from unmem.cli.console import console, sentences
+    from unmem.cli.fitting import Fitted
     from unmem.cli.page import tell_page, write_page
     from unmem.cli.request import opposed_scores, scored, unsound_work
     from unmem.cli.session import Session, log_of
@@ -111,7 +113,7 @@ def score(
         write_page(folder, report)
         result = {"original": session.describe(original), "scores": described}
         session.finish(folder, result | {"warnings": [one.to_dict() for one in doubts]})
-    console.print(_table(described))
+    console.print(Fitted.of(_table(described)))
     tell_page(folder)
 
 
@@ -143,21 +145,23 @@ def _compare(found: list[Scores], against: str, threshold: float, described: dic
             ).to_dict()
 
 
-def _table(described: dict[str, dict[str, Any]]) -> Any:
-    from unmem.cli.fitting import Fitted
-
-    flipped = any("auroc_flipped" in entry for entry in described.values())
-    compared = any("agreement" in entry for entry in described.values())
-    columns = ["seconds", "cost", *(["finds flipped"] if flipped else [])]
-    columns += ["Spearman", "AUROC", "top tenth"] if compared else []
-    rows: list[list[str]] = []
+def _table(described: dict[str, dict[str, Any]]) -> Table:
+    """What each score took and found, and how far it agrees with the one it is compared with."""
+    columns = [
+        Column("seconds", "seconds", "tenths", unit="s", better="lower"),
+        Column("cost", "cost", "number", unit="trainings", better="lower"),
+        Column("auroc_flipped", "finds flipped", "decimals", better="higher"),
+        Column("spearman", "Spearman", "decimals", better="higher"),
+        Column("auroc", "AUROC", "decimals", better="higher"),
+        Column("overlap", "top tenth", "decimals", better="higher"),
+    ]
+    rows: list[Row] = []
     for name, entry in described.items():
-        cells = [f"{entry['seconds']:.1f}", "" if entry["cost"] is None else f"{entry['cost']:.2f}"]
-        if flipped:
-            cells.append(f"{entry['auroc_flipped']:.3f}")
-        if compared:
-            found = entry.get("agreement", {})
-            values = [found.get(key) for key in ("spearman", "auroc", "overlap")]
-            cells += ["" if value is None else f"{value['value']:.3f}" for value in values]
-        rows.append([name, *cells])
-    return Fitted.filled(("score", *columns), rows)
+        agreement = {key: value["value"] for key, value in _measures(entry).items()}
+        rows.append(Row(name, {key: entry.get(key) for key in ("seconds", "cost", "auroc_flipped")} | agreement))
+    return Table(columns, rows, names="score")
+
+
+def _measures(entry: dict[str, Any]) -> dict[str, dict[str, float]]:
+    found = entry.get("agreement", {})
+    return {key: found[key] for key in ("spearman", "auroc", "overlap") if found.get(key) is not None}

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from unmem.cli.options import Flag
+from unmem.tables import Column, Row, Table
 
 if TYPE_CHECKING:
     from unmem.ensembles.files import Member
 
 DAMAGED = 1  # exit code
+_COLUMNS = (
+    Column("members", "members", "count"),
+    Column("megabytes", "MB", "tenths"),
+    Column("seconds", "seconds each", "tenths"),
+)
 HOUR = 3600
 
 store = App(name="store", help="List, check and tidy the members that unmem score and unmem prepare keep.")
@@ -28,7 +34,7 @@ def ls(folder: _Folder, /) -> None:
     from unmem.cli.console import console, warn
     from unmem.cli.fitting import Fitted
 
-    rows: list[list[str]] = []
+    rows: list[Row] = []
     whole, damaged = _found(folder)
     groups: dict[tuple[tuple[str, str], ...], list[Member]] = defaultdict(list)
     for member in whole:
@@ -38,8 +44,8 @@ def ls(folder: _Folder, /) -> None:
         size = sum(path.stat().st_size for member in members for path in _files(member)) / 1e6
         mean = sum(float(member.arrays["seconds"]) for member in members) / len(members)
         shown = [f"{name} {value}" for name, value in made_by if (name, value) not in shared]
-        rows.append([", ".join(shown), f"{len(members):,}", f"{size:,.1f}", f"{mean:,.1f}"])
-    console.print(Fitted(("made with", "members", "MB", "seconds each"), rows))
+        rows.append(Row(", ".join(shown), {"members": len(members), "megabytes": size, "seconds": mean}))
+    console.print(Fitted.of(Table(_COLUMNS, rows, names="made with")))
     if damaged:
         warn(f"{len(damaged):,} more are damaged: unmem store verify {shlex.quote(str(folder))}")
 

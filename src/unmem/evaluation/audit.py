@@ -18,12 +18,14 @@ from torch import nn
 
 from unmem.data import Ids
 from unmem.ensembles import Ensemble
-from unmem.evaluation.attacks import Attack, attacks
+from unmem.evaluation.attacks import attacks
 from unmem.evaluation.distance import prediction_distance
+from unmem.evaluation.evaluate import evaluate
+from unmem.evaluation.evidence import Evidence, columns_of, mean_values
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
 from unmem.evaluation.membership import accuracy, answers, correct
-from unmem.evaluation.outcome import SMALLEST_CELL, TOO_FEW, Evaluation, aggregates_only, evaluate
+from unmem.evaluation.outcome import DO_NOTHING, RETRAINED, SMALLEST_CELL, TOO_FEW, Evaluation, aggregates_only
 from unmem.evaluation.relearning import Relearning, Rises, relearn, relearning
 from unmem.evaluation.signals import Signals, log_odds_of
 from unmem.evaluation.single_model import TAIL, Judge, SingleModelTest
@@ -42,6 +44,7 @@ from unmem.evaluation.verdict import (
     numbers_of,
 )
 from unmem.memorization import CrossFit
+from unmem.tables import Column, Row, Table, markup
 from unmem.targets import ShortTeacher, Source, Targets
 from unmem.unlearning import Problem
 
@@ -54,36 +57,6 @@ TAUGHT = 0.5  # share of a class in the forget set from which on members, which 
 _JUDGED_BY = ("lira", "lira-online", "rmia")  # attacks that judge each example by its own difficulty
 ANNEX = "--annex has a row for each"
 _FREE = ("seed", "precision")  # of a recipe: what may differ between members and the model
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was seen of one model; None for what could not be had.
-
-    test: the single-model test on the forget set; parts: on each memorization part. attacks: by signal, see `Attack`.
-    distance: mean symmetric KL, in nats, to the predictions of retrained models on the forget set; 0 = the same.
-    relearning: see there. klom: mean over the forget set, of this and further runs of the method against retrained
-    models; klom_control: the same of as many retrained models.
-    """
-
-    test: SingleModelTest | None
-    parts: dict[str, SingleModelTest | None]
-    attacks: dict[str, Attack]
-    distance: float | None
-    relearning: Relearning | None
-    klom: float | None = None
-    klom_control: float | None = None
-
-    def __repr__(self) -> str:
-        from unmem.evaluation.evidence_rows import one_row
-
-        known = [f"{title} {text}" for title, text in one_row(self).items() if text is not None]
-        return f"Evidence({', '.join(known)})"
-
-    def _repr_html_(self) -> str:
-        from unmem.evaluation.notebook import evidence_html
-
-        return evidence_html(self)
 
 
 @dataclass(frozen=True)
@@ -152,19 +125,64 @@ class Audit:
             missing=(missing, *self.missing),
         )
 
+    def table(self) -> Table:
+        """A row for each model: the mean of the retrained ones, the audited ones, doing nothing."""
+        rows = list(self._rows().values())
+        if self.retrained:
+            control = next((one.klom_control for one in self.evidence.values()), None)
+            names = {row.name: row for row in self.evaluation.table().rows}
+            values = [one.values | {"klom": control} for one in self.retrained]
+            rows.insert(0, Row(RETRAINED, mean_values(values), "reference", label=names[RETRAINED].label))
+        return Table(self._columns(), rows, names="model")
+
     def to_pandas(self) -> DataFrame:
         """A row per model (column `kind`: method, control or reference), a column per number of its evidence.
 
-        Intervals are in columns such as `auc_confidence_low`. Aggregates only. Needs pandas.
+        Each retrained model has its own row. Intervals are in columns such as `auc_confidence_low`. Aggregates only.
+        Needs pandas.
         """
-        from unmem.evaluation.frames import audit_frame
+        each = [one.row(f"{RETRAINED} {k}", "reference") for k, one in enumerate(self.retrained, 1)]
+        rows = [*each, *self._rows().values()]
+        found = [replace(row, values={**row.values, "finding": self._finding(row.name)}) for row in rows]
+        columns = [Column("finding", "finding"), *self._columns()]
+        return Table(columns, found, names="model").to_pandas()
 
-        return audit_frame(self)
+    def _rows(self) -> dict[str, Row]:
+        rows = {name: one.row(name) for name, one in self.evidence.items()}
+        return rows | ({} if self.do_nothing is None else {DO_NOTHING: self.do_nothing.row(DO_NOTHING, "control")})
+
+    def _columns(self) -> list[Column]:
+        known = [*self.evidence.values(), *self.retrained, *([] if self.do_nothing is None else [self.do_nothing])]
+        return columns_of(known)
+
+    def _finding(self, name: str) -> str | None:
+        return self.verdicts[name].finding if name in self.verdicts else None
 
     def _repr_html_(self) -> str:
-        from unmem.evaluation.notebook import audit_html
-
-        return audit_html(self)
+        verdicts = [
+            markup.paragraph(f"{name}: {verdict.text}. By: {verdict.basis}.") for name, verdict in self.verdicts.items()
+        ]
+        forecast = self.forecast
+        if forecast is not None:
+            verdicts.append(
+                markup.paragraph(
+                    f"A model retrained without them is expected to get {forecast.accuracy:.1%} of the forget set "
+                    f"right ({forecast.low:.1%} to {forecast.high:.1%})."
+                )
+            )
+        unseen = [
+            f"Not seen: {one.what}; that needs {one.needs}"
+            + ("." if one.cost is None else f", about {one.cost:.3g} trainings.")
+            for one in self.missing
+        ]
+        return markup.page(
+            f"Audit of {', '.join(self.evidence)}",
+            *verdicts,
+            self.table().filled().to_html(),
+            *[one.tests_html(name) for name, one in self.evidence.items()],
+            self.evaluation._repr_html_(),  # pyright: ignore[reportPrivateUsage]
+            *[markup.paragraph(text, small=True) for text in [*self.notes, *unseen]],
+        )
 
 
 def audit(

@@ -1,4 +1,4 @@
-"""`evaluate`: unlearned models against retrained ones, with the two controls that make the numbers readable."""
+"""What models show on one problem: numbers of unlearned models beside retrained ones and the two controls."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import nn
-
-from unmem.data import Ids
-from unmem.evaluation.membership import accuracy, called_unseen, correct, named
-from unmem.evaluation.soundness import Shortfall, retrained_shortfalls
-from unmem.evaluation.tug_of_war import tug_of_war
-from unmem.unlearning import Problem
+from unmem.evaluation.soundness import Shortfall
+from unmem.tables import Column, Row, Table, markup
+from unmem.tables.table import Kind, Value
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -26,7 +20,64 @@ NO_REFERENCE = "needs a retrained model to compare with"
 NO_UNSEEN = "needs unseen examples, and all of the data are training data"
 ONE_REFERENCE = "needs two retrained models"
 NO_ORIGINAL = "needs the original model"
+NO_OWN_TOW = "the reference itself: the others are compared with it"
+NO_SECONDS = "time was not recorded"
+NO_COST = "needs the time that training the original took"
 TOO_FEW = f"the forget set has fewer than {SMALLEST_CELL} examples, and would tell about single ones"
+
+RETRAINED, RETRAIN_VS_RETRAIN, DO_NOTHING = "retrained", "one retrain vs another", "do nothing"  # names of rows
+
+COLUMNS = (
+    Column(
+        *("forget", "forget set", "percent"),
+        better="as the reference",
+        explained="Accuracy on the examples to forget. Retrained models never saw them.",
+        short="forget",
+    ),
+    Column(
+        *("retain", "retain set", "percent"),
+        better="as the reference",
+        explained="Accuracy on the training examples that were kept.",
+        short="retain",
+    ),
+    Column(
+        *("test", "test set", "percent"),
+        better="as the reference",
+        explained="Accuracy on test examples; no model here was trained on them.",
+        short="test",
+    ),
+    Column(
+        *("mia", "called unseen (MIA)", "percent"),
+        better="as the reference",
+        explained="Share of the forget set that a membership inference attack classifies as unseen.",
+    ),
+    Column(
+        *("tow", "ToW", "decimals"),
+        better="higher",
+        explained="Closeness to retraining by the three accuracies: the product of 1 − |difference|. "
+        "1 = same as retraining.",
+    ),
+    Column(
+        *("tow_mia", "ToW-MIA", "decimals"),
+        better="higher",
+        explained="The same, with the attack in place of the accuracy on the forget set.",
+    ),
+    Column("seconds", "seconds", "seconds", unit="s", better="lower", explained="Time to make the model."),
+    Column(
+        *("cost", "cost", "number"),
+        unit="trainings",
+        better="lower",
+        explained="Time to make the model, in trainings of the original; 1 = as long as training it.",
+    ),
+    Column(
+        *("cost_all_told", "cost, all told", "number"),
+        unit="trainings",
+        better="lower",
+        explained="Cost with the targets, scores and tuning that the method needed, whenever they were made.",
+        short="cost,\nall told",
+    ),
+)
+_TIMES = ("seconds", "cost", "cost_all_told")
 
 
 @dataclass(frozen=True)
@@ -38,6 +89,11 @@ class Part:
     mia: float | None
     tow: float | None = None
     tow_mia: float | None = None
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """By the end of the key of its column."""
+        return {"n": self.n, "forget": self.accuracy, "mia": self.mia, "tow": self.tow, "tow_mia": self.tow_mia}
 
 
 @dataclass(frozen=True)
@@ -94,10 +150,39 @@ class Outcome:
             del values["reason"]
         return values
 
-    def _repr_html_(self) -> str:
-        from unmem.evaluation.notebook import outcome_html
+    @property
+    def values(self) -> dict[str, Value]:
+        """By the keys of `COLUMNS`, and those of memorization parts, such as `low_tow`; none that is NaN."""
+        found: dict[str, Value] = {
+            **self.accuracy,
+            "mia": self.mia,
+            "tow": self.tow,
+            "tow_mia": self.tow_mia,
+            "seconds": self.seconds,
+            "cost": self.cost,
+            "cost_all_told": self.cost_all_told,
+        }
+        for name, part in self.parts.items():
+            found |= {f"{name}_{key}": value for key, value in part.values.items()}
+        return {key: value for key, value in found.items() if not (isinstance(value, float) and math.isnan(value))}
 
-        return outcome_html(self)
+    def row(self, name: str, kind: Kind = "method", *, why_no_tow: str = NO_REFERENCE) -> Row:
+        """A row of `COLUMNS`. why_no_tow: unless the outcome itself knows."""
+        no_tow = self.reason or why_no_tow
+        no_cost = NO_SECONDS if self.seconds is None else NO_COST
+        reasons = {"tow": no_tow, "tow_mia": no_tow, "seconds": NO_SECONDS, "cost": no_cost, "cost_all_told": no_cost}
+        return Row(name, self.values, kind, reasons)
+
+    def _repr_html_(self) -> str:
+        name = "this model"
+        return markup.page(
+            "One model",
+            _readable(Table(COLUMNS, [self.row(name)])).to_html(),
+            _by_part_html(_by_part({name: ("method", self)})),
+            markup.paragraph(
+                "Read it beside retraining and doing nothing: they are in the evaluation it is from.", small=True
+            ),
+        )
 
 
 def _known(value: float) -> float | None:
@@ -123,9 +208,7 @@ class Evaluation:
 
     def __repr__(self) -> str:
         """A line per model."""
-        controls = {"retrained": self.reference, "one retrain vs another": self.retrain_vs_retrain}
-        shown = {**controls, **self.methods, "do nothing": self.do_nothing}
-        lines = [f"  {name}: {outcome!r}" for name, outcome in shown.items() if outcome is not None]
+        lines = [f"  {name}: {outcome!r}" for name, (_, outcome) in self.outcomes().items()]
         return "\n".join([f"Evaluation, against {self.n_reference} retrained models", *lines])
 
     @property
@@ -159,19 +242,113 @@ class Evaluation:
             ),
         }
 
+    def outcomes(self) -> dict[str, tuple[Kind, Outcome]]:
+        """Kind and outcome of all models that were measured, by name, in the order in which they are always shown."""
+        known: list[tuple[str, Kind, Outcome | None]] = [
+            (RETRAINED, "reference", self.reference),
+            (RETRAIN_VS_RETRAIN, "control", self.retrain_vs_retrain),
+            *((name, "method", outcome) for name, outcome in self.methods.items()),
+            (DO_NOTHING, "control", self.do_nothing),
+        ]
+        return {name: (kind, outcome) for name, kind, outcome in known if outcome is not None}
+
+    def table(self, labels: Mapping[str, str] | None = None, explained: Mapping[str, str] | None = None) -> Table:
+        """A row for each model: the retrained ones, what they score against each other, the methods, doing nothing.
+
+        Args:
+            labels: How readers see the names of methods.
+            explained: A line about each method.
+        """
+        labels, explained = labels or {}, explained or {}
+        rows: dict[str, Row] = {}
+        for name, (kind, outcome) in self.outcomes().items():
+            row = outcome.row(name, kind, why_no_tow=NO_OWN_TOW if kind == "reference" else NO_REFERENCE)
+            rows[name] = replace(row, label=labels.get(name, ""), explained=explained.get(name, ""))
+        shown = {RETRAINED: self._retrained_row(rows.pop(RETRAINED, None))}
+        why_none = ONE_REFERENCE if self.n_reference else NO_REFERENCE
+        shown[RETRAIN_VS_RETRAIN] = _spread_row(rows.pop(RETRAIN_VS_RETRAIN, None), why_none)
+        if DO_NOTHING in rows:
+            rows[DO_NOTHING] = replace(rows[DO_NOTHING], explained="control: the original model, as it is")
+        return Table([*COLUMNS, *self._part_columns()], [*shown.values(), *rows.values()], names="model")
+
+    def by_part(self) -> Table:
+        """Accuracy on the forget examples of each memorization part, a row for each model."""
+        return _by_part({name: one for name, one in self.outcomes().items() if name != RETRAIN_VS_RETRAIN})
+
     def to_pandas(self) -> DataFrame:
         """A row per model, controls and reference among them (column `kind`), numbers as in `Outcome`, in [0, 1].
 
         Numbers by memorization part are in columns such as `low_tow`. Needs pandas.
         """
-        from unmem.evaluation.frames import evaluation_frame
-
-        return evaluation_frame(self)
+        found = self.table()
+        return found.filled(keep=[column.key for column in found.columns]).to_pandas()
 
     def _repr_html_(self) -> str:
-        from unmem.evaluation.notebook import evaluation_html
+        pieces = [markup.paragraph(f"Warning: {one.text}.") for one in self.shortfalls]
+        pieces.append(_readable(self.table()).to_html())
+        if self.spread is not None:
+            pieces.append(
+                markup.paragraph(
+                    f"Two honest retrains differ by {self.spread:.3f} in ToW: smaller differences mean nothing."
+                )
+            )
+        n = len(self.methods)
+        title = f"{n:,} unlearned model{'s' * (n != 1)}, {self.n_reference} retrained"
+        return markup.page(title, *pieces, _by_part_html(self.by_part()))
 
-        return evaluation_html(self)
+    def _retrained_row(self, row: Row | None) -> Row:
+        if row is None:
+            reasons = {column.key: NO_REFERENCE for column in COLUMNS}
+            return Row(RETRAINED, dict.fromkeys(reasons), "reference", reasons, explained="reference: none was made")
+        n = self.n_reference
+        line = "reference: one model" if n == 1 else f"reference: mean of {n} models"
+        if self.shortfalls:
+            line += "; far short of the original"
+        goal = "falls short" if self.shortfalls else "the goal"
+        return replace(row, label=f"{RETRAINED} ({goal})", explained=line)
+
+    def _part_columns(self) -> list[Column]:
+        """Of the data frame: what is said of each memorization part."""
+        parts = next((outcome.parts for _, outcome in self.outcomes().values()), {})
+        return [
+            Column(f"{name}_{key}", f"{name}: {key}", "count" if key == "n" else "percent", shown=False)
+            for name, part in parts.items()
+            for key in part.values
+        ]
+
+
+def _spread_row(row: Row | None, why_none: str) -> Row:
+    """Its ToW alone: its accuracies would repeat those of the reference."""
+    values = row.values if row is not None else dict[str, Value]()
+    kept = {key: values.get(key) for key in ("tow", "tow_mia")}
+    more = {key: value for key, value in values.items() if key.endswith(("_tow", "_tow_mia"))}
+    explained = "control: what an honest retrain scores"
+    reasons = dict.fromkeys(kept, why_none)
+    return Row(RETRAIN_VS_RETRAIN, kept | more, "control", reasons, explained=explained)
+
+
+def _readable(table: Table) -> Table:
+    """Without seconds and cost where none is known."""
+    known = {column.key for column in table.filled().columns}
+    return table.only([c.key for c in table.columns if c.key not in _TIMES or c.key in known])
+
+
+def _by_part(outcomes: Mapping[str, tuple[Kind, Outcome]]) -> Table:
+    parts = next((outcome.parts for _, outcome in outcomes.values()), {})
+    columns = [
+        Column(name, f"{name} ({part.n:,})", "percent", better="as the reference") for name, part in parts.items()
+    ]
+    rows = [
+        Row(name, {part: outcome.parts[part].accuracy if part in outcome.parts else None for part in parts}, kind)
+        for name, (kind, outcome) in outcomes.items()
+    ]
+    return Table(columns, rows, names="model")
+
+
+def _by_part_html(found: Table) -> str:
+    if not found.columns:
+        return ""
+    return markup.paragraph("Accuracy on the forget set by memorization part:") + found.to_html()
 
 
 def aggregates_only(evaluation: Evaluation, n_forget: int) -> Evaluation:
@@ -192,173 +369,4 @@ def aggregates_only(evaluation: Evaluation, n_forget: int) -> Evaluation:
         do_nothing=evaluation.do_nothing and kept(evaluation.do_nothing),
         retrain_vs_retrain=evaluation.retrain_vs_retrain and kept(evaluation.retrain_vs_retrain),
         reference=evaluation.reference and kept(evaluation.reference),
-    )
-
-
-def evaluate(
-    models: Mapping[str, nn.Module],
-    problem: Problem,
-    *,
-    reference: Sequence[nn.Module] = (),
-    parts: Mapping[str, Ids] | None = None,
-    seconds: Mapping[str, float] | None = None,
-    reference_seconds: Sequence[float] = (),
-    training_seconds: float | None = None,
-    needed: Mapping[str, Needed] | None = None,
-    original: bool = True,
-) -> Evaluation:
-    """Measure the models, and the original as control, against the mean of the retrained `reference` models.
-
-    parts: ids of forget examples by memorization part ("low", "medium", "high").
-    seconds, reference_seconds, training_seconds: what the models, the retrained ones and the original took to make.
-        The cost is in trainings, a training being the median of the last two (one alone is a noisy measure).
-    needed: by method, what it needed besides; a method that is not named needed nothing.
-    original: whether `problem.model` is the original, and so shows what doing nothing does.
-    Membership is attacked with the holdout as unseen examples, so that the test set serves the accuracies alone.
-    """
-    evaluator = Evaluator(
-        problem,
-        reference=reference,
-        parts=parts,
-        reference_seconds=reference_seconds,
-        training_seconds=training_seconds,
-    )
-    outcomes: dict[str, Outcome] = {}
-    for name, model in models.items():
-        with named(name):
-            outcomes[name] = evaluator.outcome(model, (seconds or {}).get(name), (needed or {}).get(name, Needed()))
-    with named("original"):
-        do_nothing = evaluator.outcome(problem.model, 0.0, Needed(unlearning=0.0)) if original else None
-    return Evaluation(
-        methods=outcomes,
-        do_nothing=do_nothing,
-        retrain_vs_retrain=evaluator.retrain_vs_retrain,
-        reference=evaluator.reference,
-        n_reference=len(reference),
-        shortfalls=retrained_shortfalls(problem, reference, original=original) if reference else (),
-    )
-
-
-class Evaluator:
-    """Measures the reference once, and then any number of models against it; the arguments are those of `evaluate`.
-
-    reference: the mean of the retrained models, or None. retrain_vs_retrain: as in `Evaluation`.
-    """
-
-    def __init__(
-        self,
-        problem: Problem,
-        *,
-        reference: Sequence[nn.Module] = (),
-        parts: Mapping[str, Ids] | None = None,
-        reference_seconds: Sequence[float] = (),
-        training_seconds: float | None = None,
-    ) -> None:
-        self._problem, self._parts = problem, dict(parts or {})
-        self._trainings = [*reference_seconds, *([training_seconds] if training_seconds else [])]
-        retrained: list[Outcome] = []
-        for k, model in enumerate(reference, 1):
-            with named(f"retrained {k}"):
-                retrained.append(_measure(model, problem, self._parts))
-        self._target = _mean(retrained) if retrained else None
-        self.retrain_vs_retrain = _against_each_other(retrained) if len(retrained) > 1 else None
-        self.reference = self._timed(self._target, _mean_of(reference_seconds)) if self._target else None
-
-    def outcome(self, model: nn.Module, seconds: float | None = None, needed: Needed = Needed()) -> Outcome:
-        """What the model shows, and how close that is to the reference; `seconds` is what it took to make."""
-        return self._timed(_compare(_measure(model, self._problem, self._parts), self._target), seconds, needed)
-
-    def _timed(self, outcome: Outcome, spent: float | None, needed: Needed = Needed()) -> Outcome:
-        if spent is None or not self._trainings:
-            cost, other = needed.unlearning, needed.trainings
-        else:
-            training = float(np.median(self._trainings))
-            cost, other = spent / training, needed.seconds / training
-        told = None if cost is None else cost + other + needed.before
-        return replace(outcome, seconds=spent, cost=cost, cost_all_told=told)
-
-
-def _measure(model: nn.Module, problem: Problem, parts: dict[str, Ids]) -> Outcome:
-    hits = correct(model, problem.forget)
-    unseen = None
-    if len(problem.holdout):
-        unseen = called_unseen(model, problem.forget, problem.retain, problem.holdout)
-    shares = {
-        "forget": float(hits.mean()),
-        "retain": accuracy(model, problem.retain),
-        "test": accuracy(model, problem.test),
-    }
-    cells = {name: problem.forget.positions(ids) for name, ids in parts.items()}
-    return Outcome(
-        accuracy=shares,
-        mia=math.nan if unseen is None else float(unseen.mean()),
-        parts={name: _part(hits[cell], None if unseen is None else unseen[cell]) for name, cell in cells.items()},
-    )
-
-
-def _part(hits: NDArray[np.bool_], unseen: NDArray[np.bool_] | None) -> Part:
-    if len(hits) < SMALLEST_CELL:
-        return Part(len(hits), None, None)
-    return Part(len(hits), float(hits.mean()), None if unseen is None else float(unseen.mean()))
-
-
-def _mean(outcomes: Sequence[Outcome]) -> Outcome:
-    first = outcomes[0]
-
-    def part(name: str) -> Part:
-        cells = [outcome.parts[name] for outcome in outcomes]
-        return Part(cells[0].n, _mean_of([c.accuracy for c in cells]), _mean_of([c.mia for c in cells]))
-
-    return Outcome(
-        accuracy={key: float(np.mean([o.accuracy[key] for o in outcomes])) for key in first.accuracy},
-        mia=float(np.mean([o.mia for o in outcomes])),
-        parts={name: part(name) for name in first.parts},
-    )
-
-
-def _mean_of(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _compare(outcome: Outcome, target: Outcome | None) -> Outcome:
-    if target is None:
-        return replace(outcome, reason=NO_REFERENCE)
-    retain, test = (outcome.accuracy[key] - target.accuracy[key] for key in ("retain", "test"))
-    if math.isnan(test):
-        return replace(outcome, reason=NO_UNSEEN)
-
-    def closeness(ours: float | None, theirs: float | None) -> float | None:
-        return None if ours is None or theirs is None else tug_of_war(ours - theirs, retain, test)
-
-    parts = {
-        name: replace(
-            part,
-            tow=closeness(part.accuracy, target.parts[name].accuracy),
-            tow_mia=closeness(part.mia, target.parts[name].mia),
-        )
-        for name, part in outcome.parts.items()
-    }
-    return replace(
-        outcome,
-        tow=closeness(outcome.accuracy["forget"], target.accuracy["forget"]),
-        tow_mia=closeness(outcome.mia, target.mia),
-        parts=parts,
-    )
-
-
-def _against_each_other(retrained: Sequence[Outcome]) -> Outcome:
-    """Each retrained model against the mean of the others, then the mean of the scores."""
-    compared = [_compare(one, _mean([o for o in retrained if o is not one])) for one in retrained]
-    mean = _mean(compared)
-    parts = {
-        name: replace(
-            part,
-            tow=_mean_of([c.parts[name].tow for c in compared]),
-            tow_mia=_mean_of([c.parts[name].tow_mia for c in compared]),
-        )
-        for name, part in mean.parts.items()
-    }
-    return replace(
-        mean, tow=_mean_of([c.tow for c in compared]), tow_mia=_mean_of([c.tow_mia for c in compared]), parts=parts
     )

@@ -16,11 +16,14 @@ from unmem.errors import UserError, nearest
 from unmem.extras import imported
 from unmem.plainfiles import open_plain
 from unmem.store import atomic_path
+from unmem.tables import Column, Row, Table, markup
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Values = NDArray[np.float64]
+USUAL_BINS, MOST_BINS = 32, 45
+QUANTILES = {"lowest": 0.0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "highest": 1.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +142,39 @@ class Scores:
         pandas = imported("pandas", field="Scores.to_pandas")
         return pandas.DataFrame(columns, index=pandas.Index(self.ids.tolist(), name="id"))
 
-    def _repr_html_(self) -> str:
-        from unmem.memorization.notebook import scores_html
+    def bin_edges(self) -> NDArray[np.float64]:
+        """Edges of equal bins for a histogram of the finite values, of which there must be one.
 
-        return scores_html(self)
+        One bin per value where a score takes few evenly spaced values, such as a share of epochs.
+        """
+        finite = self.values[np.isfinite(self.values)]
+        distinct = np.unique(finite.round(9))
+        if len(distinct) == 1:
+            return np.histogram_bin_edges(finite, bins=1)
+        steps = round(float((distinct[-1] - distinct[0]) / np.diff(distinct).min()))
+        return np.histogram_bin_edges(finite, bins=steps + 1 if steps < MOST_BINS else USUAL_BINS)
+
+    def table(self) -> Table:
+        """Quantiles of the values and, where known, of their standard errors."""
+        rows = {"value": self.values, **({} if self.error is None else {"standard error": self.error})}
+        columns = [Column(name, name, "short") for name in QUANTILES]
+        levels = list(QUANTILES.values())
+        found = {name: np.quantile(one[~np.isnan(one)], levels).tolist() for name, one in rows.items()}
+        return Table(columns, [Row(name, dict(zip(QUANTILES, one, strict=True))) for name, one in found.items()])
+
+    def _repr_html_(self) -> str:
+        title, missing = f"{self.name}: {len(self):,} examples", int(np.isnan(self.values).sum())
+        said = [markup.paragraph(f"{missing:,} of them have no value.")] if missing else []
+        if missing == len(self):
+            return markup.page(title, *said)
+        counts, edges = np.histogram(self.values[~np.isnan(self.values)], bins=self.bin_edges())
+        return markup.page(
+            title,
+            *said,
+            markup.histogram(counts.astype(np.int64), edges, what=f"Histogram of the score {self.name}"),
+            self.table().to_html(),
+            markup.paragraph("Larger = more memorized. Height: number of examples, log scale.", small=True),
+        )
 
     def _defined(self, among: Iterable[object] | None) -> tuple[Ids, Values]:
         """The ids chosen and their values, all of which must be there."""

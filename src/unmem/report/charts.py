@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from unmem.data import Ids
 from unmem.evaluation import Audit, Evaluation, Outcome, Part
-from unmem.evaluation.outcome import SMALLEST_CELL
+from unmem.evaluation.outcome import DO_NOTHING, RETRAINED, SMALLEST_CELL
 from unmem.memorization import Scores
-from unmem.memorization.notebook import bin_edges
 
 if TYPE_CHECKING:
     import altair as alt
@@ -57,8 +56,6 @@ CONFIG: Spec = {
     "axisX": {"labelColor": COLOURS["muted"], "labelPadding": 6},
 }
 CELLS = 30  # a side, of a chart of one score against another
-DO_NOTHING = "do nothing"
-RETRAINED = "retrained, {}"
 OTHER, PLANTED = "other", "planted wrong label"
 
 
@@ -105,7 +102,7 @@ def alarms(audit: Audit) -> list[Panel]:
     """Shares of the forget set known too well and too badly: a row per model, what honest models show shaded."""
     tests = {name: one.test for name, one in audit.evidence.items()}
     tests[DO_NOTHING] = None if audit.do_nothing is None else audit.do_nothing.test
-    tests |= {RETRAINED.format(k + 1): one.test for k, one in enumerate(audit.retrained)}
+    tests |= {f"{RETRAINED} {k + 1}": one.test for k, one in enumerate(audit.retrained)}
     known = {name: test for name, test in tests.items() if test is not None}
     if not known:
         return []
@@ -138,7 +135,7 @@ def histogram(scores: Scores, flipped: Ids) -> Panel | None:
     values, planted = scores.values[finite], np.isin(scores.ids[finite], flipped)
     if not len(values):
         return None
-    edges = bin_edges(values)
+    edges = scores.bin_edges()
     # Planted bars are narrow and in front, from the same zero: stacks could not be read on a logarithmic axis.
     bars = _bars(values[~planted], edges, 0.0, OTHER) + _bars(values[planted], edges, 0.25, PLANTED)
     notes = list[str]()

@@ -12,13 +12,15 @@ import numpy as np
 
 from unmem.data import Examples, Ids
 from unmem.evaluation import Audit, Evaluation
-from unmem.evaluation import rows as table
-from unmem.evaluation.evidence_rows import EVIDENCE, PART_COLUMNS, evidence_rows, part_rows
+from unmem.evaluation.outcome import DO_NOTHING, RETRAINED
 from unmem.memorization import Scores
 from unmem.report import charts, reading
 from unmem.report.gallery import gallery
 from unmem.report.libraries import PageError, chart_libraries
 from unmem.store import write_text
+from unmem.tables import Column, Row, Table
+
+_CONTROLS = ("before", RETRAINED, DO_NOTHING)  # rows of the measures of a scenario
 
 
 def _no_ids() -> Ids:
@@ -111,15 +113,11 @@ def _shortfalls(evaluation: Evaluation | None) -> list[str]:
 
 
 def _evaluation(evaluation: Evaluation, labels: Mapping[str, str], shown: _Shown) -> dict[str, Any]:
-    notes = table.Notes()
-    rows = table.rows(evaluation, labels, notes)
     parts, small = charts.by_part(evaluation)
     return {
         "headline": reading.headline(evaluation),
         "limits": reading.limits(evaluation),
-        "rows": rows,
-        "notes": notes.listed(),
-        "columns": table.COLUMNS,
+        "table": evaluation.table(explained=labels),
         "banded": evaluation.retrain_vs_retrain is not None,
         "compared": evaluation.reference is not None,
         "closeness": [shown.add(panel) for panel in charts.closeness(evaluation)],
@@ -128,27 +126,21 @@ def _evaluation(evaluation: Evaluation, labels: Mapping[str, str], shown: _Shown
     }
 
 
-def _measures(measures: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
+def _measures(measures: Mapping[str, Mapping[str, float]]) -> Table | None:
     if not measures:
         return None
-    columns = list(next(iter(measures.values())))
-    return {
-        "columns": columns,
-        "rows": {name: [f"{row[one]:.1%}" for one in columns] for name, row in measures.items()},
-    }
+    columns = [Column(name, name, "percent") for name in next(iter(measures.values()))]
+    rows = [Row(name, row, "control" if name in _CONTROLS else "method") for name, row in measures.items()]
+    return Table(columns, rows, names="model")
 
 
 def _audit(audit: Audit, shown: _Shown) -> dict[str, Any]:
-    rows = evidence_rows(audit)
-    columns = {title: text for title, text in EVIDENCE.items() if any(row[title] is not None for row in rows.values())}
     return {
         "verdicts": audit.verdicts,
         "forecast": audit.forecast,
-        "columns": columns,
-        "rows": {name: [row[title] or "–" for title in columns] for name, row in rows.items()},
+        "table": audit.table().filled(),
         "alarms": [shown.add(panel) for panel in charts.alarms(audit)],
-        "part_columns": list(PART_COLUMNS),
-        "parts": [part_rows(one) for one in audit.evidence.values()],
+        "tests": [found for one in audit.evidence.values() if (found := one.tests()).rows],
         "missing": audit.missing,
     }
 

@@ -21,8 +21,6 @@ STDIN = "-"
 UNNAMED = ""
 # By these the first line of a CSV with one column is known to be its header.
 _HEADERS = ("id", "ids", "is_label_issue", "label_quality", "label_score")
-# Full-width signs too, as OWASP lists them.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'", "＝", "＋", "－", "＠")
 _LINE_ENDS = re.compile("\r\n|\n|\r")  # not those of str.splitlines, which may be within an id
 _FIX = "give text with one a line, CSV, JSON or parquet"
 
@@ -31,21 +29,7 @@ class _FormatError(ValueError):
     """The bytes are not what they should be; says how."""
 
 
-def spreadsheet_text(value: str) -> str:
-    """A text for a cell of a CSV file, such that no spreadsheet runs it as a formula.
-
-    One that begins like a formula gets a single quote in front, as OWASP advises, and so does one that begins with a
-    quote: thus `plain_text` gives every text back.
-    """
-    return f"'{value}" if value.startswith(_FORMULA) else value
-
-
 ANNEX = ("id", "label", "confidence")  # the columns with which every annex begins
-
-
-def plain_text(cell: str) -> str:
-    """The text that `spreadsheet_text` made into this cell."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Small pieces of HTML for notebooks, and data frames: made of plain values, so that every room may use them.
+"""Small pieces of HTML for notebooks, made of plain values.
 
 Colours are the notebook's own, light or dark; a chart's blue is readable on both. All text is escaped here.
 """
@@ -6,11 +6,13 @@ Colours are the notebook's own, light or dark; a chart's blue is readable on bot
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BLUE = "#3b82c4"
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 440, 130, 44, 18, 6  # of a histogram, px
@@ -32,21 +34,28 @@ _STYLE = """<style>
 
 def page(title: str, *pieces: str) -> str:
     """One output of a notebook; title is text, pieces are HTML."""
-    return f'<div class="unmem">{_STYLE}<p><b>{escape(title)}</b></p>{"".join(pieces)}</div>'
+    head = f"<p><b>{escape(title)}</b></p>" if title else ""
+    return f'<div class="unmem">{_STYLE}{head}{"".join(pieces)}</div>'
 
 
 def paragraph(text: str, *, small: bool = False) -> str:
     return f'<p class="small">{escape(text)}</p>' if small else f"<p>{escape(text)}</p>"
 
 
-def table(columns: Sequence[str], rows: Sequence[tuple[str, str, Sequence[str | tuple[str, str]]]]) -> str:
-    """rows: kind (reference, control, method or empty), name, and a cell a column: text, or text and a smaller one."""
+def table(names: str, columns: Sequence[str], rows: Sequence[tuple[str, str, Sequence[str | tuple[str, str]]]]) -> str:
+    """A table with the heading `names` over the first column.
+
+    Args:
+        names: What the rows are.
+        columns: Headings of the other columns.
+        rows: Kind (reference, control, method or empty), name, and a cell a column: text, or text and a smaller one.
+    """
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(
         f'<tr class="{escape(kind)}"><th>{escape(name)}</th>{"".join(map(_cell, cells))}</tr>'
         for kind, name, cells in rows
     )
-    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table><thead><tr><th>{escape(names)}</th>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cell(cell: str | tuple[str, str]) -> str:
@@ -85,8 +94,3 @@ def histogram(counts: NDArray[np.int64], edges: NDArray[np.float64], *, what: st
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{escape(what)}" '
         f'fill="currentColor" font-size="11" style="max-width:100%">{"".join(lines)}{"".join(bars)}{ends}</svg>'
     )
-
-
-def without_missing(values: Mapping[str, float | None]) -> dict[str, float]:
-    """The numbers of a row of a frame: NaN where there is none, so that columns stay numeric."""
-    return {key: math.nan if value is None else float(value) for key, value in values.items()}

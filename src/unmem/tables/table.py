@@ -1,0 +1,279 @@
+"""`Table`: results as data, which become text, HTML, Markdown, CSV, LaTeX, a data frame or a dictionary."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from unmem.extras import imported
+from unmem.plaintext import spreadsheet_text
+from unmem.tables import markup
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Value = float | int | str | None
+Kind = Literal["reference", "control", "method", "total", ""]
+Better = Literal["higher", "lower", "as the reference", ""]
+Format = Literal["text", "count", "percent", "change", "decimals", "number", "tenths", "seconds", "short"]
+MISSING = "–"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+_FORMS: dict[Format, Callable[[Any], str]] = {
+    "text": str,
+    "count": "{:,}".format,
+    "percent": "{:.1%}".format,
+    "change": "{:+.1%}".format,
+    "decimals": "{:.3f}".format,
+    "number": "{:.2f}".format,
+    "tenths": "{:,.1f}".format,
+    "seconds": _seconds,
+    "short": "{:.3g}".format,
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """What stands in a column.
+
+    Attributes:
+        key: Its name in dictionaries, data frames and CSV.
+        title: Its heading.
+        format: How its values are shown.
+        unit: Of its values, such as "trainings"; empty for shares and counts.
+        better: Which values are better; empty where none is.
+        explained: What it means, in a plain line.
+        short: The heading where there is little room; empty: as `title`.
+        shown: Whether tables for readers have it; dictionaries, data frames and CSV have every column.
+    """
+
+    key: str
+    title: str
+    format: Format = "text"
+    unit: str = ""
+    better: Better = ""
+    explained: str = ""
+    short: str = ""
+    shown: bool = True
+
+    def text(self, value: Value) -> str:
+        """The value as readers see it."""
+        return MISSING if value is None else _FORMS[self.format](value)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The values of one row, by the keys of columns.
+
+    Attributes:
+        name: Of the row, each there once.
+        values: None is a number that is missing. A key that is not there stands for a number that would make no sense.
+        kind: Whether the row is a method, or what methods are read against.
+        reasons: Why values are missing.
+        intervals: Of values that have one: the lower and the upper end.
+        explained: What the row is, in a plain line.
+        label: How readers see the name; empty: as it is.
+    """
+
+    name: str
+    values: Mapping[str, Value]
+    kind: Kind = ""
+    reasons: Mapping[str, str] = field(default_factory=dict[str, str])
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    explained: str = ""
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name as readers see it."""
+        return self.label or self.name
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value as readers see it. mark: of the reason for which it is missing. interval: beside it, or empty."""
+
+    title: str
+    text: str
+    mark: str = ""
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of values under columns.
+
+    Attributes:
+        columns: In order, without that of the names.
+        rows: In order.
+        names: What the rows are, such as "model".
+        notes: Sentences under the table.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    names: str = ""
+    notes: Sequence[str] = ()
+
+    # --- parts of it ----------------------------------------------------------------------------------------------
+
+    def only(self, keys: Iterable[str]) -> Table:
+        """The columns with these keys, in this order."""
+        by_key = {column.key: column for column in self.columns}
+        return replace(self, columns=[by_key[key] for key in keys])
+
+    def filled(self, *, keep: Iterable[str] = ()) -> Table:
+        """Without the rows and columns that have no value at all. keep: keys of columns that stay."""
+        rows = [row for row in self.rows if any(value is not None for value in row.values.values())]
+        kept = {key for row in rows for key, value in row.values.items() if value is not None} | set(keep)
+        return replace(self, rows=rows, columns=[column for column in self.columns if column.key in kept])
+
+    def row(self, name: str) -> Row:
+        """The row of this name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        found = next((row for row in self.rows if row.name == name), None)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    @property
+    def shown(self) -> list[Column]:
+        """The columns that readers see."""
+        return [column for column in self.columns if column.shown]
+
+    def cells(self, row: Row) -> list[Cell]:
+        """What readers see of a row."""
+        return [self._cell(row, column) for column in self.shown]
+
+    @property
+    def reasons(self) -> list[tuple[str, str]]:
+        """The marks of cells without a number, and what they stand for."""
+        keys = [column.key for column in self.shown]
+        found = [row.reasons[key] for row in self.rows for key in keys if self._missing(row, key)]
+        return [(chr(ord("a") + k), reason) for k, reason in enumerate(dict.fromkeys(found))]
+
+    def _cell(self, row: Row, column: Column) -> Cell:
+        if column.key not in row.values:
+            return Cell(column.title, "")
+        marks = {reason: mark for mark, reason in self.reasons}
+        mark = marks[row.reasons[column.key]] if self._missing(row, column.key) else ""
+        ends = row.intervals.get(column.key)
+        beside = "" if ends is None else f"{column.text(ends[0])} to {column.text(ends[1])}"
+        return Cell(column.title, column.text(row.values[column.key]), mark, beside)
+
+    @staticmethod
+    def _missing(row: Row, key: str) -> bool:
+        return key in row.reasons and key in row.values and row.values[key] is None
+
+    # --- what it becomes ------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, dict[str, Value]]:
+        """The values of each row by the keys of all columns, by the names of rows."""
+        return {row.name: self._values(row) for row in self.rows}
+
+    def to_pandas(self) -> DataFrame:
+        """A row for each row, with its kind; numbers that are missing are NaN. Needs pandas."""
+        pandas = imported("pandas", field="to_pandas")
+        texts = {column.key for column in self.columns if column.format == "text"}
+        rows = [
+            {self.names or "name": row.name, "kind": row.kind}
+            | {key: _for_frame(value, text=key in texts) for key, value in self._values(row).items()}
+            for row in self.rows
+        ]
+        return pandas.DataFrame(rows).set_index(self.names or "name")
+
+    def to_markdown(self) -> str:
+        """A table of GitHub-flavoured Markdown; names of controls are in italics."""
+        head = [self.names, *(column.title for column in self.shown)]
+        lines = [_piped(head), "|" + "---|" * len(head)]
+        for row in self.rows:
+            name = f"*{_markdown(row.title)}*" if row.kind in ("control", "reference") else _markdown(row.title)
+            lines.append(_piped([name, *(_markdown(_marked(cell)) for cell in self.cells(row))], escaped=True))
+        return "\n".join([*lines, *self._below()]) + "\n"
+
+    def to_csv(self) -> str:
+        """All columns by their keys, with full precision; a number that is missing is an empty cell."""
+        file = io.StringIO()
+        writer = csv.writer(file)
+        writer.writerow([self.names or "name", "kind", *self._values(Row("", {}))])
+        for row in self.rows:
+            cells = [row.name, row.kind, *self._values(row).values()]
+            writer.writerow([spreadsheet_text(cell) if isinstance(cell, str) else cell for cell in cells])
+        return file.getvalue()
+
+    def to_latex(self) -> str:
+        """A `tabular` with the rules of the package booktabs."""
+        head = [self.names, *(column.title for column in self.shown)]
+        lines = [
+            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+            r"\toprule",
+            _latex_line(head),
+            r"\midrule",
+            *(_latex_line([row.title, *(_marked(cell) for cell in self.cells(row))]) for row in self.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+        return "\n".join([*lines, *(f"% {line}" for line in self._below())]) + "\n"
+
+    def to_html(self) -> str:
+        """A `<table>` and the notes under it, to be put in a page of `markup`."""
+        cells = {row.name: [(_marked(cell), cell.interval) for cell in self.cells(row)] for row in self.rows}
+        rows = [(row.kind, row.title, cells[row.name]) for row in self.rows]
+        found = markup.table(self.names, [column.title for column in self.shown], rows)
+        return found + "".join(markup.paragraph(line, small=True) for line in self._below() if line)
+
+    def _repr_html_(self) -> str:
+        return markup.page("", self.to_html())
+
+    def _below(self) -> list[str]:
+        reasons = "; ".join(f"({mark}) {reason}" for mark, reason in self.reasons)
+        return [line for note in (reasons, *self.notes) if note for line in ("", note)]
+
+    def _values(self, row: Row) -> dict[str, Value]:
+        """By the keys of the columns, and of the ends of intervals."""
+        found: dict[str, Value] = {}
+        for column in self.columns:
+            found[column.key] = row.values.get(column.key)
+            if any(column.key in one.intervals for one in self.rows):
+                low, high = row.intervals.get(column.key, (None, None))
+                found |= {f"{column.key}_low": low, f"{column.key}_high": high}
+        return found
+
+
+def _for_frame(value: Value, *, text: bool) -> Value:
+    """NaN where there is no number, so that columns stay numeric."""
+    return value if text else math.nan if value is None else value
+
+
+def _marked(cell: Cell) -> str:
+    return f"{cell.text} ({cell.mark})" if cell.mark else cell.text
+
+
+def _markdown(text: str) -> str:
+    for sign in ("\\", "|", "*", "_", "`", "<", "["):
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("\n", " ")
+
+
+def _piped(cells: Sequence[str], *, escaped: bool = False) -> str:
+    return f"| {' | '.join(cells if escaped else map(_markdown, cells))} |"
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "−": "$-$"} | {
+    sign: f"\\{sign}" for sign in "&%$#_{}"
+}
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    return " & ".join("".join(_LATEX.get(sign, sign) for sign in cell) for cell in cells) + r" \\"
