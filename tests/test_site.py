@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 import unmem as um
 
@@ -90,3 +91,10 @@ def test_the_check_of_the_site_finds(
     assert len(found) == (fault is not None), found
     assert fault is None or fault in found[0]
     assert check_site.faults(tmp_path, ["load", "fit"])[-1] == "api: fit has no entry"
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["title"] == um.__name__
+    assert citation["version"] == um.__version__
+    assert citation["license"] == "Apache-2.0"
