@@ -1,11 +1,15 @@
 # make demo    see unmem at work          make test    run the tests
-# make check   all that must hold before a commit: format, lint, types, tests
+# make check   all that must hold before a commit: format, lint, types, doctests, tests
 # make lock    remake locks/ after a change of pyproject.toml; UPGRADE=1 takes the newest versions
 # make lowest  the tests with the oldest versions that pyproject.toml allows
+# make docs    build the documentation site into site/ and check it; make docs-serve shows it while you write
+# make dist    build sdist and wheel into dist/, install the wheel in a fresh environment and run it
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS := .venv-docs/bin
+DOCS_READY := .venv-docs/.ready
 
-.PHONY: demo test check format slow lock lowest clean
+.PHONY: demo test check format slow lock lowest docs docs-serve dist clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -18,6 +22,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/pytest -q --doctest-modules src
 	$(BIN)/pytest -n 2 --dist loadscope
 
 slow: $(READY)
@@ -33,9 +38,26 @@ lock:
 lowest:
 	tools/lowest.sh
 
-clean:
-	rm -rf .venv
+# Not with --quiet: warnings that are not shown do not count for --strict.
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict
+	$(DOCS)/python tools/check_site.py site
+	@echo "The documentation is in site/index.html"
 
-$(READY): pyproject.toml $(wildcard locks/*.txt) tools/install.sh
+docs-serve: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs serve
+
+dist: $(READY)
+	tools/release.sh
+
+clean:
+	rm -rf .venv .venv-docs site
+
+$(READY): pyproject.toml locks/dev.txt locks/torch.txt locks/torch-cpu.txt tools/install.sh tools/torch.sh
 	tools/install.sh
+	touch $@
+
+$(DOCS_READY): locks/docs.txt
+	$(or $(PYTHON),python3) -m venv .venv-docs
+	$(DOCS)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement locks/docs.txt
 	touch $@

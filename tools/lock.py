@@ -3,6 +3,7 @@
 locks/dev.txt        all that `.[dev]` and its build need but PyTorch, for every platform, with hashes
 locks/torch.txt      PyTorch as the package index has it (CUDA on Linux), and the packages that only this build needs
 locks/torch-cpu.txt  the files of PyTorch's CPU build that were found here
+locks/docs.txt       what `make docs` needs: the group `docs`, in an environment of its own
 
 PyTorch is apart because its builds share a version but not their files or dependencies. The CPU build has an index of
 its own, and a lock that named an index would fail where a mirror is used: so tools/install.sh looks for these files
@@ -32,22 +33,30 @@ def main(upgrade: bool) -> None:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
         run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
-        found = place / "all.txt"
-        if not upgrade:  # uv keeps the versions that it finds in the file it writes to
-            found.write_text(
-                "".join(path.read_text() for path in sorted(LOCKS.glob("*.txt")) if "cpu" not in path.name)
-            )
         extra = place / "build.in"
         extra.write_text("\n".join(BUILD))
-        # Not what this machine is set up with: neither its index nor its folders may enter the lock.
-        options = ("--universal", "--generate-hashes", "--no-config", "--no-header", "--no-annotate", "--quiet")
-        inputs = (str(ROOT / "pyproject.toml"), str(extra), "--extra", "dev", "--python-version", "3.11")
-        run(python, "-m", "uv", "pip", "compile", *options, *inputs, "--output-file", str(found))
-        blocks = entries(found.read_text())
+        inputs = (str(ROOT / "pyproject.toml"), str(extra), "--extra", "dev")
+        locks = [] if upgrade else [path for path in sorted(LOCKS.glob("*.txt")) if "cpu" not in path.name]
+        known = "".join(path.read_text() for path in locks)
+        blocks = entries(resolve(python, place / "all.txt", known, *inputs))
+        docs = ("--group", f"{ROOT / 'pyproject.toml'}:docs")
+        write("docs.txt", entries(resolve(python, place / "docs.txt", known, *docs)), "What `make docs` needs.")
         write("dev.txt", [one for one in blocks if not OF_TORCH.match(one)], "All but PyTorch.")
         write("torch.txt", [one for one in blocks if OF_TORCH.match(one)], "PyTorch as the package index has it.")
         version = next(one for one in blocks if one.startswith("torch==")).split()[0].removeprefix("torch==")
         lock_cpu(python, version, place)
+
+
+def resolve(python: Path, found: Path, known: str, *inputs: str) -> str:
+    """All that the inputs need, for every platform, with hashes; versions that are known are kept."""
+    found.write_text(known)  # uv keeps the versions that it finds in the file it writes to
+    # Not what this machine is set up with: neither its index nor its folders may enter the lock.
+    options = ("--universal", "--generate-hashes", "--no-config", "--no-header", "--no-annotate", "--quiet")
+    run(
+        *(python, "-m", "uv", "pip", "compile", *options, *inputs),
+        *("--python-version", "3.11", "--output-file", str(found)),
+    )
+    return found.read_text()
 
 
 def lock_cpu(python: Path, version: str, place: Path) -> None:
