@@ -276,3 +276,20 @@ def test_help_is_quick_and_each_command_shows_an_example(capsys: pytest.CaptureF
     shown = subprocess.check_output(command, text=True)
     assert shown.count("Example: unmem ") == 4
     assert shown.splitlines()[-1] == "set()"
+
+
+def test_the_list_of_commands_is_the_same_with_and_without_their_files(capsys: pytest.CaptureFixture[str]) -> None:
+    """It comes from summaries; with another option beside it, from the docstrings of the commands."""
+    shown: list[list[str]] = []
+    for options in ([], ["--help"], ["-h"], ["--no-config", "--help"]):
+        assert run(*options) == 0
+        shown.append([line.rstrip() for line in capsys.readouterr().out.splitlines()])
+    assert "Usage: unmem COMMAND [OPTIONS]" in shown[0]
+    assert shown[1:] == [shown[0]] * 3
+
+
+def test_the_list_of_commands_is_shown_without_their_files() -> None:
+    page = "import sys\nfrom unmem.cli.app import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    page += "print([name for name in sys.modules if name.startswith(('unmem.cli.', 'unmem.store', 'markdown_it'))])"
+    shown = subprocess.check_output([sys.executable, "-c", page], text=True)
+    assert shown.splitlines()[-1] == "['unmem.cli.terminal', 'unmem.cli.faults', 'unmem.cli.app']"

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 import shlex
-import tempfile
-import traceback
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from unmem import __version__
 from unmem.cli.terminal import complain, complain_at_length
@@ -39,6 +35,8 @@ def step_of(error: BaseException) -> str | None:
 
 def tell_fault(error: Exception, arguments: Sequence[str]) -> int:
     """Say what happened in one sentence, write the traceback to a file, and give the exit code."""
+    import traceback
+
     at = step_of(error)
     what = " ".join((traceback.format_exception_only(error)[0]).split())[:300]
     where = _written(error, arguments)
@@ -74,6 +72,10 @@ def tell_shortage(error: BaseException) -> int:
 
 def _written(error: Exception, arguments: Sequence[str]) -> str:
     """The path of a file that holds the traceback and what it takes to see the fault again."""
+    import platform
+    import tempfile
+    import traceback
+
     lines = [f"unmem {shlex.join(arguments)}", f"unmem {__version__}, Python {platform.python_version()}"]
     lines += [f"{name} {_version(name)}" for name in _LIBRARIES]
     text = "\n".join(map(visible, "\n".join([*lines, "", *traceback.format_exception(error)]).splitlines()))
@@ -88,6 +90,8 @@ def _written(error: Exception, arguments: Sequence[str]) -> str:
 
 
 def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:

@@ -41,3 +41,26 @@ def test_statistics_are_taken_in_the_precision_of_the_recipe() -> None:
     torch.testing.assert_close(full[1].running_mean, exact)
     torch.testing.assert_close(half[1].running_mean, rounded, rtol=0.01, atol=0.01)
     assert not torch.equal(full[1].running_mean, half[1].running_mean)
+
+
+def test_several_batches_give_the_statistics_of_all_examples() -> None:
+    random = np.random.default_rng(0)
+    examples = Examples.of(random.normal(3, 2, size=(1000, 4)), np.zeros(1000, dtype=int))
+    model = nn.Sequential(nn.BatchNorm1d(4, momentum=0.1), nn.Dropout(0.9)).eval()
+    recompute_batchnorm(model, examples, batch_size=100)
+    inputs = examples.inputs
+    torch.testing.assert_close(model[0].running_mean, inputs.mean(0), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model[0].running_var, inputs.var(0), rtol=0.03, atol=0.03)
+    assert model[0].momentum == 0.1
+    assert not model[0].training
+
+
+def test_statistics_are_recomputed_by_default_and_kept_on_request() -> None:
+    data = um.load("digits", limit=120)
+    recipe = um.Recipe(model="small_cnn", epochs=2, batch_size=40)
+    problem = um.Problem(um.train(recipe, data.train), data, data.train.ids[:20], recipe=recipe)
+    kept = um.FineTune(epochs=1, batchnorm="keep")(problem.model, problem, seed=0).state_dict()
+    anew = um.FineTune(epochs=1)(problem.model, problem, seed=0).state_dict()
+    differ = {key for key in kept if not torch.equal(kept[key], anew[key])}
+    assert differ
+    assert all("running" in key or "num_batches" in key for key in differ)
