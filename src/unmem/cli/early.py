@@ -70,6 +70,29 @@ def _check_number(name: str, value: object) -> None:
         raise UserError(option, value, f"must be {least} or more", "correct it, or leave it out")
 
 
+def check_used(request: Any) -> None:
+    """Refuse options of `unmem forget` that the chosen method does not use, instead of ignoring them.
+
+    Cross-fit, trace and members are used by every method: the forgotten examples are deleted from them.
+    """
+    rum = request.method == "rum" or (request.method == "auto" and bool(request.steps or request.score))
+    with_targets = rum or request.method in ("auto", "matching") or request.tune
+    unused = (
+        ("steps", request.steps, rum, "pass --method rum"),
+        ("score", request.score, rum, "pass --method rum"),
+        ("scores", request.scores, rum or request.top is not None, "pass --method rum or --top SCORE:N"),
+        ("targets", None if request.targets == "auto" else request.targets, with_targets, "pass --method matching"),
+    )
+    for name, value, used, instead in unused:
+        if value is not None and not used:
+            problem = f"--method {request.method} does not use it"
+            raise UserError(f"--{name}", str(value), problem, f"leave it out, or {instead}")
+    if request.budget is not None and not request.tune:
+        raise UserError(
+            "--budget", request.budget, "it limits --tune, which is not given", "leave it out, or pass --tune"
+        )
+
+
 def check_methods(names: Iterable[str], field: str = "--method") -> None:
     """Refuse names of methods that do not exist."""
     for name in names:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from unmem.cli.annex import check_annex, write_annex
-from unmem.cli.early import check_early, check_methods
+from unmem.cli.early import check_early, check_methods, check_used
 from unmem.cli.faults import step
 from unmem.cli.options import (
     DataOptions,
@@ -113,6 +113,7 @@ def forget(
     """
     check_early(output, request, data, model)
     check_methods([request.method])
+    check_used(request)
     check_annex(request.annex, force=output.force)
     if request.reference == "retrain":
         check_reference(request.reference_seeds)
