@@ -3,12 +3,13 @@
 # make lock    remake locks/ after a change of pyproject.toml; UPGRADE=1 takes the newest versions
 # make lowest  the tests with the oldest versions that pyproject.toml allows
 # make docs    build the documentation site into site/ and check it; make docs-serve shows it while you write
+# make dist    build sdist and wheel into dist/, install the wheel in a fresh environment and run it
 BIN := .venv/bin
 READY := .venv/.ready
 DOCS := .venv-docs/bin
 DOCS_READY := .venv-docs/.ready
 
-.PHONY: demo test check format slow lock lowest docs docs-serve clean
+.PHONY: demo test check format slow lock lowest docs docs-serve dist clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -45,10 +46,13 @@ docs: $(DOCS_READY)
 docs-serve: $(DOCS_READY)
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs serve --no-strict
 
+dist: $(READY)
+	tools/release.sh
+
 clean:
 	rm -rf .venv .venv-docs site
 
-$(READY): pyproject.toml $(wildcard locks/*.txt) tools/install.sh
+$(READY): pyproject.toml locks/dev.txt locks/torch.txt locks/torch-cpu.txt tools/install.sh tools/torch.sh
 	tools/install.sh
 	touch $@
 

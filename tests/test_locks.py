@@ -30,9 +30,9 @@ def entries(name: str) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["dev.txt", "torch.txt", "torch-cpu.txt"])
-def test_nothing_is_unpinned_or_without_a_hash(name: str) -> None:
-    assert "torch" in name or len(entries(name)) > 80
+@pytest.mark.parametrize(("name", "least"), [("dev.txt", 80), ("docs.txt", 25), ("torch.txt", 2), ("torch-cpu.txt", 1)])
+def test_nothing_is_unpinned_or_without_a_hash(name: str, least: int) -> None:
+    assert len(entries(name)) >= least
     assert ("torch" in entries(name)) == ("torch" in name)
 
 
@@ -50,6 +50,16 @@ def test_every_direct_dependency_is_locked() -> None:
     assert names <= entries("dev.txt").keys() | entries("torch.txt").keys()
 
 
+def test_every_tool_of_the_documentation_is_locked() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["docs"]
+    assert {re.split(r"[\[<>=~!; ]", one)[0] for one in wanted} <= entries("docs.txt").keys()
+
+
+def test_checks_before_a_commit_have_the_version_of_the_lock() -> None:
+    [pinned] = re.findall(r"ruff==[\d.]+", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert pinned in (LOCKS / "dev.txt").read_text().split()
+
+
 def test_the_locks_name_no_place() -> None:
     for path in LOCKS.iterdir():
         assert not re.search(r"https?:|file:|index-url|find-links|@ ", path.read_text()), path
@@ -63,7 +73,9 @@ def test_both_builds_of_pytorch_have_one_version() -> None:
 
 
 def test_installing_verifies_hashes() -> None:
-    script = (ROOT / "tools" / "install.sh").read_text()
-    assert "--no-deps --require-hashes --requirement" in script
-    plain = [line for line in script.splitlines() if line.strip().startswith("pip install") and "uv" not in line]
+    of_torch, script = ((ROOT / "tools" / name).read_text() for name in ("torch.sh", "install.sh"))
+    assert "--no-deps --require-hashes --requirement" in of_torch
+    assert "pip install --quiet --no-deps --require-hashes --requirement locks/dev.txt" in script
+    lines = [line.strip() for line in (of_torch + script).splitlines()]
+    plain = [line for line in lines if line.startswith("pip install") and "uv" not in line and "--require" not in line]
     assert plain == ["pip install --quiet --no-deps --no-build-isolation --editable ."]

@@ -1,10 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv and installs unmem in it, with the PyTorch build that fits the machine. Everything is pinned and checked
-# against the hashes in locks/ (see tools/lock.py).
-#   NVIDIA GPU or macOS: the default build (CUDA on Linux).
-#   Linux without a GPU: the CPU build, from wherever pip finds one of the files in locks/torch-cpu.txt. Where there is
-#     none, uv takes the build for this Python from PyTorch's own index, which has hashes of its own; the lock has none.
-# TORCH_BACKEND=cpu or cu126, cu128, … decides it by hand; other builds than cpu come from PyTorch's index as well.
+# Makes .venv and installs unmem in it, with the PyTorch build that fits the machine (see tools/torch.sh). Everything is
+# pinned and checked against the hashes in locks/ (see tools/lock.py).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,23 +12,7 @@ python=${PYTHON:-python3}
 echo "Installing unmem into .venv (once; a few minutes) ..."
 "$python" -m venv .venv
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
-# --no-deps: the locks are complete, and what they do not name is not installed.
-locked() { pip install --quiet --no-deps --require-hashes --requirement "locks/$1.txt"; }
-
-torch=$(sed -n 's/^torch==\([^ ]*\).*/\1/p' locks/torch.txt)
-backend=${TORCH_BACKEND:-}
-if [ -z "$backend" ] && [ "$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then
-    backend=cpu
-fi
-installed=$(.venv/bin/python -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null || echo none)
-locked dev
-if [ "${installed%%+*}" = "$torch" ]; then
-    : # kept, whichever build it is
-elif [ -z "$backend" ]; then
-    locked torch
-elif [ "$backend" != cpu ] || ! locked torch-cpu 2>/dev/null; then
-    echo "PyTorch $torch ($backend) comes from PyTorch's own index: the lock has no hash of a file for this machine." >&2
-    pip install --quiet uv
-    .venv/bin/python -m uv pip install --quiet --torch-backend "$backend" "torch==$torch"
-fi
+# --no-deps: the lock is complete, and what it does not name is not installed.
+pip install --quiet --no-deps --require-hashes --requirement locks/dev.txt
+tools/torch.sh .venv/bin/python
 pip install --quiet --no-deps --no-build-isolation --editable .
