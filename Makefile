@@ -38,13 +38,14 @@ lock:
 lowest:
 	tools/lowest.sh
 
+# Not with --quiet: warnings that are not shown do not count for --strict.
 docs: $(DOCS_READY)
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict
 	$(DOCS)/python tools/check_site.py site
 	@echo "The documentation is in site/index.html"
 
 docs-serve: $(DOCS_READY)
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs serve --no-strict
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs serve
 
 dist: $(READY)
 	tools/release.sh
