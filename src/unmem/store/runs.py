@@ -149,11 +149,11 @@ class RunFolder:
         Raises:
             UserError: The disk does not take it.
         """
+        if not self._staging.is_dir():
+            raise self._gone()
         try:
             _sync(self._staging)
         except OSError as error:
-            if not self._staging.is_dir():
-                raise self._gone() from error
             raise self._full(error.strerror or str(error)) from error
 
     def text(self, name: str, text: str) -> None:
