@@ -23,7 +23,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/pytest -q --doctest-modules src
-	$(BIN)/pytest -n 2 --dist loadscope
+	$(MAKE) test
 
 slow: $(READY)
 	$(BIN)/pytest -m slow
