@@ -11,8 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import unmem as um
+from tests.helpers import point_splits
 from unmem.cli.app import main
-from unmem.memorization import FROM_MODEL
+from unmem.cli.session import Session
+from unmem.memorization import FROM_MODEL, Scorer
+from unmem.training import Step
 
 QUICK = ["--arch", "mlp", "--limit", "200", "--epochs", "10", "--flip", "0.1"]
 
@@ -103,3 +106,21 @@ def test_a_second_run_reads_the_members_of_the_first(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").iterdir()} == times
     tables = [pq.read_table(tmp_path / name / "scores.parquet") for name in ("first", "second")]
     assert tables[0].equals(tables[1])
+
+
+class Slow(um.LearningEvents):
+    """Says that it watched each step for a hundred seconds."""
+
+    def on_step(self, step: Step) -> None:
+        super().on_step(step)
+        self.seconds += 100
+
+
+def test_what_watching_took_is_not_part_of_the_training() -> None:
+    data = point_splits(40)
+    scorer = Scorer(data, um.Recipe(model="mlp", epochs=2, batch_size=20))
+    scorer.events = Slow()
+    original = Session("score", {}, data).train_original(scorer)
+    assert original.seconds is not None
+    assert scorer.watched_seconds >= 400
+    assert 0 < original.seconds + scorer.watched_seconds < 60

@@ -55,6 +55,15 @@ def test_a_sample_of_few_has_every_class() -> None:
         assert torch.bincount(stratified_sample(balanced, 5, seed=seed).labels).tolist() == [1] * 5
 
 
+def test_classes_of_one_example_have_each_place_equally_often() -> None:
+    """Each place of a sample is drawn, not given by the number of a class: 10 classes, of which 3 are taken."""
+    alone = Examples.of(np.zeros((10, 1)), np.arange(10))
+    taken = np.zeros(10)
+    for seed in range(1000):
+        taken[stratified_sample(alone, 3, seed=seed).labels.numpy()] += 1
+    assert np.abs(taken - 300).max() < 4.5 * np.sqrt(1000 * 0.3 * 0.7)
+
+
 def test_split_does_not_depend_on_the_order_of_rows(lopsided: Examples) -> None:
     first = stratified_split(lopsided, SHARES, seed=1)
     second = stratified_split(shuffled(lopsided), SHARES, seed=1)

@@ -13,8 +13,10 @@ import unmem as um
 from unmem.ensembles import leave_out_masks, train_members
 from unmem.errors import UserError
 from unmem.evaluation import audit
+from unmem.evaluation.audit import _Judged, _Witness
 from unmem.evaluation.signals import Signals
 from unmem.evaluation.single_model import Judge
+from unmem.evaluation.verdict import RELEARNING, TEST
 
 RECIPE = um.Recipe(model="mlp", epochs=60, batch_size=32)
 DATA = um.load("digits", limit=400, flip=0.05)
@@ -141,6 +143,28 @@ def test_each_number_is_that_of_the_function_behind_it(
     assert full.evidence["nothing done"].test == judge.test(t, level=level, retrained=honest)
     first = judge.test(t, np.arange(40), level=level, retrained=honest)
     assert full.evidence["nothing done"].parts["first"] == first
+
+
+def test_the_forget_set_and_relearning_share_the_level(
+    full: um.Audit, problem: um.Problem, retrained: list[torch.nn.Module]
+) -> None:
+    """p = 0.02 is below the 2.5% of a whole verdict, and above the half of it that each of the two has."""
+    witness = _Witness(problem, retrained, None, {}, relearning=True, original=False, seed=0)
+    judged = _Judged(problem, full.evaluation, witness, None, None)
+    seen = full.evidence["retrained"]
+    assert seen.test is not None
+    assert seen.relearning is not None
+
+    def alarms(on_set: float, relearned: float) -> set[str]:
+        test = replace(seen.test, under=replace(seen.test.under, p=on_set))
+        again = replace(seen.relearning, p=relearned)
+        evidence = replace(seen, test=test, parts={}, attacks={}, relearning=again)
+        return {one.name for one in judged.signals(evidence, problem.model, 0.5) if one.says == "under-forgotten"}
+
+    assert not alarms(0.02, 0.9) & {TEST, RELEARNING}
+    assert not alarms(0.9, 0.02) & {TEST, RELEARNING}
+    assert alarms(0.01, 0.9) & {TEST, RELEARNING} == {TEST}
+    assert alarms(0.9, 0.01) & {TEST, RELEARNING} == {RELEARNING}
 
 
 def test_parts_under_the_smallest_cell_are_not_shown(full: um.Audit) -> None:

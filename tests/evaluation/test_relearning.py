@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import unmem as um
-from tests.helpers import same_state, state_of
+from tests.helpers import point_splits, same_state, state_of
 from unmem.evaluation.relearning import Rises, relearn, relearning
 
 RECIPE = um.Recipe(model="mlp", epochs=60, batch_size=32)
@@ -51,6 +52,31 @@ def test_the_model_is_left_as_it_was_and_before_is_its_confidence(problem: um.Pr
     own = probs[torch.arange(len(probs)), problem.forget.labels]
     assert found.before == pytest.approx(float(np.mean(own.numpy())), rel=1e-6)
     assert found == relearning(relearn(problem.model, problem))  # seeded
+
+
+def test_batch_norm_of_the_copy_is_that_of_the_retain_set() -> None:
+    """The model comes with statistics of other inputs; the copy takes those of one batch with all retained examples."""
+    data = point_splits(48)
+    recipe = um.Recipe(epochs=20, lr=0.5, batch_size=64)
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6), torch.nn.Tanh(), torch.nn.Linear(6, 3)
+    model = torch.nn.Sequential(*layers)
+    model(data.train.inputs * 3 + 1)
+    model.eval()
+    problem = um.Problem(model, data, data.train.ids[:12], recipe=recipe)
+    found = relearn(model, problem, seed=4)
+    by_hand = um.fit(copy.deepcopy(model), problem.retain, replace(recipe, epochs=2, lr=0.05), seed=4)
+    with torch.no_grad():
+        first, norm, last = by_hand[0], by_hand[1], by_hand[3]
+        before = first(problem.retain.inputs)
+        for part, was, rise in ((problem.forget, found.before, found.forget), (data.holdout, None, found.unseen)):
+            scaled = (first(part.inputs) - before.mean(0)) / (before.var(0) + norm.eps).sqrt()
+            logits = last(torch.tanh(scaled * norm.weight + norm.bias))
+            sure, at_first = (
+                given.softmax(1)[torch.arange(len(part)), part.labels].numpy() for given in (logits, model(part.inputs))
+            )
+            np.testing.assert_allclose(rise, sure - at_first, atol=1e-5)
+            assert was is None or np.allclose(was, at_first, atol=1e-5)
 
 
 def rises(forget: list[float], unseen: list[float] | None = None) -> Rises:

@@ -170,6 +170,13 @@ def test_groups_and_relearning_share_the_level() -> None:
     assert from_test(replace(QUIET, under=side(0.1, 0.02)), {}, relearned=0.001).says == "under-forgotten"
 
 
+def test_groups_share_the_level_of_over_forgetting_too() -> None:
+    assert from_test(replace(QUIET, over=side(0.1, 0.01)), {}).says == "over-forgotten"
+    for p, says in ((0.01, "neither"), (0.006, "over-forgotten")):
+        groups = {"low": QUIET, "medium": QUIET, "high": replace(QUIET, over=side(0.1, p))}
+        assert from_test(QUIET, groups).says == says
+
+
 def test_the_group_that_is_still_known_is_named() -> None:
     found = from_test(QUIET, {"low": QUIET, "high": ALARM})
     assert "in the high group" in found.text

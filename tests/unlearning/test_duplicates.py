@@ -114,3 +114,15 @@ def test_tables_are_compared_as_they_are() -> None:
     found = find_copies(forget, retain, unseen=unseen)
     assert {(one.forget_id, one.retain_id) for one in found.pairs} == {(str(i), str(200 + i)) for i in range(11)}
     assert found.counts["exact"] == 1
+
+
+def test_a_near_copy_is_within_half_the_distance_of_the_nearest_hundredth() -> None:
+    """Unseen examples at 1, 2, …, 101 from the one retained example: a hundredth of them is within 2."""
+
+    def on_a_line(places: list[float], prefix: str) -> um.Examples:
+        names = [f"{prefix}{k}" for k in range(len(places))]
+        return um.Examples.of(np.float32(places)[:, None], [0] * len(places), ids=names, n_classes=2)
+
+    unseen = on_a_line([-float(k) for k in range(1, 102)], "u")
+    found = find_copies(on_a_line([0.98, 1.02, -0.99, -1.01], "f"), on_a_line([0.0], "r"), unseen=unseen)
+    assert {one.forget_id: one.distance for one in found.pairs} == pytest.approx({"f0": 0.98, "f2": 0.99})

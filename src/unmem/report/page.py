@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,7 @@ def _pairs(scores: Sequence[Scores], against: str | None, flipped: Ids, shown: _
     return [shown.add(panel) for panel in panels if panel is not None]
 
 
+@cache
 def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
