@@ -18,6 +18,7 @@ ROOMS = (
         "plainfiles",
         "plaintext",
         "metrics",
+        "predictions",
         "extras",
         "html",
         "allocator",

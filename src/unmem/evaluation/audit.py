@@ -18,11 +18,11 @@ from torch import nn
 
 from unmem.data import Ids
 from unmem.ensembles import Ensemble
+from unmem.evaluation.answers import accuracy, answers, correct
 from unmem.evaluation.attacks import Attack, attacks
 from unmem.evaluation.distance import prediction_distance
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
-from unmem.evaluation.membership import accuracy, answers, correct
 from unmem.evaluation.outcome import SMALLEST_CELL, TOO_FEW, Evaluation, aggregates_only, evaluate
 from unmem.evaluation.relearning import Relearning, Rises, relearn, relearning
 from unmem.evaluation.signals import Signals, log_odds_of

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Ids
-from unmem.evaluation.membership import accuracy, called_unseen, correct, named
+from unmem.evaluation.answers import accuracy, correct, named
+from unmem.evaluation.membership import called_unseen
 from unmem.evaluation.soundness import Shortfall, retrained_shortfalls
 from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.unlearning import Problem
