@@ -15,6 +15,7 @@ ROOMS = (
     *(
         "errors",
         "interrupts",
+        "counted",
         "plainfiles",
         "plaintext",
         "metrics",
