@@ -10,8 +10,6 @@ from unmem.evaluation.lira import lira
 from unmem.evaluation.membership import called_unseen
 from unmem.evaluation.mismatch import Mismatch, chance, find_mismatch, find_order, find_scaling, seen_alike
 from unmem.evaluation.outcome import (
-    SMALLEST_CELL,
-    TOO_FEW,
     Evaluation,
     Evaluator,
     Needed,
@@ -20,6 +18,7 @@ from unmem.evaluation.outcome import (
     aggregates_only,
     evaluate,
 )
+from unmem.evaluation.reasons import SMALLEST_CELL, TOO_FEW
 from unmem.evaluation.relearning import Relearning, relearn
 from unmem.evaluation.rmia import rmia
 from unmem.evaluation.scenarios import Scenario, mislabelled, poisoned, privacy

@@ -23,7 +23,8 @@ from unmem.evaluation.attacks import Attack, attacks
 from unmem.evaluation.distance import prediction_distance
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
-from unmem.evaluation.outcome import SMALLEST_CELL, TOO_FEW, Evaluation, aggregates_only, evaluate
+from unmem.evaluation.outcome import Evaluation, aggregates_only, evaluate
+from unmem.evaluation.reasons import SMALLEST_CELL, TOO_FEW
 from unmem.evaluation.relearning import Relearning, Rises, relearn, relearning
 from unmem.evaluation.signals import Signals, log_odds_of
 from unmem.evaluation.single_model import TAIL, Judge, SingleModelTest

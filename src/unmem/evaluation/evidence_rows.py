@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unmem.evaluation.audit import Audit, Evidence
 from unmem.evaluation.rows import reference_name
 from unmem.evaluation.single_model import SingleModelTest
+
+if TYPE_CHECKING:
+    from unmem.evaluation.audit import Audit, Evidence
 
 # Heading of each column, and what it means in one plain line.
 EVIDENCE = {
@@ -23,7 +26,6 @@ EVIDENCE = {
     "retrained models: from few runs it is never 0.",
     "comes back": "Rise of the mean confidence on the forget set after a little training on the retain set.",
 }
-Values = Callable[[Evidence], tuple[float | None, ...]]
 
 
 def evidence_rows(audit: Audit) -> dict[str, dict[str, str | None]]:

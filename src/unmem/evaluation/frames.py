@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from unmem.evaluation.audit import Audit, Evidence
-from unmem.evaluation.outcome import Evaluation, Outcome
 from unmem.extras import imported
 from unmem.html import without_missing
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from unmem.evaluation.audit import Audit, Evidence
+    from unmem.evaluation.outcome import Evaluation, Outcome
 
 DO_NOTHING = "do nothing"
 Numbers = dict[str, float | None]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from unmem.evaluation.audit import Audit, Evidence
+from typing import TYPE_CHECKING
+
 from unmem.evaluation.evidence_rows import EVIDENCE, PART_COLUMNS, evidence_rows, one_row, part_rows
-from unmem.evaluation.outcome import Evaluation, Outcome, Part
 from unmem.evaluation.rows import COLUMNS, Notes, Row, outcome_row, rows
 from unmem.html import page, paragraph, table
+
+if TYPE_CHECKING:
+    from unmem.evaluation.audit import Audit, Evidence
+    from unmem.evaluation.outcome import Evaluation, Outcome, Part
 
 _ATTACKS = {"AUC": "confidence", "LiRA": "lira", "RMIA": "rmia"}  # column -> signal whose interval it has
 

@@ -14,20 +14,20 @@ from torch import nn
 from unmem.data import Ids
 from unmem.evaluation.answers import accuracy, correct, named
 from unmem.evaluation.membership import called_unseen
+from unmem.evaluation.reasons import (
+    NO_ORIGINAL,
+    NO_REFERENCE,
+    NO_UNSEEN,
+    ONE_REFERENCE,
+    SMALLEST_CELL,
+    TOO_FEW,
+)
 from unmem.evaluation.soundness import Shortfall, retrained_shortfalls
 from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.unlearning import Problem
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-# Below this many examples a share would tell about single persons, and says nothing about the set anyway.
-SMALLEST_CELL = 10
-NO_REFERENCE = "needs a retrained model to compare with"
-NO_UNSEEN = "needs unseen examples, and all of the data are training data"
-ONE_REFERENCE = "needs two retrained models"
-NO_ORIGINAL = "needs the original model"
-TOO_FEW = f"the forget set has fewer than {SMALLEST_CELL} examples, and would tell about single ones"
 
 
 @dataclass(frozen=True)

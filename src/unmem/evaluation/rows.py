@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from unmem.evaluation.outcome import NO_REFERENCE, ONE_REFERENCE, Evaluation, Outcome
+from unmem.evaluation.reasons import NO_REFERENCE, ONE_REFERENCE
+
+if TYPE_CHECKING:
+    from unmem.evaluation.outcome import Evaluation, Outcome
 
 # Heading of each column, and what it means in one plain line.
 COLUMNS = {

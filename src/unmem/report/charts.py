@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unmem.data import Ids
 from unmem.evaluation import Audit, Evaluation, Outcome, Part
-from unmem.evaluation.outcome import SMALLEST_CELL
+from unmem.evaluation.reasons import SMALLEST_CELL
 from unmem.memorization import Scores
 from unmem.memorization.notebook import bin_edges
 
