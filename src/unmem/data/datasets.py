@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from unmem.data.devices import available_memory
 from unmem.data.examples import Examples, as_ids
-from unmem.data.images import PIXELS, Form, depth_of, is_grey, unlike_depth
+from unmem.data.images import PIXELS, Form, channels_first, depth_of, is_grey, mode_of, unlike_depth
 from unmem.data.labels import class_indices
 from unmem.data.loaders import Reader, ahead, check_form, guarded, started
 from unmem.data.modules import module_at
@@ -185,7 +185,7 @@ class DatasetItems:
         first = _fields(guarded(self, 0, self._raw))[0]
         if not hasattr(first, "convert"):
             return self
-        mode = self.mode or ("L" if is_grey(first.mode) else "RGB")
+        mode = self.mode or mode_of([first.mode])
         form = Form(mode, self.size or (first.height, first.width), depth_of(first))
         return replace(self, form=form)
 
@@ -258,8 +258,6 @@ def _fields(item: Any) -> tuple[Any, Any, Any]:
 
 def _tensor(value: Any) -> Tensor:
     if isinstance(value, np.ndarray):
-        images_last = value.ndim == 3 and value.shape[-1] in (1, 3, 4) and value.shape[0] not in (1, 3, 4)
-        value = np.moveaxis(value, -1, 0) if images_last else value
-        value = torch.from_numpy(np.ascontiguousarray(value))
+        value = torch.from_numpy(np.ascontiguousarray(channels_first(value) if value.ndim == 3 else value))
     found = value if isinstance(value, Tensor) else torch.tensor(value)
     return found[None] if found.dtype == torch.uint8 and found.ndim == 2 else found
