@@ -1,10 +1,12 @@
 """Imports point down only, and never in a circle: walks the syntax trees of the package.
 
-Imports count wherever they stand, in functions too: such an import only puts the circle off until the call. Imports
-under `TYPE_CHECKING` never run, so between rooms they count like any other, whereas between files they have a test of
-their own, which lists the circles that are there. A file that imports names from its own folder's `__init__.py` is in
-a circle with it. `unmem/__init__.py` itself is left out: it names the public classes for type checkers, and imports
-none of them.
+Two rules hold. A room imports only from the rooms below it. No files import each other in a circle, inside a folder
+either.
+
+Imports inside functions count in both rules: they only delay a circle until the call. Imports under `TYPE_CHECKING`
+never run. They count in the first rule. In the second rule a separate test covers them, with a list of the circles that
+exist today. A file that imports from the `__init__.py` of its own folder is in a circle with it. `unmem/__init__.py`
+is not checked, because it imports the public names lazily and lists them for type checkers only.
 """
 
 from __future__ import annotations
@@ -56,8 +58,9 @@ ROOMS = (
     ),
 )
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path not in (SOURCE / "__init__.py", SOURCE / "__main__.py"))
-# Circles by imports for types. Results show themselves through these files, which take them as arguments; each circle
-# goes once a result gives its own table to one renderer that knows no result. Nothing may be added.
+# Circles through imports under `TYPE_CHECKING`. A result calls these files to display itself, and they name its type.
+# Each circle disappears when results return tables to a renderer that knows no result class; then remove it here.
+# Do not add any.
 CIRCLES_OF_TYPES = [
     [
         "unmem.evaluation.audit",
@@ -99,7 +102,7 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def module_of(path: Path) -> str:
-    """The dotted name of a file; that of its folder for an `__init__.py`."""
+    """The name by which a file is imported."""
     return ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -107,7 +110,7 @@ MODULES = {module_of(path): path for path in FILES}
 
 
 def imported_files(path: Path, *, types: bool) -> set[str]:
-    """Modules of the package that the file imports by name. types: also those under `TYPE_CHECKING`."""
+    """Files of the package that a file imports, as module names. types: include imports under `TYPE_CHECKING`."""
     tree = ast.parse(path.read_text())
     guards = [one for one in ast.walk(tree) if isinstance(one, ast.If) and "TYPE_CHECKING" in ast.unparse(one.test)]
     typing = {node for guard in guards for statement in guard.body for node in ast.walk(statement)}
@@ -125,8 +128,8 @@ def imported_files(path: Path, *, types: bool) -> set[str]:
 
 
 def circles(imports: dict[str, set[str]]) -> list[list[str]]:
-    """Files that reach each other by imports: strongly connected components of two files or more, or of one file that
-    imports itself."""
+    """Groups of files that import each other: the strongly connected components of the graph with two files or more,
+    and files that import themselves."""
     names = sorted(imports)
     edges = np.array([[other in imports[name] for other in names] for name in names])
     _, component = connected_components(edges, connection="strong")

@@ -1,4 +1,4 @@
-"""What logits say of labels, against the probabilities behind them."""
+"""Quantities computed from logits, against the probabilities behind them."""
 
 from __future__ import annotations
 

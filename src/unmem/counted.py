@@ -1,4 +1,4 @@
-"""`NAME:N`: the N first examples by something that has a name, such as `confidence:50` or `issues.csv:50`."""
+"""Parse `NAME:N`, which selects N examples by a named score or file, such as `confidence:50` or `issues.csv:50`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from unmem.errors import NothingToDoError, UserError
 
 
 def counted(text: str, field: str) -> tuple[str, int] | None:
-    """The name and the number; None if the text does not end in a colon and a whole number.
+    """Split `NAME:N` into the name and the number.
 
     Args:
         text: What the user wrote.
-        field: What an error is about.
+        field: The option that errors name.
+
+    Returns:
+        The name and N, or None if the text does not end in a colon and a whole number.
 
     Raises:
         UserError: The number has more than 18 digits.

@@ -1,6 +1,7 @@
-"""What logits say of labels: one definition each of accuracy, probability, log-odds, margin and divergence.
+"""Quantities computed from logits: accuracy, probability, log-odds, margin and symmetric KL divergence.
 
-Functions on tensors keep the device, and gradients pass through all of them but those that count hits.
+Each is defined here once. Functions of tensors return tensors on the same device, and gradients pass through them,
+except through those that count hits.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def hits(rows: Tensor, labels: Tensor) -> Tensor: ...
 @overload
 def hits(rows: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> NDArray[np.bool_]: ...
 def hits(rows: Any, labels: Any) -> Any:
-    """Whether the largest entry of each row is at its label, [N] booleans.
+    """Whether the largest entry of each row is that of its label, [N] booleans.
 
     Args:
         rows: [N, C] logits, log-probabilities or probabilities.
@@ -27,7 +28,7 @@ def hits(rows: Any, labels: Any) -> Any:
 
 
 def accuracy_of(rows: Tensor, labels: Tensor) -> float:
-    """Share of the rows [N, C] whose largest entry is at the label, in [0, 1].
+    """Share of the rows [N, C] whose largest entry is that of the label, in [0, 1].
 
     >>> import torch
     >>> accuracy_of(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
@@ -37,22 +38,22 @@ def accuracy_of(rows: Tensor, labels: Tensor) -> float:
 
 
 def of_label(rows: Tensor, labels: Tensor) -> Tensor:
-    """The entry of each row [N, C] at its label, [N]."""
+    """The entry of the label in each row [N, C], [N]."""
     return rows.gather(1, labels[:, None])[:, 0]
 
 
 def of_others(rows: Tensor, labels: Tensor) -> Tensor:
-    """The rows [N, C] with −∞ at the label."""
+    """The rows [N, C] with −∞ in place of the entry of the label."""
     return rows.scatter(1, labels[:, None], float("-inf"))
 
 
 def label_log_odds(rows: Tensor, labels: Tensor) -> Tensor:
-    """phi = log p_y − log(1 − p_y), [N] in the type of the rows, from logits or log-probabilities [N, C]."""
+    """phi = log p_y − log(1 − p_y), [N] in the dtype of the rows, from logits or log-probabilities [N, C]."""
     return of_label(rows, labels) - of_others(rows, labels).logsumexp(1)
 
 
 def margin(rows: Tensor, labels: Tensor) -> Tensor:
-    """log p_y − log max_{k≠y} p_k, [N] in the type of the rows, from logits or log-probabilities [N, C]."""
+    """log p_y − log max_{k≠y} p_k, [N] in the dtype of the rows, from logits or log-probabilities [N, C]."""
     return of_label(rows, labels) - of_others(rows, labels).amax(1)
 
 
@@ -81,12 +82,12 @@ def class_log_odds(rows: Tensor) -> NDArray[np.float64]:
 
 
 def label_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """Softmax probability of the label, its confidence, [N] float64, from logits [N, C]."""
+    """Confidence: the softmax probability of the label, [N] float64, from logits [N, C]."""
     return of_label(logits.double().softmax(1), labels)
 
 
 def probability(phi: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """The probability whose log-odds are `phi`, in float64 and of the same shape.
+    """Probabilities with these log-odds, in float64 and of the same shape.
 
     >>> probability(np.array([0.0, 40.0])).tolist()
     [0.5, 1.0]
@@ -100,7 +101,13 @@ def probability(phi: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def confidence(
     labels: NDArray[np.int64], phi: NDArray[np.float32], log_probs: NDArray[np.float32] | None
 ) -> NDArray[np.float64]:
-    """Probability of the label, [N], from log-probabilities [N, C] or, where there are none, from log-odds [N]."""
+    """Probability of the label, [N] float64.
+
+    Args:
+        labels: [N].
+        phi: [N] log-odds of the label, used if there are no log-probabilities.
+        log_probs: [N, C] log-probabilities of all classes, or None.
+    """
     if log_probs is None:
         return probability(phi)
     return np.exp(log_probs[np.arange(len(log_probs)), labels].astype(np.float64))

@@ -1,4 +1,4 @@
-"""Map-style PyTorch data sets: their items as examples."""
+"""Read map-style PyTorch data sets."""
 
 from __future__ import annotations
 
@@ -35,9 +35,13 @@ CHUNK = 64  # items that a process reads at a time
 
 
 def of_items(name: str, parts: dict[str, Any], how: Reading, module: str) -> Splits:
-    """Splits of map-style data sets by part; they are streamed where they would take much of the memory.
+    """Read map-style data sets into splits. Large ones are streamed instead of held in memory.
 
-    module: the user's own that they come from, as `module_at` takes it; empty if there is none.
+    Args:
+        name: Name of the data set.
+        parts: Data sets by part, `train` among them.
+        how: How to read them.
+        module: The user's module that defines them, as `module_at` takes it; empty if there is none.
     """
     for part, found in parts.items():
         if not (hasattr(found, "__len__") and hasattr(found, "__getitem__")):

@@ -1,4 +1,4 @@
-"""Devices: which one to compute on, and how much memory is left there and on this machine."""
+"""Choose the device to compute on, and measure the free memory there and on this machine."""
 
 from __future__ import annotations
 

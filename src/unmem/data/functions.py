@@ -1,4 +1,4 @@
-"""Data sets that a function of the user's returns."""
+"""Data sets returned by a function in the user's own code."""
 
 from __future__ import annotations
 

@@ -83,12 +83,12 @@ def is_grey(mode: str) -> bool:
 
 
 def mode_of(modes: Iterable[str]) -> Literal["RGB", "L"]:
-    """What images of these modes become: grey if all of them are, else colour."""
+    """The common mode of images with these modes: grey if all of them are grey, else colour."""
     return "L" if all(map(is_grey, modes)) else "RGB"
 
 
 def channels_first(images: NDArray[Any]) -> NDArray[Any]:
-    """Images [..., height, width, channels] as [..., channels, height, width]; others stay as they are."""
+    """Move the channels of images [..., height, width, channels] to the front; other arrays are returned unchanged."""
     last = images.shape[-1] in (1, 3, 4) and images.shape[-3] not in (1, 3, 4)
     return np.ascontiguousarray(np.moveaxis(images, -1, -3)) if last else images
 

@@ -1,4 +1,4 @@
-"""Items that are read one by one, and the processes that read them ahead."""
+"""Items of a data set that are read one at a time, and worker processes that read them in advance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets that are Python objects: which reader takes them."""
+"""Choose the reader of a data set that is given as a Python object."""
 
 from __future__ import annotations
 

@@ -88,11 +88,14 @@ class Ensemble:
         )
 
     def mean_log_probs(self, weights: NDArray[np.float64], where: NDArray[np.int64]) -> Real | None:
-        """Logarithm of the members' weighted mean probability of each class, [n, C]; None if no logits were kept.
+        """Logarithm of the weighted mean probability of each class over the members.
 
         Args:
             weights: [K, n], how much each member counts for each example; they sum to 1 over the members.
             where: [n] positions of the examples.
+
+        Returns:
+            [n, C] float32, or None if no logits were kept.
         """
         from scipy.special import log_softmax
 

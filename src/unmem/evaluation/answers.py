@@ -1,4 +1,4 @@
-"""What a model answers for examples: logits that are checked, and what its accuracy and confidence are."""
+"""Logits, accuracy and confidence of a model on examples. Logits that give no probabilities are refused."""
 
 from __future__ import annotations
 

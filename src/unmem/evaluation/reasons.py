@@ -1,8 +1,8 @@
-"""Why a number is missing, in the words that every table and report has."""
+"""Reasons for missing numbers, in the words that tables and reports show."""
 
 from __future__ import annotations
 
-# Below this many examples a share would tell about single persons, and says nothing about the set anyway.
+# A share of fewer examples would reveal single persons, and is too noisy to describe the set.
 SMALLEST_CELL = 10
 NO_REFERENCE = "needs a retrained model to compare with"
 NO_UNSEEN = "needs unseen examples, and all of the data are training data"

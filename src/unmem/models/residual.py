@@ -1,4 +1,4 @@
-"""The block of residual networks (He et al. 2016), and two of them with the stem for small images: 3×3, stride 1, no
+"""Residual block (He et al. 2016), and ResNet-18 and ResNet-50 with the stem for small images: 3×3, stride 1, no
 max-pooling."""
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ WIDTH = 64
 
 
 class Block(nn.Module):
-    """Convolutions beside a shortcut, each with batch norm: `conv1` and `bn1`, `conv2` and `bn2`, ….
+    """Residual block: convolutions with batch norm (`conv1`, `bn1`, `conv2`, `bn2`, …) and a shortcut.
 
-    The basic block of He et al. 2016 has two 3×3 convolutions, the first with the stride. The deep one has 1×1 to a
-    quarter of the width, 3×3 with the stride, and 1×1 back.
+    The basic block of He et al. 2016 has two 3×3 convolutions, and the first one has the stride. The bottleneck block
+    has a 1×1 convolution to a quarter of the width, a 3×3 convolution with the stride, and a 1×1 convolution back.
 
     Args:
-        before: Channels of the input.
-        after: Channels of the output.
-        stride: Of the one convolution that has it, and of the shortcut.
-        deep: Whether it is the deep block.
-        shortcut: Name of the shortcut among the layers.
+        before: Number of input channels.
+        after: Number of output channels.
+        stride: Stride of one convolution and of the shortcut.
+        deep: Whether to build the bottleneck block.
+        shortcut: Name of the shortcut in the state dict.
     """
 
     def __init__(self, before: int, after: int, stride: int, *, deep: bool, shortcut: str = "shortcut") -> None:
