@@ -28,7 +28,7 @@ from common import ROOT, interval, machine, pool, publish_tables
 import unmem as um
 from unmem.data import Ids
 from unmem.errors import DivergedError
-from unmem.evaluation.membership import accuracy
+from unmem.evaluation import accuracy
 from unmem.store import write_text
 from unmem.unlearning import SCRUB, FineTune, NegGradPlus, SalUn
 from unmem.unlearning.unlearner import GradientUnlearner

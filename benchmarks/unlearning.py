@@ -41,9 +41,10 @@ from scipy.stats import t as student
 
 import unmem as um
 from unmem.data import Examples, Ids
-from unmem.ensembles import Ensemble, log_odds
+from unmem.ensembles import Ensemble
 from unmem.evaluation import Evaluator
 from unmem.memorization import Scorer, Scores, crossfit, feldman
+from unmem.predictions import log_odds
 from unmem.store import write_text
 from unmem.targets import FromCrossFit, FromMembers, Trace
 from unmem.unlearning import (

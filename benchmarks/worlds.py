@@ -32,8 +32,7 @@ from common import RUNS
 from networks import VOCABULARY
 
 import unmem as um
-from unmem.evaluation import Scenario, poisoned
-from unmem.evaluation.membership import accuracy
+from unmem.evaluation import Scenario, accuracy, poisoned
 
 DATA = RUNS / "data"
 EMOJI, REVIEWS = "emoji-datasource-twitter", "vaderSentiment"

@@ -66,3 +66,8 @@ def logits_model(scale: Sequence[Sequence[float]]) -> nn.Module:
     with torch.no_grad():
         model.weight.copy_(weight)
     return model
+
+
+def kl(p: np.ndarray, q: np.ndarray) -> float:
+    """KL(p‖q) in nats, of two distributions [C]."""
+    return float((p * np.log(p / q)).sum())

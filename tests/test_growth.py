@@ -19,14 +19,14 @@ import unmem as um
 from tests.helpers import point_splits, points
 from unmem import training
 from unmem.data import as_ids, csvfiles, layout
-from unmem.ensembles import log_odds, train_members
+from unmem.ensembles import train_members
 from unmem.ensembles.masks import fold_masks
 from unmem.errors import UserError
-from unmem.evaluation import forecast
-from unmem.evaluation.membership import accuracy, label_confidence
+from unmem.evaluation import accuracy, forecast, label_confidence
 from unmem.evaluation.signals import log_odds_of
 from unmem.memorization import CrossFit, crossfit
 from unmem.memorization import events as learning_events
+from unmem.predictions import log_odds
 from unmem.report import charts
 from unmem.requests.where import Condition, ids_where
 from unmem.targets import FromCrossFit, Targets, Trace, TraceRecorder
@@ -86,7 +86,7 @@ def test_of_no_examples_nothing_is_kept(wide: tuple[nn.Module, um.Examples]) -> 
 _ASKED = """
 import resource, sys, torch, unmem as um
 from unmem.allocator import keep_freed_memory
-from unmem.ensembles import log_odds
+from unmem.predictions import log_odds
 from unmem.training import predicted
 keep_freed_memory()
 model = torch.nn.Linear(4, 1_000).eval()

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from unmem.evaluation import Evaluation, Outcome, Part
-from unmem.evaluation.outcome import NO_REFERENCE, ONE_REFERENCE
+from unmem.evaluation.reasons import NO_REFERENCE, ONE_REFERENCE
 from unmem.memorization import Scores
 from unmem.report import Report
 

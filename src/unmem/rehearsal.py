@@ -38,7 +38,7 @@ def rehearse(recipe: Recipe, examples: Examples) -> None:
     shape, classes = examples.input_shape, examples.n_classes
     model = models.build(recipe.model, shape, classes, seed=0).to(examples.device)
     check_answers(model, examples, value=recipe.model)
-    few = examples.at(_positions(examples, 2))
+    few = examples.at(few_positions(examples, 2))
     for count in (2, 1):
         batch = few.at(np.arange(min(count, len(few))))
         _try(partial(_step, model, batch, recipe), batch, recipe.model, "in training mode")
@@ -57,7 +57,7 @@ def check_answers(model: nn.Module, examples: Examples, *, field: str = "model",
     Raises:
         UserError: What is wrong with it.
     """
-    some = examples.at(_positions(examples, FEW))
+    some = examples.at(few_positions(examples, FEW))
     logits = _try(lambda: predict(model, some), some, value, "", field)
     if logits.ndim != 2 or logits.shape[1] < examples.n_classes:
         named = Phrase(f"with outputs of shape {tuple(logits.shape[1:])}") if value is None else value
@@ -170,7 +170,7 @@ def _fix(error: Exception) -> str:
     return "use the model that was trained on these data, or call it by hand to see why"
 
 
-def _positions(examples: Examples, count: int) -> NDArray[np.int64]:
+def few_positions(examples: Examples, count: int) -> NDArray[np.int64]:
     """Of the first examples, and of the one with the largest token id, which must be in the vocabulary."""
     found = set(range(min(count, len(examples))))
     if examples.scaling is None and not examples.inputs.dtype.is_floating_point:

@@ -25,10 +25,10 @@ from unmem.ensembles import (
     Mask,
     files,
     leave_out_masks,
-    log_odds,
     train_members,
 )
 from unmem.errors import DivergedError
+from unmem.predictions import log_odds
 from unmem.training import predict, train
 
 RECIPE = um.Recipe(model="mlp", epochs=2, batch_size=16)

@@ -11,7 +11,7 @@ import unmem as um
 from tests.helpers import logits_model
 from unmem.data import Examples
 from unmem.evaluation import called_unseen
-from unmem.evaluation.membership import confidence_of
+from unmem.predictions import label_probability
 
 # Logits (x, 0): the confidence of label 0 is the logistic of x.
 MODEL = logits_model([[1.0], [0.0]])
@@ -40,7 +40,7 @@ def test_the_attack_is_the_classifier_it_says_it_is(seed: int) -> None:
 
 
 def test_the_confidence_of_a_sure_model_is_not_rounded_to_1() -> None:
-    found = confidence_of(torch.tensor([[30.0, 0.0]]), torch.tensor([0]))
+    found = label_probability(torch.tensor([[30.0, 0.0]]), torch.tensor([0]))
     assert 1 - found[0] == pytest.approx(np.exp(-30.0), rel=1e-2)
 
 
@@ -49,12 +49,12 @@ def test_the_confidence_is_each_row_s_own_whatever_the_batch() -> None:
     logits = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 3, 1, 2, 2, 0, 3])
     rows = [float(logits[i].double().softmax(0)[labels[i]]) for i in range(7)]
-    np.testing.assert_allclose(confidence_of(logits, labels), rows)
-    np.testing.assert_allclose(confidence_of(logits + 17.0, labels), rows, rtol=1e-5)
+    np.testing.assert_allclose(label_probability(logits, labels), rows)
+    np.testing.assert_allclose(label_probability(logits + 17.0, labels), rows, rtol=1e-5)
     relabelled = torch.tensor([2, 0, 3, 1])
     moved = torch.empty_like(logits)
     moved[:, relabelled] = logits
-    np.testing.assert_allclose(confidence_of(moved, relabelled[labels]), rows)
+    np.testing.assert_allclose(label_probability(moved, relabelled[labels]), rows)
 
 
 def test_membership_is_attacked_with_the_holdout_and_not_the_test_set() -> None:

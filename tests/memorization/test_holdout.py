@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 import unmem as um
-from tests.helpers import point_splits, points, same_state, shuffled, state_of
+from tests.helpers import kl, point_splits, points, same_state, shuffled, state_of
 from unmem.data import Splits, stratified_sample
 from unmem.memorization import holdout_retraining
-from unmem.memorization.holdout import Agreement, EarlyStop, cohen_kappa, symmetric_kl
+from unmem.memorization.holdout import Agreement, EarlyStop, cohen_kappa
+from unmem.predictions import symmetric_kl
 from unmem.training import Step, fit, predict
 
 RECIPE = um.Recipe(model="mlp", epochs=5, batch_size=16)
@@ -43,28 +44,6 @@ class Losses(um.Observer):
     @property
     def means(self) -> list[float]:
         return [float(np.mean(losses)) for losses in self.epochs]
-
-
-def kl(p: np.ndarray, q: np.ndarray) -> float:
-    return float((p * np.log(p / q)).sum())
-
-
-def test_symmetric_kl_is_that_of_the_probabilities() -> None:
-    random = np.random.default_rng(0)
-    z, w = random.normal(scale=3, size=(2, 20, 5))
-    found = symmetric_kl(torch.from_numpy(z), torch.from_numpy(w))
-    assert found.dtype == torch.float64
-    for i in range(20):
-        p, q = (np.exp(v[i]) / np.exp(v[i]).sum() for v in (z, w))
-        assert found[i] == pytest.approx(0.5 * kl(p, q) + 0.5 * kl(q, p), rel=1e-9)
-    assert torch.equal(found, symmetric_kl(torch.from_numpy(w), torch.from_numpy(z)))
-
-
-def test_symmetric_kl_of_certain_predictions_is_finite() -> None:
-    sure = torch.tensor([[1000.0, 0.0, -1000.0]])
-    assert symmetric_kl(sure, sure).tolist() == [0]
-    assert symmetric_kl(sure, sure + 77).tolist() == [0]
-    assert symmetric_kl(sure, sure.flip(1)).tolist() == [2000]
 
 
 def test_the_score_is_the_change_of_a_copy_trained_on_the_holdout(model: nn.Module, data: Splits) -> None:
@@ -158,7 +137,7 @@ def by_adamw(digits: Splits) -> nn.Module:
 def by_hand(model: nn.Module, data: Splits, recipe: um.Recipe, *, share: float = 0.1) -> np.ndarray:
     sample = stratified_sample(data.holdout, round(share * len(data.train)), seed=0)
     changed = fit(copy.deepcopy(model), sample, replace(recipe, schedule="constant"), seed=0)
-    return symmetric_kl(predict(model, data.train), predict(changed, data.train)).numpy()
+    return symmetric_kl(*(predict(one, data.train).double().log_softmax(1) for one in (model, changed))).numpy()
 
 
 def test_optimizer_and_rate_are_those_of_the_recipe(by_adamw: nn.Module, digits: Splits) -> None:

@@ -16,8 +16,7 @@ import pytest
 import unmem as um
 from tests.helpers import benchmarks
 from unmem.ensembles import leave_out_masks, train_members
-from unmem.evaluation import forecast
-from unmem.evaluation.membership import accuracy
+from unmem.evaluation import accuracy, forecast
 from unmem.memorization import feldman
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unmem.targets.calibration import LIMIT, Calibration, class_log_odds, label_log_odds, with_label
+from unmem.predictions import class_log_odds, label_log_odds
+from unmem.targets.calibration import LIMIT, Calibration, with_label
 
 Float64 = NDArray[np.float64]
 CLASSES = 2  # so that an odd map of the log-odds of one class is the same map of those of the other

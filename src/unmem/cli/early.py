@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from unmem.cli.options import OutputOptions, SelectOptions
-from unmem.errors import NothingToDoError, UserError, nearest
+from unmem.counted import counted
+from unmem.errors import UserError, nearest
 from unmem.store import RunFolder
 
 # By name, in the order in which messages list them; tests hold them against the classes and functions themselves.
@@ -122,11 +123,7 @@ def kind_of_request(options: SelectOptions) -> str:
 
 def parse_top(text: str) -> tuple[str, int]:
     """ "confidence:50" -> the score's name and a number of examples."""
-    name, colon, count = text.rpartition(":")
-    if not colon or not name or not (count.isascii() and count.isdecimal()):
+    found = counted(text, "--top")
+    if found is None:
         raise UserError("--top", text, "is not SCORE:N", "write for example --top confidence:50")
-    if len(count) > 18:
-        raise UserError("--top", text, "asks for too many examples", "ask for fewer")
-    if int(count) == 0:
-        raise NothingToDoError("--top", text, "asks for no example", "ask for at least one")
-    return name, int(count)
+    return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
@@ -80,6 +80,17 @@ def opened(file: BinaryIO) -> Any:
 
 def is_grey(mode: str) -> bool:
     return mode in _GREY or mode.startswith("I;16")
+
+
+def mode_of(modes: Iterable[str]) -> Literal["RGB", "L"]:
+    """The common mode of images with these modes: grey if all of them are grey, else colour."""
+    return "L" if all(map(is_grey, modes)) else "RGB"
+
+
+def channels_first(images: NDArray[Any]) -> NDArray[Any]:
+    """Move the channels of images [..., height, width, channels] to the front; other arrays are returned unchanged."""
+    last = images.shape[-1] in (1, 3, 4) and images.shape[-3] not in (1, 3, 4)
+    return np.ascontiguousarray(np.moveaxis(images, -1, -3)) if last else images
 
 
 def depth_of(image: Any) -> Depth:
@@ -195,7 +206,7 @@ def pictures(encoded: Encoded, names: Ids, how: Reading) -> tuple[Pictures, NDAr
     """The images in the form that suits all of them, their marks, and notes; reads the head of each image only."""
     heads = [_head(encoded, k, str(name)) for k, name in enumerate(names)]
     size = how.height_and_width or one_size([head.size for head in heads], names)
-    form = Form(how.mode or ("L" if all(is_grey(head.mode) for head in heads) else "RGB"), size, _depth(heads, names))
+    form = Form(how.mode or mode_of(head.mode for head in heads), size, _depth(heads, names))
     marks = np.frombuffer(b"".join(head.mark for head in heads), dtype=np.uint8).reshape(len(heads), -1)
     turned = sum(head.turned for head in heads)
     notes = (f"{turned:,} images have an EXIF orientation, which is not applied",) if turned else ()

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmem.data.examples import Examples, Ids
+from unmem.data.images import PIXELS, channels_first
 from unmem.data.parting import USUAL_PARTING, Parting
 from unmem.data.parts import NAMES, by_part
-from unmem.data.scaling import Scaling
 from unmem.data.splits import Splits
 from unmem.data.unlabelled import check_classes, check_train, unlabelled
 from unmem.errors import Phrase, UserError
@@ -112,12 +112,12 @@ def array_examples(x: NDArray[Any], y: NDArray[Any], *, ids: Any, n_classes: int
         y = y[:, 0]
     if x.ndim == 3:
         x = x[:, None]
-    elif x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
-        x = np.ascontiguousarray(np.moveaxis(x, -1, 1))
+    elif x.ndim == 4:
+        x = channels_first(x)
     if x.dtype.kind not in "uif":
         raise UserError(field, Phrase(f"of type {x.dtype}"), "inputs are numbers", "encode them as numbers")
     if x.dtype == np.uint8:
-        return Examples.of(x, y, ids=ids, n_classes=n_classes, scaling=Scaling(2 / 255, -1.0))
+        return Examples.of(x, y, ids=ids, n_classes=n_classes, scaling=PIXELS)
     return Examples.of(x.astype(np.float32), y, ids=ids, n_classes=n_classes)
 
 

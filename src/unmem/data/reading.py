@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
+from unmem.data.loaders import LOADERS
 from unmem.data.parting import Parting
-from unmem.data.streaming import LOADERS
 from unmem.errors import UserError, nearest, one_of, whole_number
 
 Streaming = Literal["auto", "always", "never"]

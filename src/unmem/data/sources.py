@@ -9,15 +9,17 @@ from typing import Any
 import torch
 
 from unmem.data.builtin import digits, fashion_mnist
+from unmem.data.devices import available_memory
 from unmem.data.examples import Examples
 from unmem.data.folders import image_folder
+from unmem.data.functions import from_function
 from unmem.data.hub import NAMED, from_hub, is_saved, named, saved
 from unmem.data.npz import npz
-from unmem.data.objects import from_function, from_object
+from unmem.data.objects import from_object
 from unmem.data.reading import Reading
 from unmem.data.scaling import FROM_DATA, Scaling, scaling_from
 from unmem.data.splits import Splits, flip_labels, stratified_sample
-from unmem.data.streaming import Stream, available_memory
+from unmem.data.streaming import Stream
 from unmem.data.tablefiles import SUFFIXES, is_table
 from unmem.data.tables import table
 from unmem.errors import UserError, nearest, not_negative, whole_number

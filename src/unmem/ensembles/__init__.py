@@ -1,7 +1,7 @@
 """Many trainings on subsets of one training set: members that saw an example beside members that did not."""
 
 from unmem.ensembles.controls import Pairs, pairs_of
-from unmem.ensembles.ensemble import Ensemble, Outputs, label_probability, log_odds
+from unmem.ensembles.ensemble import Ensemble, Outputs
 from unmem.ensembles.masks import Mask, complementary_masks, fold_masks, leave_out_masks
 from unmem.ensembles.members import read_members, train_members
 
@@ -12,9 +12,7 @@ __all__ = [
     "Pairs",
     "complementary_masks",
     "fold_masks",
-    "label_probability",
     "leave_out_masks",
-    "log_odds",
     "pairs_of",
     "read_members",
     "train_members",

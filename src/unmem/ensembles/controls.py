@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmem.data import Examples
+from unmem.predictions import label_log_odds
 from unmem.training import LOGITS
 
 EXAMPLES = 2_000  # at most so many unseen examples, and so many classes of each: a member stays small on any data set
@@ -52,10 +53,7 @@ class Pairs:
         for start in range(0, len(self), step):  # in pieces, since each pair takes a row of logits
             part = slice(start, start + step)
             rows, classes = (torch.from_numpy(one[part]).to(z.device) for one in (self.rows, self.classes))
-            chosen = z[rows]
-            own = chosen.gather(1, classes[:, None])
-            others = chosen.scatter(1, classes[:, None], float("-inf")).logsumexp(1)
-            found[part] = (own[:, 0] - others).cpu().numpy()
+            found[part] = label_log_odds(z[rows], classes).cpu().numpy()
         return found
 
 

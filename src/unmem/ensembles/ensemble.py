@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unmem.data import Ids
 from unmem.ensembles.controls import Pairs
 from unmem.ensembles.masks import Mask
+from unmem.predictions import probability
 
 Real = NDArray[np.float32]
+_COLUMNS = 8192  # examples whose logits are averaged at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +40,9 @@ class Outputs:
         return self.prediction == self.labels
 
     @property
-    def confidence(self) -> Real:
+    def confidence(self) -> NDArray[np.float64]:
         """Probability of the true label."""
-        from scipy.special import expit
-
-        return expit(self.phi)
+        return probability(self.phi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,18 +87,27 @@ class Ensemble:
             controls=None if self.controls is None else self.controls[index],
         )
 
+    def mean_log_probs(self, weights: NDArray[np.float64], where: NDArray[np.int64]) -> Real | None:
+        """Logarithm of the weighted mean probability of each class over the members.
 
-def log_odds(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """phi = log p_y − log(1 − p_y) and margin = log p_y − log max_{k≠y} p_k, [N] float64 each, from logits [N, C]."""
-    z = logits.double()
-    own = z.gather(1, labels[:, None])[:, 0]
-    others = z.scatter(1, labels[:, None], float("-inf"))
-    return own - others.logsumexp(1), own - others.amax(1)
+        Args:
+            weights: [K, n], how much each member counts for each example; they sum to 1 over the members.
+            where: [n] positions of the examples.
 
+        Returns:
+            [n, C] float32, or None if no logits were kept.
+        """
+        from scipy.special import log_softmax
 
-def label_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """Softmax probability of the label, [N] float64, from logits [N, C]."""
-    return logits.double().softmax(1).gather(1, labels[:, None])[:, 0]
+        if self.logits is None:
+            return None
+        found = np.empty((len(where), self.logits.shape[2]), np.float32)
+        for start in range(0, len(where), _COLUMNS):
+            part = slice(start, start + _COLUMNS)
+            probs = np.exp(log_softmax(self.logits[:, where[part]], axis=2))
+            mean = np.einsum("kn,knc->nc", weights[:, part], probs)
+            found[part] = np.log(np.maximum(mean, np.finfo(np.float32).tiny))
+        return found
 
 
 def _rows(outputs: Outputs, index: NDArray[Any]) -> Outputs:

@@ -20,10 +20,11 @@ from unmem import __version__, models
 from unmem.data import Examples
 from unmem.ensembles import erased, files
 from unmem.ensembles.controls import Pairs, pairs_of
-from unmem.ensembles.ensemble import Ensemble, Outputs, log_odds
+from unmem.ensembles.ensemble import Ensemble, Outputs
 from unmem.ensembles.masks import Mask
 from unmem.errors import Phrase, UserError
 from unmem.executors import Failed, Where, check_executor, run_all
+from unmem.predictions import log_odds
 from unmem.recipe import Recipe
 from unmem.training import precision_for, predict, predicted, train
 

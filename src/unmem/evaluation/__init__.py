@@ -1,5 +1,6 @@
 """What an unlearned model shows, each number beside its controls, and what that allows to say."""
 
+from unmem.evaluation.answers import accuracy, correct, label_confidence
 from unmem.evaluation.attacks import Attack, attacks
 from unmem.evaluation.audit import Audit, Missing, audit
 from unmem.evaluation.distance import prediction_distance
@@ -8,9 +9,10 @@ from unmem.evaluation.evidence import Evidence
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
 from unmem.evaluation.lira import lira
-from unmem.evaluation.membership import accuracy, called_unseen, correct, label_confidence
+from unmem.evaluation.membership import called_unseen
 from unmem.evaluation.mismatch import Mismatch, chance, find_mismatch, find_order, find_scaling, seen_alike
-from unmem.evaluation.outcome import SMALLEST_CELL, TOO_FEW, Evaluation, Needed, Outcome, Part, aggregates_only
+from unmem.evaluation.outcome import Evaluation, Needed, Outcome, Part, aggregates_only
+from unmem.evaluation.reasons import SMALLEST_CELL, TOO_FEW
 from unmem.evaluation.relearning import Relearning, relearn
 from unmem.evaluation.rmia import rmia
 from unmem.evaluation.scenarios import Scenario, mislabelled, poisoned, privacy

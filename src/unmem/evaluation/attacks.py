@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 from torch import nn
 
 from unmem.evaluation.lira import lira
 from unmem.evaluation.rmia import ratios
 from unmem.evaluation.signals import Signals, log_odds_of
 from unmem.metrics import auc_interval, roc_auc, tpr_at
+from unmem.predictions import probability
 from unmem.unlearning import Problem
 
 Real = NDArray[np.float64]
@@ -97,8 +97,8 @@ def by_members(forget: Real, unseen: Real, members: Signals, *, seed: int = 0) -
         "lira": (offline[0], offline[1]),
         "lira-online": (_online(forget, *_one_out_less(members, seed)), _online_null(members)),
         "rmia": (
-            ratios(expit(forget), expit(members.phi), ~members.out),
-            ratios(expit(unseen), expit(members.unseen), ~dealt),
+            ratios(probability(forget), probability(members.phi), ~members.out),
+            ratios(probability(unseen), probability(members.unseen), ~dealt),
         ),
     }
     # Members that were trained on none of the examples, or on all of them, leave an attack without scores.

@@ -18,14 +18,15 @@ from torch import nn
 
 from unmem.data import Ids
 from unmem.ensembles import Ensemble
+from unmem.evaluation.answers import accuracy, answers, correct
 from unmem.evaluation.attacks import attacks
 from unmem.evaluation.distance import prediction_distance
 from unmem.evaluation.evaluate import evaluate
 from unmem.evaluation.evidence import Evidence, columns_of, mean_values
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
-from unmem.evaluation.membership import accuracy, answers, correct
-from unmem.evaluation.outcome import DO_NOTHING, RETRAINED, SMALLEST_CELL, TOO_FEW, Evaluation, aggregates_only
+from unmem.evaluation.outcome import DO_NOTHING, RETRAINED, Evaluation, aggregates_only
+from unmem.evaluation.reasons import SMALLEST_CELL, TOO_FEW
 from unmem.evaluation.relearning import Relearning, Rises, relearn, relearning
 from unmem.evaluation.signals import Signals, log_odds_of
 from unmem.evaluation.single_model import TAIL, Judge, SingleModelTest

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from unmem.errors import Phrase, UserError
+from unmem.predictions import symmetric_kl
 
 Real = NDArray[np.float64]
 
@@ -25,12 +27,11 @@ def prediction_distance(log_probs: Real, reference: Real | Sequence[Real]) -> Re
     alone = isinstance(reference, np.ndarray) and reference.ndim == 2
     others = [np.asarray(one, dtype=np.float64) for one in ([reference] if alone else reference)]
     _check(ours, others)
-    return np.mean([_symmetric_kl(ours, one) for one in others], axis=0)
+    return np.mean([_distance(ours, one) for one in others], axis=0)
 
 
-def _symmetric_kl(logp: Real, logq: Real) -> Real:
-    logp, logq = np.maximum(logp, LOWEST), np.maximum(logq, LOWEST)
-    return 0.5 * ((np.exp(logp) - np.exp(logq)) * (logp - logq)).sum(1)
+def _distance(logp: Real, logq: Real) -> Real:
+    return symmetric_kl(*(torch.from_numpy(np.maximum(one, LOWEST)) for one in (logp, logq))).numpy()
 
 
 def _check(ours: Real, others: list[Real]) -> None:

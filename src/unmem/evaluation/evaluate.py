@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Ids
-from unmem.evaluation.membership import accuracy, called_unseen, correct, named
-from unmem.evaluation.outcome import NO_REFERENCE, NO_UNSEEN, SMALLEST_CELL, Evaluation, Needed, Outcome, Part
+from unmem.evaluation.answers import accuracy, correct, named
+from unmem.evaluation.membership import called_unseen
+from unmem.evaluation.outcome import Evaluation, Needed, Outcome, Part
+from unmem.evaluation.reasons import NO_REFERENCE, NO_UNSEEN, SMALLEST_CELL
 from unmem.evaluation.soundness import retrained_shortfalls
 from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.unlearning import Problem

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from unmem.data import Examples, Scaling, stratified_sample
 from unmem.data.scaling import named_scalings
-from unmem.ensembles import log_odds
+from unmem.predictions import accuracy_of, hits, label_log_odds
 from unmem.training import predict
 
 MOST = 2000  # training examples to look at: enough to tell any of these apart
@@ -79,13 +79,12 @@ def find_mismatch(model: nn.Module, examples: Examples) -> Mismatch | None:
     plain, ordered, least = Mismatch(0.0), Mismatch(0.0), float("inf")
     for scaling, change, seen in _ways(sample):
         logits = predict(model, seen)
-        predictions = logits.argmax(1)
-        right = float((predictions == seen.labels).float().mean())
+        right = accuracy_of(logits, seen.labels)
         loss = float(F.cross_entropy(logits, seen.labels))  # tells apart scalings that are nearly the same
         clearer = right == plain.accuracy and loss < (1 - LEAST) * least  # or what changes nothing would be named
         if right > plain.accuracy or clearer:
             plain, least = Mismatch(right, scaling, change), loss
-        order, right = _best_order(predictions, seen.labels, examples.n_classes)
+        order, right = _best_order(logits.argmax(1), seen.labels, examples.n_classes)
         if right > ordered.accuracy:
             ordered = Mismatch(right, scaling, change, tuple(order.tolist()))
     enough = max(most, 0.5)
@@ -101,9 +100,9 @@ def find_order(model: nn.Module, examples: Examples) -> Mismatch | None:
     three standard errors, so that a weak model is not taken for one with other labels.
     """
     sample = stratified_sample(examples, min(MOST, len(examples)), seed=0)
-    predictions = predict(model, sample).argmax(1)
-    plain = float((predictions == sample.labels).float().mean())
-    order, right = _best_order(predictions, sample.labels, examples.n_classes)
+    logits = predict(model, sample)
+    plain = accuracy_of(logits, sample.labels)
+    order, right = _best_order(logits.argmax(1), sample.labels, examples.n_classes)
     gain, error = right - plain, (max(plain * (1 - plain), 1e-9) / len(sample)) ** 0.5
     if gain <= 3 * error or 1 - right > (1 - plain) / 2:
         return None
@@ -122,7 +121,7 @@ def find_scaling(model: nn.Module, examples: Examples) -> Mismatch | None:
     loss: dict[str | None, float] = {}
     for name, scaling in _scalings(stored, sample.scaling):
         logits = predict(model, replace(sample, inputs=stored, scaling=scaling))
-        right[name] = (logits.argmax(1) == sample.labels).double()
+        right[name] = hits(logits, sample.labels).double()
         loss[name] = float(F.cross_entropy(logits, sample.labels))
     best = max(right, key=lambda name: (float(right[name].mean()), -loss[name]))
     gain = right[best] - right[None]
@@ -151,7 +150,7 @@ def _higher(first: Tensor, second: Tensor) -> bool:
 def _surety(model: nn.Module, sets: Sequence[Examples]) -> Tensor:
     """[N] log-odds of the label, of at most `MOST` examples of each set."""
     some = [one if len(one) <= MOST else stratified_sample(one, MOST, seed=0) for one in sets]
-    return torch.cat([log_odds(predict(model, one), one.labels)[0].double() for one in some])
+    return torch.cat([label_log_odds(predict(model, one).double(), one.labels) for one in some])
 
 
 def _ways(sample: Examples) -> Iterator[tuple[str | None, str | None, Examples]]:

@@ -7,23 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from unmem.evaluation.reasons import (
+    NO_COST,
+    NO_ORIGINAL,
+    NO_OWN_TOW,
+    NO_REFERENCE,
+    NO_SECONDS,
+    ONE_REFERENCE,
+    SMALLEST_CELL,
+    TOO_FEW,
+)
 from unmem.evaluation.soundness import Shortfall
 from unmem.tables import Column, Row, Table, markup
 from unmem.tables.table import Kind, Value
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-# Below this many examples a share would tell about single persons, and says nothing about the set anyway.
-SMALLEST_CELL = 10
-NO_REFERENCE = "needs a retrained model to compare with"
-NO_UNSEEN = "needs unseen examples, and all of the data are training data"
-ONE_REFERENCE = "needs two retrained models"
-NO_ORIGINAL = "needs the original model"
-NO_OWN_TOW = "the reference itself: the others are compared with it"
-NO_SECONDS = "time was not recorded"
-NO_COST = "needs the time that training the original took"
-TOO_FEW = f"the forget set has fewer than {SMALLEST_CELL} examples, and would tell about single ones"
 
 RETRAINED, RETRAIN_VS_RETRAIN, DO_NOTHING = "retrained", "one retrain vs another", "do nothing"  # names of rows
 

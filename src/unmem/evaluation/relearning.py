@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import nn
 
+from unmem.evaluation.answers import label_confidence
 from unmem.evaluation.lira import NU0
-from unmem.evaluation.membership import label_confidence
 from unmem.training import fit
 from unmem.unlearning import Problem
 from unmem.unlearning.unlearner import recompute_batchnorm

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from unmem.data import Examples, Ids, Positions, Splits, flip_labels
 from unmem.errors import UserError, whole_number
-from unmem.evaluation.membership import accuracy
+from unmem.evaluation.answers import accuracy
+from unmem.predictions import accuracy_of
 from unmem.training import predict
 
 Measure = Callable[[nn.Module], float]
@@ -113,4 +114,4 @@ def _utility(data: Splits) -> dict[str, Measure]:
 
 
 def _called(model: nn.Module, examples: Examples, label: int) -> float:
-    return float((predict(model, examples).argmax(1) == label).float().mean())
+    return accuracy_of(predict(model, examples), torch.full_like(examples.labels, label))

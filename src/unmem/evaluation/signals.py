@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Examples, Ids, find_ids
-from unmem.ensembles import Ensemble, Pairs, log_odds
+from unmem.ensembles import Ensemble, Pairs
 from unmem.errors import UserError
-from unmem.evaluation.membership import answered, answers
+from unmem.evaluation.answers import answered, answers
+from unmem.predictions import label_log_odds
 
 Real = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -108,5 +109,7 @@ def positions(members: Ensemble, ids: Ids) -> NDArray[np.int64]:
 
 def log_odds_of(model: nn.Module, examples: Examples) -> Real:
     """log p_y − log(1 − p_y) of each example, [n] float64."""
-    found: Real = answered(model, examples, log_odds)[0].cpu().numpy()
+    found: Real = (
+        answered(model, examples, lambda logits, labels: [label_log_odds(logits.double(), labels)])[0].cpu().numpy()
+    )
     return found

@@ -35,7 +35,7 @@ from torch import nn
 
 from unmem.data import Examples, Splits, stratified_sample
 from unmem.ensembles import Ensemble
-from unmem.evaluation.membership import accuracy, correct
+from unmem.evaluation.answers import accuracy, correct
 from unmem.evaluation.mismatch import chance
 from unmem.memorization import CrossFit
 from unmem.recipe import Recipe

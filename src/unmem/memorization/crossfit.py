@@ -15,22 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit, log_softmax
 from torch import nn
 
 from unmem.data import Examples, Ids, as_ids, find_ids
-from unmem.ensembles import Ensemble, fold_masks, label_probability, log_odds, train_members
+from unmem.ensembles import Ensemble, fold_masks, train_members
 from unmem.errors import UserError
 from unmem.executors import Where
 from unmem.memorization.scores import Scores
 from unmem.models.forgotten import Forgotten, deletion_facts, deletions_in
+from unmem.predictions import confidence, label_probability, log_odds, probability
 from unmem.recipe import Recipe
 from unmem.store import load_arrays, save_arrays
 from unmem.training import predicted
 
 _SHAPES = {"margin": 1, "phi": 1, "log_probs": 2}  # dimensions, the first of them examples
 FEW_CLASSES = 32  # of so many at most, the log-probabilities of all classes are kept unless asked otherwise
-_COLUMNS = 8192  # examples of an ensemble that are averaged at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +61,13 @@ class CrossFit:
 
     def confidence(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """[N], out-of-fold probability of the label."""
-        if self.log_probs is None:
-            return expit(self.phi.astype(np.float64))
-        return np.exp(self.log_probs[np.arange(len(self)), labels].astype(np.float64))
+        return confidence(labels, self.phi, self.log_probs)
 
     @property
     def largest(self) -> NDArray[np.float64]:
         """[N], largest out-of-fold probability of any class."""
         if self.log_probs is None:  # that of the label, or by the margin more
-            return expit(self.phi.astype(np.float64)) * np.exp(np.maximum(0, -self.margin.astype(np.float64)))
+            return probability(self.phi) * np.exp(np.maximum(0, -self.margin.astype(np.float64)))
         return np.exp(self.log_probs.max(1).astype(np.float64))
 
     def take(self, ids: Iterable[object]) -> CrossFit:
@@ -239,15 +236,9 @@ def out_of_sample(members: Ensemble) -> CrossFit:
     if not out.any(axis=0).all():
         raise UserError("members", len(members), "some examples were in all of them", "use balanced masks")
     weights = out / out.sum(axis=0)
-    log_probs = np.empty(members.logits.shape[1:], np.float32)
-    for start in range(0, len(log_probs), _COLUMNS):
-        part = slice(start, start + _COLUMNS)
-        logits = log_softmax(members.logits[:, part], axis=2)
-        probs = np.einsum("kn,knc->nc", weights[:, part], np.exp(logits))
-        log_probs[part] = np.log(np.maximum(probs, np.finfo(np.float32).tiny))
     return CrossFit(
         ids=members.train.ids,
-        log_probs=log_probs,
+        log_probs=members.mean_log_probs(weights, np.arange(len(members.train.ids))),
         margin=(weights * members.train.margin).sum(axis=0).astype(np.float32),
         phi=(weights * members.train.phi).sum(axis=0).astype(np.float32),
         seconds=sum(members.seconds),

@@ -19,21 +19,22 @@ from torch import Tensor, nn
 from unmem.data import Examples, find_ids
 from unmem.errors import UserError, nearest
 from unmem.memorization.scores import Scores
+from unmem.predictions import hits, margin, of_label
 from unmem.recipe import Recipe
 from unmem.training import LOGITS, Recorder, Step, predict
 
 # name -> score of one visit, from log-probabilities [B, C] and labels [B], to be averaged; larger = more memorized.
 _AVERAGED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     # Jiang et al. 2021, as proxies in arXiv 2410.16516
-    "confidence": lambda logp, y: 1 - _of_label(logp, y).exp(),
+    "confidence": lambda logp, y: 1 - of_label(logp, y).exp(),
     "max-confidence": lambda logp, _: 1 - logp.amax(1).exp(),
     "entropy": lambda logp, _: -(logp.exp() * logp).sum(1),
-    "accuracy": lambda logp, y: (logp.argmax(1) != y).float(),
+    "accuracy": lambda logp, y: (~hits(logp, y)).float(),
     # ‖p − onehot(y)‖₂: Paul et al. 2021
-    "el2n": lambda logp, y: (logp.exp().square().sum(1) - 2 * _of_label(logp, y).exp() + 1).clamp_min(0).sqrt(),
+    "el2n": lambda logp, y: (logp.exp().square().sum(1) - 2 * of_label(logp, y).exp() + 1).clamp_min(0).sqrt(),
     # minus the area under the margin: Pleiss et al. 2020
-    "aum": lambda logp, y: _best_other(logp, y) - _of_label(logp, y),
-    "loss": lambda logp, y: -_of_label(logp, y),
+    "aum": lambda logp, y: -margin(logp, y),
+    "loss": lambda logp, y: -of_label(logp, y),
 }
 # Of all visits together: times an example went from right to wrong (Toneva et al. 2019), and two that leave out what
 # the model never fitted: the last confidence minus the average one, and times the average lack of confidence.
@@ -147,10 +148,10 @@ class LearningEvents(Recorder):
         logp = logits.float().log_softmax(1)
         self._sums[:, index] += torch.stack([event(logp, labels) for event in _AVERAGED.values()])
         self._visits[index] += 1
-        wrong = (logp.argmax(1) != labels).float()
+        wrong = (~hits(logp, labels)).float()
         self._forgotten[index] += (wrong > self._wrong[index]).float()
         self._wrong[index] = wrong
-        self._last_confidence[index] = _of_label(logp, labels).exp()
+        self._last_confidence[index] = of_label(logp, labels).exp()
 
     def _values(self, name: str) -> Tensor:
         if name == "forgetting":
@@ -162,11 +163,3 @@ class LearningEvents(Recorder):
             last = self._last_confidence
             return last - (1 - unsure) if name == "late-gain" else last * unsure
         return self._sums[list(_AVERAGED).index(name)] / self._visits
-
-
-def _of_label(logp: Tensor, labels: Tensor) -> Tensor:
-    return logp.gather(1, labels[:, None])[:, 0]
-
-
-def _best_other(logp: Tensor, labels: Tensor) -> Tensor:
-    return logp.scatter(1, labels[:, None], float("-inf")).amax(1)

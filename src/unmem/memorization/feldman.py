@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from unmem.ensembles import Ensemble
 from unmem.errors import UserError
 from unmem.memorization.scores import Scores
+from unmem.predictions import probability
 
 Measure = Literal["correct", "confidence"]
 _COLUMNS = 2048
@@ -109,6 +110,4 @@ def _values(ensemble: Ensemble, measure: Measure, part: slice) -> NDArray[np.flo
     """Whether each member is right, or its probability of the label, for some of the examples."""
     if measure == "correct":
         return (ensemble.train.prediction[:, part] == ensemble.train.labels[part]).astype(np.float64)
-    from scipy.special import expit
-
-    return expit(ensemble.train.phi[:, part].astype(np.float64))
+    return probability(ensemble.train.phi[:, part])

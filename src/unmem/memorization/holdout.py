@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from unmem.data import Examples, Splits, stratified_sample
 from unmem.errors import DivergedError, Phrase, UserError
 from unmem.memorization.scores import Scores
+from unmem.predictions import symmetric_kl
 from unmem.recipe import Optimizer, Recipe
 from unmem.training import LOGITS, Observer, Step, fit, predict, steps_per_epoch
 
@@ -161,13 +162,7 @@ def _fine_tuned(
 
 
 def _change(model: nn.Module, changed: nn.Module, examples: Examples) -> torch.Tensor:
-    return symmetric_kl(predict(model, examples), predict(changed, examples))
-
-
-def symmetric_kl(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """½ KL(p‖q) + ½ KL(q‖p), [N] float64 in nats, between the softmax of two sets of logits [N, C]."""
-    logp, logq = first.double().log_softmax(1), second.double().log_softmax(1)
-    return 0.5 * ((logp.exp() - logq.exp()) * (logp - logq)).sum(1)
+    return symmetric_kl(*(predict(one, examples).double().log_softmax(1) for one in (model, changed)))
 
 
 def cohen_kappa(first: Tensor, second: Tensor) -> float:

@@ -13,10 +13,10 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unmem.models.residual import DEPTHS, Block
 from unmem.models.small import image_channels
 from unmem.models.vgg import convolutions
 
-DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 Layout = Literal["torchvision", "torchvision-3x3", "cifar"]
 
 
@@ -30,12 +30,15 @@ class ResNet(nn.Module):
         size, stride = (7, 2) if self.large else (3, 1)
         self.conv1 = nn.Conv2d(channels, 64, size, stride, size // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        before = 64
+        before, shortcut = 64, "shortcut" if layout == "cifar" else "downsample"
         for stage, depth in enumerate(DEPTHS[layers]):
             after = 64 * 2**stage * (4 if deep else 1)
             strides = [1 if stage == 0 else 2, *[1] * (depth - 1)]
             widths = [before, *[after] * (depth - 1)]
-            blocks = [_Block(width, after, stride, deep, layout) for width, stride in zip(widths, strides, strict=True)]
+            blocks = [
+                Block(width, after, stride, deep=deep, shortcut=shortcut)
+                for width, stride in zip(widths, strides, strict=True)
+            ]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
             before = after
         self.head = "linear" if layout == "cifar" else "fc"
@@ -49,34 +52,6 @@ class ResNet(nn.Module):
         for stage in range(4):
             x = self.get_submodule(f"layer{stage + 1}")(x)
         return self.get_submodule(self.head)(F.adaptive_avg_pool2d(x, 1).flatten(1))
-
-
-class _Block(nn.Module):
-    """conv1 … bn2 (or bn3, in a bottleneck) beside the shortcut, under its name in the layout."""
-
-    def __init__(self, before: int, after: int, stride: int, deep: bool, layout: Layout) -> None:
-        super().__init__()
-        narrow = after // 4
-        shapes = [(before, narrow, 1), (narrow, narrow, 3), (narrow, after, 1)] if deep else []
-        shapes = shapes or [(before, after, 3), (after, after, 3)]
-        strided = 2 if deep else 1
-        self.depth = len(shapes)
-        for k, (into, out, size) in enumerate(shapes, start=1):
-            convolution = nn.Conv2d(into, out, size, stride if k == strided else 1, size // 2, bias=False)
-            self.add_module(f"conv{k}", convolution)
-            self.add_module(f"bn{k}", nn.BatchNorm2d(out))
-        self.shortcut_name = "shortcut" if layout == "cifar" else "downsample"
-        shortcut = nn.Sequential()
-        if stride != 1 or before != after:
-            shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-        self.add_module(self.shortcut_name, shortcut)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = x
-        for k in range(1, self.depth + 1):
-            out = self.get_submodule(f"bn{k}")(self.get_submodule(f"conv{k}")(out))
-            out = F.relu(out) if k < self.depth else out
-        return F.relu(out + self.get_submodule(self.shortcut_name)(x))
 
 
 class VGG16(nn.Module):

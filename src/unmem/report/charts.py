@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from unmem.data import Ids
 from unmem.evaluation import Audit, Evaluation, Outcome, Part
-from unmem.evaluation.outcome import DO_NOTHING, RETRAINED, SMALLEST_CELL
+from unmem.evaluation.outcome import DO_NOTHING, RETRAINED
+from unmem.evaluation.reasons import SMALLEST_CELL
 from unmem.memorization import Scores
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unmem.evaluation import Evaluation
-from unmem.evaluation.outcome import NO_REFERENCE, ONE_REFERENCE
+from unmem.evaluation.reasons import NO_REFERENCE, ONE_REFERENCE
 
 
 def headline(evaluation: Evaluation) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from unmem.counted import counted
 from unmem.data import Splits
 from unmem.errors import NothingToDoError, UserError
 from unmem.requests.ids import as_called
@@ -148,23 +149,12 @@ def read_issues(text: str, *, field: str = "--issues") -> Issues:
     order, and for N a `label_quality`; or a list (JSON, .npy, or the only column) of such truth values or of
     positions, as `find_label_issues` returns them.
     """
-    source, worst = _parse(text, field)
+    source, worst = (None if _is_file(text) else counted(text, field)) or (text, None)
     table = read_table(source, field=field)
     found = _listed(table, source, worst, field) or _tabled(table, source, worst, field)
     if worst is not None and found.quality is None:
         raise missing(table, QUALITY[0], field=field, source=source)
     return found
-
-
-def _parse(text: str, field: str) -> tuple[str, int | None]:
-    name, colon, count = text.rpartition(":")
-    if not colon or not name or not (count.isascii() and count.isdecimal()) or _is_file(text):
-        return text, None
-    if len(count) > 18:
-        raise UserError(field, text, "asks for too many examples", "ask for fewer")
-    if int(count) == 0:
-        raise NothingToDoError(field, text, "asks for no example", "ask for at least one")
-    return name, int(count)
 
 
 def _is_file(text: str) -> bool:

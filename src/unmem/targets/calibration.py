@@ -36,7 +36,7 @@ from torch.nn.functional import logsigmoid
 
 from unmem.data import Examples
 from unmem.data.splits import stratified_sample
-from unmem.ensembles import log_odds
+from unmem.predictions import accuracy_of, class_log_odds, label_log_odds, of_others
 from unmem.targets.types import Float32, Request, Targets
 from unmem.training import predict
 
@@ -197,7 +197,9 @@ def calibrated(
     """
     labels, ids = problem.forget.labels, problem.forget.ids
     alone = isinstance(asked, Label)
-    phi, rival = (asked.phi, asked.rival) if alone else (label_log_odds(asked, labels), None)
+    phi, rival = (
+        (asked.phi, asked.rival) if alone else (label_log_odds(asked.double(), labels).float().cpu().numpy(), None)
+    )
     facts = settings | {"data": problem.retain.fingerprint, "calibrated_on": len(unseen)}
     if len(unseen) < SMALLEST:
         said = (
@@ -209,7 +211,7 @@ def calibrated(
     original = predict(problem.model, unseen)
     fitted = Calibration.fit(checked, original, unseen.labels, phi, odds=alone)
     goal = fitted(phi)
-    ours, theirs = _accuracy(checked, unseen), _accuracy(original, unseen)
+    ours, theirs = accuracy_of(checked, unseen.labels), accuracy_of(original, unseen.labels)
     facts |= {"kinds": dict(zip(KINDS, fitted.shares, strict=True)), "unseen_accuracy": ours}
     return Targets(
         source,
@@ -233,35 +235,9 @@ def _short_of(source: str, ours: float, theirs: float, classes: int) -> tuple[st
     )
 
 
-def _accuracy(log_probs: Tensor, examples: Examples) -> float:
-    return float((log_probs.argmax(1) == examples.labels).float().mean())
-
-
-def label_log_odds(log_probs: Tensor, labels: Tensor) -> Float32:
-    """phi = log p_y − log(1 − p_y), [N] float32, from log-probabilities or logits [N, C]."""
-    phi: Float32 = log_odds(log_probs, labels)[0].float().cpu().numpy()
-    return phi
-
-
-def class_log_odds(log_probs: Tensor) -> Float64:
-    """log p_c − log(1 − p_c) of every class, [N, C], from log-probabilities or logits [N, C].
-
-    >>> class_log_odds(torch.tensor([[0.25, 0.75]]).log()).round(3)
-    array([[-1.099,  1.099]])
-    """
-    z = log_probs.double().log_softmax(1)
-    top = z.argmax(1, keepdim=True)
-    # Only the largest probability can be near 1, where subtracting from 1 would lose all digits: there, the others are
-    # summed.
-    rest = torch.log1p(-z.exp().clamp(max=1 - 1e-12))
-    rest = rest.scatter(1, top, z.scatter(1, top, float("-inf")).logsumexp(1, keepdim=True))
-    found: Float64 = (z - rest).cpu().numpy()
-    return found
-
-
 def with_label(log_probs: Tensor, labels: Tensor, phi: Float32) -> Float32:
     """Log-probabilities [N, C] with the log-odds `phi` for the label and the other classes in their proportions."""
     goal = torch.from_numpy(phi).to(log_probs.device).double()
-    others = log_probs.double().scatter(1, labels[:, None], float("-inf")).log_softmax(1)
+    others = of_others(log_probs.double(), labels).log_softmax(1)
     found = others + logsigmoid(-goal)[:, None]
     return found.scatter(1, labels[:, None], logsigmoid(goal)[:, None]).float().cpu().numpy()

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import log_softmax
 
 from unmem.data import find_ids
 from unmem.ensembles import Ensemble
 from unmem.errors import UserError
-from unmem.targets.types import Float32, Request, Targets
+from unmem.targets.types import Request, Targets
 from unmem.training import Observer
 
 
@@ -57,7 +56,7 @@ class FromMembers:
             self.name,
             problem.forget.ids,
             mean.astype(np.float32),
-            self._log_probs(where, out / counts),
+            self.members.mean_log_probs(out / counts, where),
             np.sqrt(variance / counts).astype(np.float32),
             self.spent,
             sum(self.members.seconds),
@@ -93,9 +92,3 @@ class FromMembers:
                 "use members of the training set of the original",
             )
         return found
-
-    def _log_probs(self, where: Any, weights: Any) -> Float32 | None:
-        if self.members.logits is None:
-            return None
-        probs = np.einsum("kn,knc->nc", weights, np.exp(log_softmax(self.members.logits[:, where], axis=2)))
-        return np.log(np.maximum(probs, np.finfo(np.float32).tiny)).astype(np.float32)

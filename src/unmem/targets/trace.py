@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unmem.data import Examples, Ids, as_ids, find_ids
-from unmem.ensembles import log_odds
 from unmem.errors import UserError
 from unmem.memorization.crossfit import FEW_CLASSES
 from unmem.models.forgotten import Forgotten, deletion_facts, deletions_in
+from unmem.predictions import class_log_odds, hits, log_odds
 from unmem.recipe import Recipe
 from unmem.store import load_arrays, save_arrays
-from unmem.targets.calibration import MOST, Asked, Label, calibrated, calibrating, class_log_odds
+from unmem.targets.calibration import MOST, Asked, Label, calibrated, calibrating
 from unmem.targets.types import Float32, Request, Targets
 from unmem.targets.window import END, START, window
 from unmem.training import Observer, Recorder, Step, predict, predicted
@@ -110,7 +110,7 @@ class Trace:
         for part, ids, rows in pairs:
             where, missing = find_ids(ids, part.ids)
             labels = part.labels.cpu().numpy()[where]
-            right.append((self._positive if rows is None else rows.argmax(1) == labels)[~missing])
+            right.append((self._positive if rows is None else hits(rows, labels))[~missing])
         if not all(len(one) for one in right):
             return 0.0
         error = math.sqrt(sum(float(one.var()) / len(one) for one in right))

@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 from torch import nn
 
 from unmem.data import Examples, Ids, as_ids, find_ids
 from unmem.errors import UserError
+from unmem.predictions import confidence, hits
 from unmem.recipe import Recipe
 from unmem.store import load_arrays, save_arrays
 from unmem.training import Observer
@@ -116,15 +116,13 @@ class Targets:
 
     def confidence(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """[N] probability of the label."""
-        if self.log_probs is None:
-            return expit(self.phi.astype(np.float64))
-        return np.exp(self.log_probs[np.arange(len(self)), labels].astype(np.float64))
+        return confidence(labels, self.phi, self.log_probs)
 
     def hits(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[N] whether the label is the top class; without `log_probs` and `rival`, whether its probability is over
         1/2."""
         if self.log_probs is not None:
-            return self.log_probs.argmax(1) == labels
+            return hits(self.log_probs, labels)
         return self.phi > (0 if self.rival is None else self.rival)
 
     def take(self, ids: Iterable[object]) -> Targets:

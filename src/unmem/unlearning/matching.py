@@ -30,11 +30,12 @@ from torch.nn import functional as F
 from unmem.data import Examples
 from unmem.data.splits import stratified_sample
 from unmem.errors import UserError, not_negative, one_of
+from unmem.predictions import label_log_odds
 from unmem.recipe import Recipe, Schedule
 from unmem.targets import ShortTeacher, Source, Targets
 from unmem.training import Batch, Observer, Pass, steps_per_epoch
 from unmem.unlearning.batches import cycle
-from unmem.unlearning.losses import divergence, label_log_odds
+from unmem.unlearning.losses import divergence
 from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import GradientUnlearner
 
@@ -91,7 +92,7 @@ class Matching(GradientUnlearner):
             forget = next(forget_batches)
             logits: Tensor = model(torch.cat([batch.inputs, forget.inputs]))
             retained, forgotten = logits.split([len(batch.labels), len(forget.labels)])
-            too_well = label_log_odds(forgotten.detach(), forget.labels) - targets[forget.index]
+            too_well = label_log_odds(forgotten.detach().float(), forget.labels) - targets[forget.index]
             kept = F.cross_entropy(retained, batch.labels, label_smoothing=problem.recipe.label_smoothing)
             loss = kept + weight * growth.exp() * distance(forgotten, forget)
             growth = (growth + self.adapt / steps * too_well.clamp(-1, 1).mean()).clamp(min=0)
@@ -175,7 +176,7 @@ class Matching(GradientUnlearner):
         goals = torch.from_numpy(targets.phi).to(device)
 
         def distance(logits: Tensor, batch: Batch) -> Tensor:
-            phi = label_log_odds(logits, batch.labels)
+            phi = label_log_odds(logits.float(), batch.labels)
             return F.smooth_l1_loss(phi, goals[batch.index])
 
         return distance

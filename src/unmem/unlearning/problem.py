@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Examples, Ids, Splits, as_ids
 from unmem.errors import NothingToDoError, Phrase, UnseenExampleError, UserError
 from unmem.recipe import Recipe
-from unmem.rehearsal import check_answers
+from unmem.rehearsal import check_answers, few_positions
 from unmem.training import predict
 
 
@@ -72,7 +71,7 @@ class Problem:
             found.append(f"no example of class {', '.join(map(self.data.title, gone))} is left in the retain set")
         if any(not p.requires_grad for p in self.model.parameters()):
             found.append("some parameters are frozen: they stay as they are, and may still carry the forget set")
-        few = self.data.train.at(_few(self.data.train))
+        few = self.data.train.at(few_positions(self.data.train, 2))
         if not torch.allclose(*(predict(self.model, few) for _ in range(2)), rtol=1e-3, atol=1e-3, equal_nan=True):
             found.append("the model answers the same inputs differently each time: all that is measured is uncertain")
         return found
@@ -99,11 +98,3 @@ def check_request(ids: Ids, data: Splits) -> None:
             "the forget set is the whole training set, nothing would be left to learn from",
             "delete the model instead",
         )
-
-
-def _few(examples: Examples) -> NDArray[np.int64]:
-    """Positions of two examples, and of the one with the largest token id, which must be in the vocabulary."""
-    found = {0, min(1, len(examples) - 1)}
-    if examples.scaling is None and not examples.inputs.dtype.is_floating_point:
-        found.add(int(examples.inputs[:].flatten(1).amax(1).argmax()))
-    return np.array(sorted(found))

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from unmem.data import Examples
 from unmem.errors import DivergedError, UserError
+from unmem.predictions import hits, label_probability
 from unmem.targets import Source, Targets
 from unmem.training import Observer, predicted
 from unmem.unlearning.problem import Problem
@@ -183,11 +184,10 @@ def _knows(model: nn.Module, examples: Examples) -> tuple[float, Real]:
         return 0.0, np.empty(0)
 
     def keep(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        probs = logits.softmax(1)
-        return probs.gather(1, labels[:, None])[:, 0], probs.argmax(1) == labels
+        return label_probability(logits, labels), hits(logits, labels)
 
     own, right = predicted(model, examples, keep)
-    return float(right.float().mean()), np.sort(own.double().cpu().numpy())
+    return float(right.double().mean()), np.sort(own.cpu().numpy())
 
 
 @dataclass(frozen=True, eq=False)
