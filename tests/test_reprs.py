@@ -31,7 +31,7 @@ def objects() -> dict[str, object]:
     problem = um.Problem(model, data, data.train.ids[:30], recipe=recipe)
     scores, folds = events.scores("confidence"), um.crossfit(recipe, data.train)
     members = train_members(recipe, data.train, fold_masks(data.train.labels, 2, seed=0), unseen=data.holdout)
-    retrained = [um.Retrain()(model, problem, seed=seed) for seed in (1, 2)]
+    retrained = [um.Retrain()(problem, seed=seed) for seed in (1, 2)]
     audit = um.audit({"kept": model}, problem, reference=retrained, relearning=False)
     targets = um.FromCrossFit(folds)(problem)
     return {

@@ -142,8 +142,7 @@ def test_every_kind_of_work_gives_the_same_streamed_and_in_memory(streamed: um.S
     forget = held.train.ids[:5]
     for method in (um.NegGradPlus(epochs=1), um.SalUn(epochs=1)):
         new = [
-            method(model, um.Problem(model, splits, forget, recipe=RECIPE), seed=1).state_dict()
-            for splits in (streamed, held)
+            method(um.Problem(model, splits, forget, recipe=RECIPE), seed=1).state_dict() for splits in (streamed, held)
         ]
         assert same_state(*new)
     fisher = [fisher_diagonal(model, splits.train.take(forget)) for splits in (streamed, held)]

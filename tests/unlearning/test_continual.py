@@ -36,8 +36,9 @@ class Recording:
     watchers: list[Sequence[um.Observer]] = field(default_factory=list[Sequence[um.Observer]])
 
     def __call__(
-        self, model: nn.Module, problem: um.Problem, *, seed: int, observers: Sequence[um.Observer] = ()
+        self, problem: um.Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[um.Observer] = ()
     ) -> nn.Module:
+        model = problem.model if start is None else start
         self.starts.append(model)
         self.problems.append(problem)
         self.seeds.append(seed)
@@ -93,7 +94,7 @@ def test_the_results_are_those_of_chaining_the_requests_by_hand() -> None:
     model, train = TINY.model, DATA.train
     for k, request in enumerate(REQUESTS):
         problem = um.Problem(model, replace(DATA, train=train), request, recipe=RECIPE)
-        model = step(model, problem, seed=3 + k)
+        model = step(problem, seed=3 + k)
         assert same_state(state_of(served[k].model), state_of(model))
         train = train.drop(request)
     assert not same_state(state_of(served[0].model), state_of(served[1].model))
@@ -103,7 +104,7 @@ def test_one_request_is_the_unlearner_itself() -> None:
     step = FineTune(epochs=1)
     problem = um.Problem(TINY.model, DATA, REQUESTS[0], recipe=RECIPE)
     (served,) = serve(REQUESTS[:1], TINY.model, DATA, step, recipe=RECIPE, seed=5)
-    assert same_state(state_of(served.model), state_of(step(TINY.model, problem, seed=5)))
+    assert same_state(state_of(served.model), state_of(step(problem, seed=5)))
     assert list(serve([], TINY.model, DATA, step, recipe=RECIPE, seed=5)) == []
 
 

@@ -49,7 +49,7 @@ def test_observers_see_the_logits_of_the_retain_batch(problem: um.Problem) -> No
     seen = FirstStep()
     recipe = replace(problem.recipe, precision="fp32")  # on every processor
     problem = um.Problem(problem.model, problem.data, problem.forget.ids, recipe=recipe)
-    um.NegGradPlus(epochs=1, lr=1e-3)(problem.model, problem, seed=0, observers=[seen])
+    um.NegGradPlus(epochs=1, lr=1e-3)(problem, seed=0, observers=[seen])
     with torch.no_grad():
         expected = problem.model(problem.retain.batch(seen.step.batch.index)[0])
     torch.testing.assert_close(seen.step.logits, expected)

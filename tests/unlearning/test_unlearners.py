@@ -33,7 +33,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 def test_the_original_is_left_as_it_is_and_the_seed_decides(unlearner: Unlearner, problem: um.Problem) -> None:
     assert isinstance(unlearner, Unlearner)
     before = state(problem.model)
-    first, again = (unlearner(problem.model, problem, seed=4) for _ in range(2))
+    first, again = (unlearner(problem, seed=4) for _ in range(2))
     assert same(before, state(problem.model))
     assert not any(p.requires_grad is False or p.grad is not None for p in problem.model.parameters())
     assert first is not problem.model
@@ -48,17 +48,17 @@ def test_settings_can_be_written_down(unlearner: Unlearner) -> None:
 
 def test_nothing_changes_nothing_and_the_others_something(problem: um.Problem) -> None:
     for unlearner in UNLEARNERS:
-        changed = not same(state(problem.model), state(unlearner(problem.model, problem, seed=0)))
+        changed = not same(state(problem.model), state(unlearner(problem, seed=0)))
         assert changed == (unlearner.name != "nothing")
 
 
 def test_retraining_is_training_on_the_retain_set(problem: um.Problem) -> None:
-    retrained = um.Retrain()(problem.model, problem, seed=9)
+    retrained = um.Retrain()(problem, seed=9)
     assert same(state(retrained), state(um.train(problem.recipe, problem.retain, seed=9)))
 
 
 def test_fine_tuning_starts_at_the_model_and_ends_near_the_retain_set(problem: um.Problem) -> None:
-    tuned = um.FineTune(epochs=1, lr=1e-12)(problem.model, problem, seed=0)
+    tuned = um.FineTune(epochs=1, lr=1e-12)(problem, seed=0)
     for key, value in state(tuned).items():
         torch.testing.assert_close(value, problem.model.state_dict()[key])
 
@@ -90,14 +90,14 @@ def test_neggrad_plus_takes_the_step_of_its_formula(linear: um.Problem, alpha: f
     retain = F.cross_entropy(model(linear.retain.inputs), linear.retain.labels)
     forget = F.cross_entropy(model(linear.forget.inputs), linear.forget.labels)
     (weight * retain - (1 - weight) * forget).backward()
-    stepped = um.NegGradPlus(epochs=1, lr=0.1, alpha=alpha)(linear.model, linear, seed=0)
+    stepped = um.NegGradPlus(epochs=1, lr=0.1, alpha=alpha)(linear, seed=0)
     for new, old in zip(stepped.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(new, old.detach() - 0.1 * old.grad)
 
 
 def test_neggrad_plus_with_all_weight_on_the_retain_set_is_fine_tuning(linear: um.Problem) -> None:
-    plus = um.NegGradPlus(epochs=3, lr=0.1, alpha=1.0)(linear.model, linear, seed=0)
-    tuned = um.FineTune(epochs=3, lr=0.1)(linear.model, linear, seed=0)
+    plus = um.NegGradPlus(epochs=3, lr=0.1, alpha=1.0)(linear, seed=0)
+    tuned = um.FineTune(epochs=3, lr=0.1)(linear, seed=0)
     for first, second in zip(plus.parameters(), tuned.parameters(), strict=True):
         torch.testing.assert_close(first, second)
 
@@ -106,7 +106,7 @@ def test_neggrad_plus_pushes_the_forget_set_away(problem: um.Problem) -> None:
     def loss(model: nn.Module) -> float:
         return float(F.cross_entropy(um.predict(model, problem.forget), problem.forget.labels))
 
-    assert loss(um.NegGradPlus()(problem.model, problem, seed=0)) > 2 * loss(problem.model)
+    assert loss(um.NegGradPlus()(problem, seed=0)) > 2 * loss(problem.model)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.5, -1.0])
@@ -131,8 +131,8 @@ def test_batch_norm_is_recomputed_by_default_and_kept_on_request() -> None:
     data = um.load("digits", limit=120)
     recipe = um.Recipe(model="small_cnn", epochs=2, batch_size=40)
     problem = um.Problem(um.train(recipe, data.train), data, data.train.ids[:20], recipe=recipe)
-    kept = um.FineTune(epochs=1, batchnorm="keep")(problem.model, problem, seed=0).state_dict()
-    anew = um.FineTune(epochs=1)(problem.model, problem, seed=0).state_dict()
+    kept = um.FineTune(epochs=1, batchnorm="keep")(problem, seed=0).state_dict()
+    anew = um.FineTune(epochs=1)(problem, seed=0).state_dict()
     differ = {key for key in kept if not torch.equal(kept[key], anew[key])}
     assert differ
     assert all("running" in key or "num_batches" in key for key in differ)

@@ -323,13 +323,12 @@ class _Run:
         from unmem.unlearning import tune
 
         unlearner = self.planned.make(self.scores.get(self.refined_by or ""), self.targets)
-        model, seed, problem = self.original.model, self.session.seed, self.problem
+        seed, problem = self.session.seed, self.problem
         title = f"Forget {len(problem.forget):,} examples by {self.planned.name}"
         if self.request.tune and self.targets is not None:
             with stage(f"{title}, tuned") as bar:
                 found = tune(
                     unlearner,
-                    model,
                     problem,
                     self.targets,
                     seed=seed,
@@ -339,7 +338,7 @@ class _Run:
             _say_tuned(found)
             return _Made(found.model, found.unlearner, bar.seconds, found)
         with stage(title) as bar:
-            unlearned = unlearner(model, problem, seed=seed, observers=self.session.logged("forget", bar))
+            unlearned = unlearner(problem, seed=seed, observers=self.session.logged("forget", bar))
         return _Made(unlearned, unlearner, bar.seconds, None)
 
     def evaluate(self, made: _Made, folder: RunFolder) -> tuple[Evaluation, list[nn.Module]]:

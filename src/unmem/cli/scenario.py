@@ -156,9 +156,7 @@ def _forgotten(
         spent = targets.seconds if targets is not None and one.needs_targets else 0.0
         needed[name] = Needed(seconds=spent + (scorer.seconds["holdout"] if one.needs_scores else 0.0))
         with stage(f"Forget by {name}") as bar:
-            models[name] = one.make(scores, targets)(
-                problem.model, problem, seed=session.seed, observers=session.logged(name, bar)
-            )
+            models[name] = one.make(scores, targets)(problem, seed=session.seed, observers=session.logged(name, bar))
         seconds[name] = bar.seconds
     return models, seconds, needed
 

@@ -301,7 +301,7 @@ class Session:
         for one in seeds:
             with stage(f"Retrain from scratch without them, {at[one]} of {len(at)}") as bar:
                 observers = self.logged(f"retrained-{at[one]}", bar)
-                model = Retrain()(problem.model, problem, seed=one, observers=observers)
+                model = Retrain()(problem, seed=one, observers=observers)
             found[one] = model, bar.seconds
             if self.work is not None:
                 kept.keep_retrained(self.work, problem, one, *found[one])

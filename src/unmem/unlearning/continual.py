@@ -84,7 +84,7 @@ def _serve(
             method = unlearner(present)
         else:
             raise ValueError("checked before")
-        model = method(model, problem, seed=seed + k, observers=observers)
+        model = method(problem, seed=seed + k, observers=observers)
         yield Served(problem, model, present, time.perf_counter() - began)
         data = replace(data, train=problem.retain)
 

@@ -74,9 +74,9 @@ class Influence:
         not_negative("scale", self.scale, "give one such as 1")
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
-        new = copy.deepcopy(model).eval()
+        new = copy.deepcopy(problem.model if start is None else start).eval()
         decay = problem.recipe.weight_decay
         damping = self.damping if self.damping is not None else max(decay, 1e-8)
         product = fisher_product if self.matrix == "fisher" else gauss_newton_product

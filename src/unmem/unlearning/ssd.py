@@ -52,9 +52,9 @@ class SSD:
                 raise UserError(field, value, "must be a positive number", "give the source's 10 for a and 1 for b")
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
-        new = copy.deepcopy(model).eval()
+        new = copy.deepcopy(problem.model if start is None else start).eval()
         forget, everything = (fisher_diagonal(new, examples) for examples in (problem.forget, problem.data.train))
         with torch.no_grad():
             for name, parameter in new.named_parameters():
