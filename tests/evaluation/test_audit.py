@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import unmem as um
+from tests.helpers import without_original
 from unmem.ensembles import leave_out_masks, train_members
 from unmem.errors import UserError
 from unmem.evaluation import audit
@@ -156,7 +157,7 @@ def test_aggregates_are_plain_values_without_ids(full: um.Audit, problem: um.Pro
 
 
 def test_with_nothing_but_the_model_it_says_what_it_cannot_know(problem: um.Problem) -> None:
-    found = audit({"given": problem.model}, problem, original=False, relearning=False)
+    found = audit({"given": problem.model}, without_original(problem), relearning=False)
     assert found.verdicts["given"].finding == "inconclusive"
     assert "inconclusive (too little power)" in found.verdicts["given"].text
     assert set(found.evidence["given"].attacks) == {"confidence", "confidence, retain set"}
@@ -236,7 +237,7 @@ def test_members_that_are_all_on_one_side_of_the_forget_set(kept: bool, problem:
         with pytest.raises(UserError, match="left out by fewer than 3 of them"):
             audit({"given": problem.model}, problem, members=members, relearning=False)
         return
-    found = audit({"given": problem.model}, problem, members=members, original=False, relearning=False)
+    found = audit({"given": problem.model}, without_original(problem), members=members, relearning=False)
     test = found.evidence["given"].test
     assert test is not None
     assert test.nothing is None

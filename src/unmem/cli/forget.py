@@ -520,7 +520,7 @@ def _with_copies(problem: Problem, choice: str) -> Problem:
         return problem
     warn(f"{said}; such copies are forgotten too")
     everything = [*problem.forget.ids, *names]
-    return Problem(problem.model, problem.data, everything, recipe=problem.recipe)
+    return Problem(problem.original, problem.data, everything, recipe=problem.recipe)
 
 
 def _show_plan(

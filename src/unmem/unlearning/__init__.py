@@ -11,7 +11,7 @@ from unmem.unlearning.matching import Matching
 from unmem.unlearning.neggrad import NegGrad
 from unmem.unlearning.neggrad_plus import NegGradPlus
 from unmem.unlearning.nothing import Nothing
-from unmem.unlearning.problem import Problem
+from unmem.unlearning.problem import Problem, model_flags
 from unmem.unlearning.random_label import RandomLabel
 from unmem.unlearning.retrain import Retrain, retrain_all
 from unmem.unlearning.rum import RUM
@@ -51,6 +51,7 @@ __all__ = [
     "best_source",
     "choose",
     "find_copies",
+    "model_flags",
     "recompute_batchnorm",
     "retrain_all",
     "serve",
