@@ -20,8 +20,8 @@ from typing import Any
 from common import ROOT, RUNS, cell, interval, machine, pool, publish_tables, recipe_for, usual_spread
 
 import unmem as um
-from unmem.evaluation import Scenario, mislabelled, poisoned, privacy
 from unmem.memorization import CrossFit, Scores, crossfit
+from unmem.scenarios import Scenario, mislabelled, poisoned, privacy
 from unmem.store import write_text
 from unmem.targets import FromCrossFit
 

@@ -32,8 +32,8 @@ from common import RUNS
 from networks import VOCABULARY
 
 import unmem as um
-from unmem.evaluation import Scenario, poisoned
 from unmem.evaluation.membership import accuracy
+from unmem.scenarios import Scenario, poisoned
 
 DATA = RUNS / "data"
 EMOJI, REVIEWS = "emoji-datasource-twitter", "vaderSentiment"

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 import unmem as um
 from tests.helpers import point_splits
+from unmem.batchnorm import recompute_batchnorm
 from unmem.evaluation.relearning import relearn
 from unmem.training import is_frozen_batchnorm
-from unmem.unlearning import SSD, Influence, Unlearner, recompute_batchnorm
+from unmem.unlearning import SSD, Influence, Unlearner
 
 RECIPE = um.Recipe(epochs=2, batch_size=16, lr=0.1)
 

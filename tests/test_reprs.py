@@ -7,7 +7,7 @@ import pytest
 
 import unmem as um
 from unmem.ensembles import fold_masks, train_members
-from unmem.evaluation.scenarios import privacy
+from unmem.scenarios import privacy
 
 SECRET = "person-"
 

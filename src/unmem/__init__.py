@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from unmem.recipe import Recipe
     from unmem.report import Report
+    from unmem.requests import find_copies
     from unmem.targets import FromCrossFit, FromMembers, ShortTeacher, Targets, Trace, TraceRecorder
     from unmem.tracking import LogTo
     from unmem.training import Observer, fit, predict, train
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
         Served,
         Tuned,
         Unlearner,
-        find_copies,
         serve,
         tune,
     )
@@ -73,13 +73,14 @@ _ROOMS = {
     ),
     "unmem.recipe": ("Recipe",),
     "unmem.report": ("Report",),
+    "unmem.requests": ("find_copies",),
     "unmem.targets": ("FromCrossFit", "FromMembers", "ShortTeacher", "Targets", "Trace", "TraceRecorder"),
     "unmem.tracking": ("LogTo",),
     "unmem.training": ("Observer", "fit", "predict", "train"),
     "unmem.unlearning": (
         *("RUM", "SCRUB", "SSD", "Auto", "BadTeacher", "Matching", "FineTune", "Influence", "L1Sparse", "NegGrad"),
         *("NegGradPlus", "Nothing", "Problem", "RandomLabel", "Retrain", "SalUn", "Served", "Tuned", "Unlearner"),
-        *("find_copies", "serve", "tune"),
+        *("serve", "tune"),
     ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
@@ -123,6 +124,7 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "score",
     "Recipe",
     "Report",
+    "find_copies",
     "FromCrossFit",
     "FromMembers",
     "ShortTeacher",
@@ -153,7 +155,6 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "Served",
     "Tuned",
     "Unlearner",
-    "find_copies",
     "serve",
     "tune",
     "__version__",

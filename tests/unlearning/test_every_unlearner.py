@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import unmem as um
 from tests.helpers import point_splits, same_state, state_of
+from unmem.batchnorm import recompute_batchnorm
 from unmem.targets import Targets
 from unmem.unlearning import (
     RUM,
@@ -32,7 +33,6 @@ from unmem.unlearning import (
     SalUn,
     Setting,
     Unlearner,
-    recompute_batchnorm,
     settings_of,
 )
 

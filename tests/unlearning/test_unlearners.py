@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import unmem as um
+from unmem.batchnorm import recompute_batchnorm
 from unmem.data import Examples
-from unmem.unlearning import Unlearner, recompute_batchnorm, settings_of
+from unmem.unlearning import Unlearner, settings_of
 
 UNLEARNERS: list[Unlearner] = [
     um.Nothing(),

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from unmem.data import Ids
     from unmem.evaluation import Audit
     from unmem.report import Report
+    from unmem.requests import Copies
     from unmem.store import RunFolder
     from unmem.targets import Targets
-    from unmem.unlearning import Copies, Problem
+    from unmem.unlearning import Problem
 
 _AUDIT = Group("Audit", sort_key=0)
 RETRAIN, NONE = "retrain", "none"
@@ -229,7 +230,7 @@ class _Asked:
 
 
 def _copies(problem: Problem) -> Copies:
-    from unmem.unlearning import find_copies
+    from unmem.requests import find_copies
 
     return find_copies(problem.forget, problem.retain, unseen=problem.holdout)
 

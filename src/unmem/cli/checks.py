@@ -19,7 +19,8 @@ from unmem.data import Examples, Splits
 from unmem.errors import UserError
 from unmem.evaluation import accuracy, chance, find_mismatch, find_order, find_scaling, seen_alike
 from unmem.models import Card
-from unmem.unlearning import Problem, find_copies, shared_inputs
+from unmem.requests import find_copies, shared_inputs
+from unmem.unlearning import Problem
 
 SAMPLE = 1_000  # training examples that are looked at for the range of inputs
 CHEAP = 2**28  # bytes of inputs that are compared with each other before every command

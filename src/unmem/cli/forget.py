@@ -501,7 +501,8 @@ def _with_copies(problem: Problem, choice: str) -> Problem:
     from unmem.cli.checks import copied
     from unmem.cli.console import warn
     from unmem.errors import UserError
-    from unmem.unlearning import Problem, find_copies
+    from unmem.requests import find_copies
+    from unmem.unlearning import Problem
 
     found = find_copies(problem.forget, problem.retain, unseen=problem.holdout)
     if not len(found):

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from unmem.cli.methods import Planned
     from unmem.cli.session import Session
-    from unmem.evaluation import Needed, Scenario
+    from unmem.evaluation import Needed
     from unmem.memorization import Scorer
+    from unmem.scenarios import Scenario
     from unmem.unlearning import Problem
 
 _SCENARIO = Group("Scenario", sort_key=0)
@@ -125,7 +126,7 @@ def _planned(options: ScenarioOptions) -> dict[str, Planned]:
 
 
 def _made(name: str, session: Session, options: ScenarioOptions) -> Scenario:
-    from unmem.evaluation import scenarios
+    from unmem import scenarios
 
     if name == "privacy":
         return scenarios.privacy(session.data, options.count, seed=session.seed)

@@ -21,7 +21,6 @@ from unmem.evaluation.outcome import (
 )
 from unmem.evaluation.relearning import Relearning, relearn
 from unmem.evaluation.rmia import rmia
-from unmem.evaluation.scenarios import Scenario, mislabelled, poisoned, privacy
 from unmem.evaluation.single_model import Judge, Side, SingleModelTest
 from unmem.evaluation.soundness import (
     Comparison,
@@ -54,7 +53,6 @@ __all__ = [
     "Outcome",
     "Part",
     "Relearning",
-    "Scenario",
     "Shortfall",
     "Side",
     "SingleModelTest",
@@ -77,11 +75,8 @@ __all__ = [
     "label_confidence",
     "lira",
     "member_shortfalls",
-    "mislabelled",
     "model_shortfalls",
-    "poisoned",
     "prediction_distance",
-    "privacy",
     "relearn",
     "retrained_shortfalls",
     "rmia",

@@ -33,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from unmem.batchnorm import recompute_batchnorm
 from unmem.data import Examples, Splits, stratified_sample
 from unmem.ensembles import Ensemble
 from unmem.evaluation.membership import accuracy, correct
@@ -40,7 +41,6 @@ from unmem.evaluation.mismatch import chance
 from unmem.memorization import CrossFit
 from unmem.recipe import Recipe
 from unmem.unlearning import Problem
-from unmem.unlearning.unlearner import recompute_batchnorm
 
 TOLERANCE = 0.05
 ERRORS = 3  # standard errors

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from unmem.data import Ids, Splits, as_ids
 from unmem.errors import UserError
+from unmem.requests.check import check_request
 from unmem.requests.tables import missing, plain_text, read_table
-from unmem.unlearning.problem import check_request
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from unmem.unlearning.auto import Auto, Choice, Option, best_source, choose
 from unmem.unlearning.bad_teacher import BadTeacher
 from unmem.unlearning.continual import Served, serve
-from unmem.unlearning.duplicates import Copies, Copy, find_copies, shared_inputs
 from unmem.unlearning.finetune import FineTune
 from unmem.unlearning.influence import Influence
 from unmem.unlearning.l1_sparse import L1Sparse
@@ -19,7 +18,7 @@ from unmem.unlearning.salun import SalUn
 from unmem.unlearning.scrub import SCRUB
 from unmem.unlearning.ssd import SSD
 from unmem.unlearning.tune import Trial, Tuned, tune
-from unmem.unlearning.unlearner import GradientUnlearner, Setting, Unlearner, recompute_batchnorm, settings_of
+from unmem.unlearning.unlearner import GradientUnlearner, Setting, Unlearner, settings_of
 
 __all__ = [
     "RUM",
@@ -28,8 +27,6 @@ __all__ = [
     "Auto",
     "BadTeacher",
     "Choice",
-    "Copies",
-    "Copy",
     "FineTune",
     "GradientUnlearner",
     "Influence",
@@ -50,12 +47,9 @@ __all__ = [
     "Unlearner",
     "best_source",
     "choose",
-    "find_copies",
     "model_flags",
-    "recompute_batchnorm",
     "retrain_all",
     "serve",
     "settings_of",
-    "shared_inputs",
     "tune",
 ]

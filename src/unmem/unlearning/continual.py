@@ -15,8 +15,9 @@ from unmem.data import Ids, Splits, as_ids
 from unmem.errors import UserError
 from unmem.memorization import Scores
 from unmem.recipe import Recipe
+from unmem.requests import check_request
 from unmem.training import Observer
-from unmem.unlearning.problem import Problem, check_request
+from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import Unlearner
 
 # (model, data) -> scores of the training examples, such as holdout retraining or curvature of that model.

@@ -28,11 +28,12 @@ from torch.func import functional_call, jvp, vjp
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from unmem.batchnorm import recompute_batchnorm
 from unmem.data import Examples, stratified_sample
 from unmem.errors import DivergedError, UserError, not_negative, one_of, whole_number
 from unmem.training import Observer, evaluating, evaluation_batch, predicted
 from unmem.unlearning.problem import Problem
-from unmem.unlearning.unlearner import BatchNorm, Setting, recompute_batchnorm
+from unmem.unlearning.unlearner import BatchNorm, Setting
 
 Matrix = Literal["fisher", "gauss-newton"]
 Vector = dict[str, Tensor]  # by parameter, in its shape

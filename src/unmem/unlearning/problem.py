@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Examples, Ids, Splits, as_ids
-from unmem.errors import NothingToDoError, Phrase, UnseenExampleError, UserError
+from unmem.errors import UserError
 from unmem.recipe import Recipe
 from unmem.rehearsal import check_answers
+from unmem.requests import check_request
 from unmem.training import predict
 
 
@@ -102,29 +103,6 @@ def model_flags(model: nn.Module, examples: Examples) -> list[str]:
     if not torch.allclose(*(predict(model, few) for _ in range(2)), rtol=1e-3, atol=1e-3, equal_nan=True):
         found.append("the model answers the same inputs differently each time: all that is measured is uncertain")
     return found
-
-
-def check_request(ids: Ids, data: Splits) -> None:
-    """Refuse a request that is empty, unknown, of unseen examples, or of everything; needs no model."""
-    if len(ids) == 0:
-        raise NothingToDoError("forget", None, "the forget set is empty", "name at least one training example")
-    for part, examples in (("holdout", data.holdout), ("test", data.test)):
-        unseen = ids[np.isin(ids, examples.ids)]
-        if len(unseen):
-            raise UnseenExampleError(
-                "forget",
-                str(unseen[0]),
-                f"an id of the {part} set, which the model was never trained on ({len(unseen)} such)",
-                "only training examples can be forgotten",
-            )
-    data.train.positions(ids, field="forget")
-    if len(ids) == len(data.train):
-        raise UserError(
-            "forget",
-            Phrase(f"{len(ids):,} ids"),
-            "the forget set is the whole training set, nothing would be left to learn from",
-            "delete the model instead",
-        )
 
 
 def _few(examples: Examples) -> NDArray[np.int64]:

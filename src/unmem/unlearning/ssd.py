@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
+from unmem.batchnorm import recompute_batchnorm
 from unmem.data import Examples
 from unmem.errors import UserError, one_of
 from unmem.training import Observer, evaluating
 from unmem.unlearning.problem import Problem
-from unmem.unlearning.unlearner import BatchNorm, Setting, recompute_batchnorm
+from unmem.unlearning.unlearner import BatchNorm, Setting
 
 # Per-example gradients held at once, in numbers: 256 MB of float32.
 _GRADIENT_NUMBERS = 2**26

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import unmem as um
+from unmem.batchnorm import recompute_batchnorm
 from unmem.data import Examples
-from unmem.unlearning import recompute_batchnorm
 
 
 def test_one_batch_gives_exactly_the_mean_and_variance_and_forgets_the_old() -> None:
