@@ -54,7 +54,9 @@ def objects() -> dict[str, object]:
         "evidence": audit.evidence["kept"],
         "evaluation": audit.evaluation,
         "outcome": audit.evaluation.methods["kept"],
-        "served": next(iter(um.serve([data.train.ids[:5]], model, data, um.Nothing(), recipe=recipe, seed=0))),
+        "sequence": next(
+            iter(um.unlearn_sequence([data.train.ids[:5]], model, data, um.Nothing(), recipe=recipe, seed=0))
+        ),
         "scenario": privacy(data, 5, seed=0),
     }
 
@@ -81,7 +83,7 @@ def objects() -> dict[str, object]:
         ("evidence", ["AUC 0."]),
         ("evaluation", ["against 2 retrained", "kept: Outcome(", "one retrain vs another: Outcome("]),
         ("outcome", ["forget ", "%", "ToW 0."]),
-        ("served", ["forget 5 of 120"]),
+        ("sequence", ["forget 5 of 120"]),
         ("scenario", ["forget 5 examples"]),
     ],
 )

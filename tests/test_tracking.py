@@ -180,7 +180,7 @@ def test_a_logger_that_fails_on_the_way_costs_no_run(installed: dict[str, Any], 
         raise ConnectionError("no route to host")
 
     installed["mlflow"].log_metrics = broken
-    with um.LogTo("mlflow,wandb", tmp_path, told=told.append) as log:
+    with um.LogTo("mlflow,wandb", tmp_path, on_warning=told.append) as log:
         um.train(RECIPE, DATA.train, observers=[log])
     assert told == ["mlflow failed and gets no more numbers (no route to host)"]
     assert len(installed["wandb"].seen["log"]) == 3

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         curvature,
         feldman,
         holdout_retraining,
-        influence,
+        influence_matrix,
         load_scores,
         out_of_sample,
         rank_average,
@@ -53,11 +53,11 @@ if TYPE_CHECKING:
         RandomLabel,
         Retrain,
         SalUn,
-        Served,
         Tuned,
+        UnlearnedRequest,
         Unlearner,
-        serve,
         tune,
+        unlearn_sequence,
     )
 
 # Public name -> the room it lives in. Imported on first use, so that `unmem --help` need not load PyTorch.
@@ -68,7 +68,7 @@ _ROOMS = {
     "unmem.evaluation": ("Audit", "Evaluation", "Evaluator", "Outcome", "audit", "evaluate", "klom", "tug_of_war"),
     "unmem.memorization": (
         *("CrossFit", "CurvatureTrace", "LearningEvents", "Scores", "agreement", "crossfit", "curvature", "feldman"),
-        *("holdout_retraining", "influence", "load_scores", "out_of_sample", "rank_average", "reliability"),
+        *("holdout_retraining", "influence_matrix", "load_scores", "out_of_sample", "rank_average", "reliability"),
         *("save_scores", "score"),
     ),
     "unmem.recipe": ("Recipe",),
@@ -79,8 +79,8 @@ _ROOMS = {
     "unmem.training": ("Observer", "fit", "predict", "train"),
     "unmem.unlearning": (
         *("RUM", "SCRUB", "SSD", "Auto", "BadTeacher", "Matching", "FineTune", "Influence", "L1Sparse", "NegGrad"),
-        *("NegGradPlus", "Nothing", "Problem", "RandomLabel", "Retrain", "SalUn", "Served", "Tuned", "Unlearner"),
-        *("serve", "tune"),
+        *("NegGradPlus", "Nothing", "Problem", "RandomLabel", "Retrain", "SalUn", "Tuned", "UnlearnedRequest"),
+        *("Unlearner", "tune", "unlearn_sequence"),
     ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
@@ -115,7 +115,7 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "curvature",
     "feldman",
     "holdout_retraining",
-    "influence",
+    "influence_matrix",
     "load_scores",
     "out_of_sample",
     "rank_average",
@@ -152,11 +152,11 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "RandomLabel",
     "Retrain",
     "SalUn",
-    "Served",
     "Tuned",
+    "UnlearnedRequest",
     "Unlearner",
-    "serve",
     "tune",
+    "unlearn_sequence",
     "__version__",
 ]
 

@@ -80,13 +80,13 @@ def examined(checks: Sequence[Check], subject: Subject) -> Iterator[Finding | Us
             yield error
 
 
-def heed(checks: Sequence[Check], subject: Subject, told: Callable[[str], None]) -> None:
+def heed(checks: Sequence[Check], subject: Subject, on_warning: Callable[[str], None]) -> None:
     """Say the doubts, and raise the first error: what a command does before it starts."""
     for found in examined(checks, subject):
         if isinstance(found, UserError):
             raise found
         if found.doubt:
-            told(found.text)
+            on_warning(found.text)
 
 
 # --- the data ---

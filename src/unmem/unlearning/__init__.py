@@ -2,7 +2,7 @@
 
 from unmem.unlearning.auto import Auto, Choice, Option, best_source, choose
 from unmem.unlearning.bad_teacher import BadTeacher
-from unmem.unlearning.continual import Served, serve
+from unmem.unlearning.continual import UnlearnedRequest, unlearn_sequence
 from unmem.unlearning.finetune import FineTune
 from unmem.unlearning.influence import Influence
 from unmem.unlearning.l1_sparse import L1Sparse
@@ -40,16 +40,16 @@ __all__ = [
     "RandomLabel",
     "Retrain",
     "SalUn",
-    "Served",
     "Setting",
     "Trial",
     "Tuned",
+    "UnlearnedRequest",
     "Unlearner",
     "best_source",
     "choose",
     "model_flags",
     "retrain_all",
-    "serve",
     "settings_of",
     "tune",
+    "unlearn_sequence",
 ]
