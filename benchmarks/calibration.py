@@ -294,7 +294,7 @@ def made(ways: dict[str, Make], problem: um.Problem) -> Iterator[tuple[str, nn.M
 
 
 def runner(method: um.Unlearner) -> Make:
-    return lambda problem: method(problem.model, problem, seed=0)
+    return lambda problem: method(problem, seed=0)
 
 
 def scaled(factor: float) -> Make:

@@ -222,8 +222,8 @@ def poisoned_of_seed(world: World, seed: int, plan: Plan, work: Path) -> dict[st
         "matching, crossfit": Matching(targets=FromCrossFit(folds)),
         "fine-tune": um.FineTune(),
     }
-    models = {"*before*": original} | {key: one(original, problem, seed=seed) for key, one in methods.items()}
-    models["*retrained*"] = um.Retrain()(original, problem, seed=1000 + seed)
+    models = {"*before*": original} | {key: one(problem, seed=seed) for key, one in methods.items()}
+    models["*retrained*"] = um.Retrain()(problem, seed=1000 + seed)
     found = {key: {what: measure(model) for what, measure in made.measures.items()} for key, model in models.items()}
     write_text(path, json.dumps(found))
     print(f"poisoned {seed}: {found}", flush=True)

@@ -66,7 +66,7 @@ def of_set(name: str, plan: Plan, members: Ensemble) -> dict[str, Any]:
         "RUM by confidence": um.RUM(confidence, [um.Nothing(), um.FineTune(), um.SalUn()]),
         "RUM^F neggrad+ by confidence": um.RUM.uniform(confidence, um.NegGradPlus()),
     }
-    models = {key: method(original, problem, seed=0) for key, method in methods.items()}
+    models = {key: method(problem, seed=0) for key, method in methods.items()}
     retrained = [um.train(recipe, problem.retain, seed=1000 + k) for k in range(3)]
     made = audit(
         models | {"another retrain": retrained[2], "do nothing": original},

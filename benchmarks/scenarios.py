@@ -20,8 +20,8 @@ from typing import Any
 from common import ROOT, RUNS, cell, interval, machine, pool, publish_tables, recipe_for, usual_spread
 
 import unmem as um
-from unmem.evaluation import Scenario, mislabelled, poisoned, privacy
 from unmem.memorization import CrossFit, Scores, crossfit
+from unmem.scenarios import Scenario, mislabelled, poisoned, privacy
 from unmem.store import write_text
 from unmem.targets import FromCrossFit
 
@@ -104,8 +104,8 @@ def measured(name: str, seed: int, plan: Plan) -> Rows:
     original = um.train(recipe, made.data.train, observers=[events])
     problem = um.Problem(original, made.data, made.forget, recipe=recipe)
     prepared = Prepared(crossfit(recipe, made.data.train, seed=seed + 1), events.scores("confidence"))
-    models = {key: make(prepared)(original, problem, seed=seed) for key, make in METHODS.items()}
-    retrained = um.Retrain()(original, problem, seed=1000 + seed)
+    models = {key: make(prepared)(problem, seed=seed) for key, make in METHODS.items()}
+    retrained = um.Retrain()(problem, seed=1000 + seed)
     by_row = {"*before*": original, **models, "*retrained*": retrained}
     return {key: {what: measure(model) for what, measure in made.measures.items()} for key, model in by_row.items()}
 

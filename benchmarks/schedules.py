@@ -154,7 +154,7 @@ def ids_of(forget_set: str, task: Task, data: um.Splits, events: um.LearningEven
 def reached(method: GradientUnlearner, problem: um.Problem, retrained: list[list[float]]) -> float:
     """ToW of the model that a method makes; 0 if the run diverges."""
     try:
-        model = method(problem.model, problem, seed=problem.recipe.seed)
+        model = method(problem, seed=problem.recipe.seed)
     except DivergedError:
         return 0.0
     return tow(accuracies(model, problem), np.mean(retrained, axis=0))

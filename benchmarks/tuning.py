@@ -93,12 +93,12 @@ def both(unlearner: Unlearner, setting: Setting, targets: Targets) -> dict[str, 
     began = time.process_time()
     problem, seed = setting.problem, setting.seed
     try:
-        usual = unlearner(problem.model, problem, seed=seed)
+        usual = unlearner(problem, seed=seed)
     except DivergedError:
         usual = problem.model  # an unlearner that fails leaves its user with the original
     one_run = (time.process_time() - began) / setting.seconds
     began = time.process_time()
-    tuned = tune(unlearner, problem.model, problem, targets, seed=seed)
+    tuned = tune(unlearner, problem, targets, seed=seed)
     search = (time.process_time() - began) / setting.seconds
     trials = [asdict(trial) for trial in tuned.trials]
     return {

@@ -303,7 +303,7 @@ def uniform(name: str, score: str) -> tuple[Callable[[], Unlearner], ...]:
 
 
 def runner(unlearner: Unlearner) -> Method:
-    return lambda setting: unlearner(setting.problem.model, setting.problem, seed=setting.seed)
+    return lambda setting: unlearner(setting.problem, seed=setting.seed)
 
 
 def surprise(model: torch.nn.Module, examples: Examples, members: Ensemble) -> tuple[NDArray[np.float64], Any]:

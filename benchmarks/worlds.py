@@ -32,7 +32,8 @@ from common import RUNS
 from networks import VOCABULARY
 
 import unmem as um
-from unmem.evaluation import Scenario, accuracy, poisoned
+from unmem.evaluation import accuracy
+from unmem.scenarios import Scenario, poisoned
 
 DATA = RUNS / "data"
 EMOJI, REVIEWS = "emoji-datasource-twitter", "vaderSentiment"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unmem.data import Examples, Splits
+from unmem.unlearning import Problem
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -53,6 +54,11 @@ def points(n: int, *, classes: int = 3, features: int = 4, seed: int = 0, prefix
 def point_splits(n: int = 60, *, classes: int = 3, features: int = 4) -> Splits:
     parts = (points(n, classes=classes, features=features, seed=i, prefix=p) for i, p in enumerate(("", "h", "t")))
     return Splits("points", *parts)
+
+
+def without_original(problem: Problem) -> Problem:
+    """The same request where nobody has the original model."""
+    return Problem(None, problem.data, problem.forget.ids, recipe=problem.recipe)
 
 
 def shuffled(examples: Examples, seed: int = 0) -> Examples:

@@ -120,7 +120,7 @@ def test_workers_give_every_result_with_one_thread_and_leave_ctrl_c_to_their_par
 def test_a_worker_that_dies_once_costs_nothing_but_time_and_a_deadly_task_only_itself(tmp_path: Path) -> None:
     heard: list[str] = []
     tasks = ["a:0", "b:1", "c:0", "d:9"]
-    found = dict(run_all(mortal, tmp_path, tasks, where="processes", workers=2, told=heard.append))
+    found = dict(run_all(mortal, tmp_path, tasks, where="processes", workers=2, on_warning=heard.append))
     assert isinstance(found.pop(3), Failed)
     assert found == dict(enumerate("abc"))
     assert "task 2 failed (its worker process died: killed, or out of memory); it is tried once more" in heard
@@ -156,7 +156,7 @@ def test_a_pool_of_the_callers_that_breaks_ends_with_what_it_had(tmp_path: Path)
 def test_a_failure_is_tried_once_more_and_then_left_out(where: Name) -> None:
     heard: list[str] = []
     tasks = ["fine", "breaks", "good", "diverges"]
-    found = dict(run_all(failing, [], tasks, where=where, workers=1, told=heard.append))
+    found = dict(run_all(failing, [], tasks, where=where, workers=1, on_warning=heard.append))
     assert (found[0], found[2]) == ("fine", "good")
     broken, diverged = found[1], found[3]
     assert isinstance(broken, Failed)
@@ -171,7 +171,7 @@ def test_a_failure_is_tried_once_more_and_then_left_out(where: Name) -> None:
 def test_a_wrong_input_ends_everything_at_once(where: Name) -> None:
     heard: list[str] = []
     with pytest.raises(UserError, match="is negative"):
-        list(run_all(failing, [], ["wrong input", "fine"], where=where, workers=1, told=heard.append))
+        list(run_all(failing, [], ["wrong input", "fine"], where=where, workers=1, on_warning=heard.append))
     assert heard == []
 
 

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 import unmem as um
 from tests.helpers import point_splits
+from unmem.batchnorm import recompute_batchnorm
 from unmem.evaluation.relearning import relearn
 from unmem.training import is_frozen_batchnorm
-from unmem.unlearning import SSD, Influence, Unlearner, recompute_batchnorm
+from unmem.unlearning import SSD, Influence, Unlearner
 
 RECIPE = um.Recipe(epochs=2, batch_size=16, lr=0.1)
 
@@ -84,7 +85,7 @@ def methods() -> Iterator[Unlearner]:
 
 @pytest.mark.parametrize("method", list(methods()), ids=lambda method: f"{method.name} {method.batchnorm}")
 def test_no_unlearner_moves_the_statistics_of_frozen_layers(method: Unlearner, problem: um.Problem) -> None:
-    found = method(problem.model, problem, seed=0)
+    found = method(problem, seed=0)
     assert same(statistics(found, "1."), statistics(problem.model, "1."))
     trains = not isinstance(method, SSD | Influence)
     moved = not same(statistics(found, "4."), statistics(problem.model, "4."))

@@ -28,10 +28,11 @@ from unmem.memorization import CrossFit, crossfit
 from unmem.memorization import events as learning_events
 from unmem.predictions import log_odds
 from unmem.report import charts
+from unmem.requests import duplicates, find_copies
 from unmem.requests.where import Condition, ids_where
 from unmem.targets import FromCrossFit, Targets, Trace, TraceRecorder
 from unmem.training import predict, predicted
-from unmem.unlearning import batches, duplicates, find_copies
+from unmem.unlearning import batches
 
 RECIPE = um.Recipe(model="mlp", epochs=4, lr=0.1, batch_size=16)
 CLASSES = 40  # more than of which all classes are kept

@@ -190,10 +190,10 @@ POINTS = um.load((RANDOM.normal(size=(100, 4)).astype(np.float32), np.arange(100
 def test_a_problem_takes_models_that_give_logits_of_their_own_example(way: str, said: str | None) -> None:
     model = Wrapped(way)
     if said is None:
-        um.Problem(model, POINTS, POINTS.train.ids[:5])
+        um.Problem(model, POINTS, POINTS.train.ids[:5], recipe=um.Recipe())
         return
     with pytest.raises(UserError, match=said):
-        um.Problem(model, POINTS, POINTS.train.ids[:5])
+        um.Problem(model, POINTS, POINTS.train.ids[:5], recipe=um.Recipe())
 
 
 def test_nothing_of_a_rehearsal_is_kept() -> None:

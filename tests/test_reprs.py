@@ -7,7 +7,7 @@ import pytest
 
 import unmem as um
 from unmem.ensembles import fold_masks, train_members
-from unmem.evaluation.scenarios import privacy
+from unmem.scenarios import privacy
 
 SECRET = "person-"
 
@@ -31,7 +31,7 @@ def objects() -> dict[str, object]:
     problem = um.Problem(model, data, data.train.ids[:30], recipe=recipe)
     scores, folds = events.scores("confidence"), um.crossfit(recipe, data.train)
     members = train_members(recipe, data.train, fold_masks(data.train.labels, 2, seed=0), unseen=data.holdout)
-    retrained = [um.Retrain()(model, problem, seed=seed) for seed in (1, 2)]
+    retrained = [um.Retrain()(problem, seed=seed) for seed in (1, 2)]
     audit = um.audit({"kept": model}, problem, reference=retrained, relearning=False)
     targets = um.FromCrossFit(folds)(problem)
     return {
@@ -54,7 +54,9 @@ def objects() -> dict[str, object]:
         "evidence": audit.evidence["kept"],
         "evaluation": audit.evaluation,
         "outcome": audit.evaluation.methods["kept"],
-        "served": next(iter(um.serve([data.train.ids[:5]], model, data, um.Nothing(), recipe=recipe, seed=0))),
+        "sequence": next(
+            iter(um.unlearn_sequence([data.train.ids[:5]], model, data, um.Nothing(), recipe=recipe, seed=0))
+        ),
         "scenario": privacy(data, 5, seed=0),
     }
 
@@ -81,7 +83,7 @@ def objects() -> dict[str, object]:
         ("evidence", ["AUC 0."]),
         ("evaluation", ["against 2 retrained", "kept: Outcome(", "one retrain vs another: Outcome("]),
         ("outcome", ["forget ", "%", "ToW 0."]),
-        ("served", ["forget 5 of 120"]),
+        ("sequence", ["forget 5 of 120"]),
         ("scenario", ["forget 5 examples"]),
     ],
 )

@@ -44,5 +44,5 @@ def test_one_forgotten_example_and_batch_norm(method: um.Unlearner | type, batch
     problem = um.Problem(model, data, data.train.ids[:1], recipe=recipe)
     if isinstance(method, type):
         method = um.Matching(targets=um.ShortTeacher(), epochs=1)
-    forgot = method(model, problem, seed=0)
+    forgot = method(problem, seed=0)
     assert um.predict(forgot, data.test).isfinite().all()

@@ -19,7 +19,7 @@ ENTRY = re.compile(r"^::: unmem\.(\w+)$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?![a-z]+:)([^)\s]*)\)")
 # Small rooms share a page.
-PAGE_OF_ROOM = {"recipe": "training", "tracking": "training"}
+PAGE_OF_ROOM = {"recipe": "training", "tracking": "training", "requests": "unlearning", "tables": "evaluation"}
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def test_an_object_gets_one_call_an_epoch_over_all_trainings_and_stays_open() ->
         model = um.train(RECIPE, DATA.train, observers=[log])
         log.stage = "forget"
         problem = um.Problem(model, DATA, DATA.train.ids[:5], recipe=RECIPE)
-        um.FineTune(epochs=2)(model, problem, seed=0, observers=[log])
+        um.FineTune(epochs=2)(problem, seed=0, observers=[log])
     assert [step for step, _ in kept.calls] == [1, 2, 3, 4, 5]
     assert [next(iter(values)) for _, values in kept.calls] == ["original/loss"] * 3 + ["forget/loss"] * 2
 
@@ -180,7 +180,7 @@ def test_a_logger_that_fails_on_the_way_costs_no_run(installed: dict[str, Any], 
         raise ConnectionError("no route to host")
 
     installed["mlflow"].log_metrics = broken
-    with um.LogTo("mlflow,wandb", tmp_path, told=told.append) as log:
+    with um.LogTo("mlflow,wandb", tmp_path, on_warning=told.append) as log:
         um.train(RECIPE, DATA.train, observers=[log])
     assert told == ["mlflow failed and gets no more numbers (no route to host)"]
     assert len(installed["wandb"].seen["log"]) == 3

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         curvature,
         feldman,
         holdout_retraining,
-        influence,
+        influence_matrix,
         load_scores,
         out_of_sample,
         rank_average,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     )
     from unmem.recipe import Recipe
     from unmem.report import Report
+    from unmem.requests import find_copies
+    from unmem.tables import Table
     from unmem.targets import FromCrossFit, FromMembers, ShortTeacher, Targets, Trace, TraceRecorder
     from unmem.tracking import LogTo
     from unmem.training import Observer, fit, predict, train
@@ -52,12 +54,11 @@ if TYPE_CHECKING:
         RandomLabel,
         Retrain,
         SalUn,
-        Served,
         Tuned,
+        UnlearnedRequest,
         Unlearner,
-        find_copies,
-        serve,
         tune,
+        unlearn_sequence,
     )
 
 # Public name -> the room it lives in. Imported on first use, so that `unmem --help` need not load PyTorch.
@@ -68,18 +69,20 @@ _ROOMS = {
     "unmem.evaluation": ("Audit", "Evaluation", "Evaluator", "Outcome", "audit", "evaluate", "klom", "tug_of_war"),
     "unmem.memorization": (
         *("CrossFit", "CurvatureTrace", "LearningEvents", "Scores", "agreement", "crossfit", "curvature", "feldman"),
-        *("holdout_retraining", "influence", "load_scores", "out_of_sample", "rank_average", "reliability"),
+        *("holdout_retraining", "influence_matrix", "load_scores", "out_of_sample", "rank_average", "reliability"),
         *("save_scores", "score"),
     ),
     "unmem.recipe": ("Recipe",),
     "unmem.report": ("Report",),
+    "unmem.requests": ("find_copies",),
+    "unmem.tables": ("Table",),
     "unmem.targets": ("FromCrossFit", "FromMembers", "ShortTeacher", "Targets", "Trace", "TraceRecorder"),
     "unmem.tracking": ("LogTo",),
     "unmem.training": ("Observer", "fit", "predict", "train"),
     "unmem.unlearning": (
         *("RUM", "SCRUB", "SSD", "Auto", "BadTeacher", "Matching", "FineTune", "Influence", "L1Sparse", "NegGrad"),
-        *("NegGradPlus", "Nothing", "Problem", "RandomLabel", "Retrain", "SalUn", "Served", "Tuned", "Unlearner"),
-        *("find_copies", "serve", "tune"),
+        *("NegGradPlus", "Nothing", "Problem", "RandomLabel", "Retrain", "SalUn", "Tuned", "UnlearnedRequest"),
+        *("Unlearner", "tune", "unlearn_sequence"),
     ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
@@ -114,7 +117,7 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "curvature",
     "feldman",
     "holdout_retraining",
-    "influence",
+    "influence_matrix",
     "load_scores",
     "out_of_sample",
     "rank_average",
@@ -123,6 +126,8 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "score",
     "Recipe",
     "Report",
+    "find_copies",
+    "Table",
     "FromCrossFit",
     "FromMembers",
     "ShortTeacher",
@@ -150,12 +155,11 @@ __all__ = [  # noqa: RUF022 (grouped by room, like the imports above)
     "RandomLabel",
     "Retrain",
     "SalUn",
-    "Served",
     "Tuned",
+    "UnlearnedRequest",
     "Unlearner",
-    "find_copies",
-    "serve",
     "tune",
+    "unlearn_sequence",
     "__version__",
 ]
 

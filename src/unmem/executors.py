@@ -69,15 +69,15 @@ def run_all(
     *,
     where: Where = None,
     workers: int | None = None,
-    told: Callable[[str], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
     names: Callable[[int], str] = lambda k: f"task {k + 1}",
 ) -> Iterator[tuple[int, Result | Failed]]:
     """`function(shared, task)` for every task: its position and its result, in the order in which they end.
 
     where: `None` or "serial" for here, one after another; "processes" for this machine's cores, one thread each; "ray"
         and "dask" for the cluster that the environment names, or one started here; any other executor as it is.
-        workers: how many at a time (default: one a core; with a cluster, what it has). told: hears of failures, in
-        words; names: what a task is called there.
+        workers: how many at a time (default: one a core; with a cluster, what it has). on_warning: called
+        with a sentence for each failure; names: what a task is called there.
     A wrong input (`UserError`) ends everything. Closing the iterator, or an interrupt, stops what still runs.
     """
     check_executor(where)
@@ -85,7 +85,7 @@ def run_all(
         return
     engine = _engine(where, shared, workers)
     try:
-        yield from _until_done(engine, function, tasks, told or _silent, names)
+        yield from _until_done(engine, function, tasks, on_warning or _silent, names)
     except BaseException as stop:
         with uninterrupted(drop=isinstance(stop, KeyboardInterrupt)):
             engine.close(kill=True)
@@ -98,7 +98,7 @@ def _until_done(
     engine: _Engine,
     function: Callable[[Shared, Task], Result],
     tasks: Sequence[Task],
-    told: Callable[[str], None],
+    on_warning: Callable[[str], None],
     names: Callable[[int], str],
 ) -> Iterator[tuple[int, Result | Failed]]:
     waiting, running = deque(range(len(tasks))), dict[Future[Result], int]()
@@ -126,11 +126,11 @@ def _until_done(
                 raise error
             failures[k] += 0 if future in crashed and len(crashed) > 1 else 1  # whose fault it was is not known
             if failures[k] < TRIES:
-                told(f"{names(k)} failed ({Failed(error)}); it is tried once more")
+                on_warning(f"{names(k)} failed ({Failed(error)}); it is tried once more")
                 waiting.appendleft(k)
                 suspects |= {k} if isinstance(error, BrokenExecutor) else set()
             else:
-                told(f"{names(k)} failed again ({Failed(error)}); it is left out")
+                on_warning(f"{names(k)} failed again ({Failed(error)}); it is left out")
                 yield k, Failed(error)
         if broken:
             engine.renew()

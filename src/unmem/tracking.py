@@ -39,7 +39,8 @@ class LogTo(Observer):
     """Sends each epoch's training loss, learning rate and seconds, and in the end the results, to loggers.
 
     to: "tensorboard", "wandb" or "mlflow", several separated by commas, or any object with `log(values, step)`.
-    folder: for the files of TensorBoard and W&B. told: hears, in words, that a logger failed; work goes on without it.
+    folder: for the files of TensorBoard and W&B. on_warning: called with a sentence when a logger fails; work goes on
+    without it.
     stage: the name of what is being trained, first part of every name; set it before each training. settings: what the
     run was asked, for loggers that keep it.
 
@@ -53,12 +54,12 @@ class LogTo(Observer):
         to: str | Logger | Sequence[str | Logger],
         folder: str | Path = "logs",
         *,
-        told: Callable[[str], None] = warnings.warn,
+        on_warning: Callable[[str], None] = warnings.warn,
         field: str = "LogTo",
     ) -> None:
         self.stage = "train"
         self.settings: dict[str, Any] = {}
-        self._folder, self._told, self._field = Path(folder), told, field
+        self._folder, self._on_warning, self._field = Path(folder), on_warning, field
         self._names: list[str] = []
         self._loggers: list[Logger] = []
         for one in cast("Sequence[str | Logger]", [to] if isinstance(to, str) or hasattr(to, "log") else to):
@@ -140,7 +141,7 @@ class LogTo(Observer):
             try:
                 use(tracker)
             except Exception as error:
-                self._told(f"{name} failed and gets no more numbers ({error})")
+                self._on_warning(f"{name} failed and gets no more numbers ({error})")
                 del (self._started or {})[name]
 
 

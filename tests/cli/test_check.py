@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import unmem as um
 from unmem.cli.app import main
-from unmem.unlearning import shared_inputs
+from unmem.requests import shared_inputs
 
 MODEL = "model.safetensors"
 

@@ -140,7 +140,7 @@ def test_a_text_model_is_read_from_its_folder_and_written_as_one(tmp_path: Path)
     original = session.read_original(options, seed=0)
     assert original.recipe.model == session.recipe(options, seed=0).model == f"transformers/{tmp_path / 'trained'}"
     problem = um.Problem(original.model, data, data.train.ids[:6], recipe=original.recipe)
-    unlearned = um.NegGradPlus(epochs=1)(original.model, problem, seed=0)
+    unlearned = um.NegGradPlus(epochs=1)(problem, seed=0)
     with RunFolder(tmp_path / "out") as out:
         session.save_models(out, original, unlearned, {"method": "neggrad+"}, problem)
     names = {path.name for path in (tmp_path / "out" / "unlearned").iterdir()}

@@ -96,7 +96,9 @@ def test_odd_members_are_listed_as_damaged_and_block_nothing(kind: str, tmp_path
     odd = tmp_path / f"{files.PREFIX}odd.npz"
     ARRAYS[kind](odd)
     heard: list[str] = []
-    made = train_members(RECIPE, DATA, leave_out_masks(24, 2, keep=0.7, seed=0), folder=tmp_path, told=heard.append)
+    made = train_members(
+        RECIPE, DATA, leave_out_masks(24, 2, keep=0.7, seed=0), folder=tmp_path, on_warning=heard.append
+    )
     assert len(made) == 2
     assert len(read_members(tmp_path, DATA)) == 2
     problems = [one.problem for one in files.members_in(tmp_path)]

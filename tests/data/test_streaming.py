@@ -14,10 +14,10 @@ import torch
 import unmem as um
 from tests.data.files import image_tree
 from tests.helpers import same_state
+from unmem import scenarios
 from unmem.data import Examples, Scaling, Stream, streaming
 from unmem.data import sources as sources_module
 from unmem.errors import UserError
-from unmem.evaluation import scenarios
 from unmem.unlearning.ssd import fisher_diagonal
 
 RECIPE = um.Recipe(model="small_cnn", epochs=2, batch_size=8)
@@ -142,8 +142,7 @@ def test_every_kind_of_work_gives_the_same_streamed_and_in_memory(streamed: um.S
     forget = held.train.ids[:5]
     for method in (um.NegGradPlus(epochs=1), um.SalUn(epochs=1)):
         new = [
-            method(model, um.Problem(model, splits, forget, recipe=RECIPE), seed=1).state_dict()
-            for splits in (streamed, held)
+            method(um.Problem(model, splits, forget, recipe=RECIPE), seed=1).state_dict() for splits in (streamed, held)
         ]
         assert same_state(*new)
     fisher = [fisher_diagonal(model, splits.train.take(forget)) for splits in (streamed, held)]
@@ -160,7 +159,7 @@ def test_every_kind_of_work_gives_the_same_streamed_and_in_memory(streamed: um.S
 def test_copies_are_found_over_several_blocks(
     streamed: um.Splits, held: um.Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unmem.unlearning import duplicates
+    from unmem.requests import duplicates
 
     monkeypatch.setattr(duplicates, "MOST_STREAMED", 7)
     some = held.train.take(held.train.ids[[3, 8, 20]])

@@ -57,7 +57,7 @@ def test_one_flipped_bit_is_found_and_only_that_member_is_made_again(tmp_path: P
         np.savez(file, **stored)  # pyright: ignore[reportArgumentType]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     heard: list[str] = []
-    again = train_members(RECIPE, DATA, KEPT, folder=tmp_path, told=heard.append)
+    again = train_members(RECIPE, DATA, KEPT, folder=tmp_path, on_warning=heard.append)
     assert same(whole, again)
     assert {path for path in before if path.stat().st_mtime_ns != before[path]} == {victim}
     line, found = heard
@@ -76,12 +76,12 @@ def test_seconds_of_members_that_are_taken_up_count_by_the_threads_that_they_had
 def test_a_mismatch_says_which_field_differs(tmp_path: Path) -> None:
     train_members(RECIPE, DATA, KEPT[:2], folder=tmp_path)
     heard: list[str] = []
-    train_members(replace(RECIPE, lr=0.02, epochs=1), DATA, KEPT[:2], folder=tmp_path, told=heard.append)
+    train_members(replace(RECIPE, lr=0.02, epochs=1), DATA, KEPT[:2], folder=tmp_path, on_warning=heard.append)
     (line,) = heard
     assert f"2 members made with epochs {RECIPE.epochs} instead of 1, lr {RECIPE.lr} instead of 0.02;" in line
     heard.clear()
     other = DATA.relabel(DATA.labels.flip(0))
-    train_members(RECIPE, other, KEPT[:1], folder=tmp_path, told=heard.append)
+    train_members(RECIPE, other, KEPT[:1], folder=tmp_path, on_warning=heard.append)
     assert "other data" in heard[0]
 
 
@@ -112,7 +112,7 @@ def test_a_member_that_fails_is_left_out_and_never_averaged(monkeypatch: pytest.
     seen: list[int] = []
     kept = KEPT[:4]
     found = train_members(
-        RECIPE, DATA, kept, folder=tmp_path, told=heard.append, on_member=lambda done, _: seen.append(done)
+        RECIPE, DATA, kept, folder=tmp_path, on_warning=heard.append, on_member=lambda done, _: seen.append(done)
     )
     monkeypatch.undo()
     assert found.settings["failed"] == [{"seed": 2, "why": "RuntimeError: no memory left"}]
@@ -136,7 +136,7 @@ def test_a_worker_killed_at_random_changes_no_bit(tmp_path: Path) -> None:
     killer = threading.Thread(target=kill_one)
     killer.start()
     heard: list[str] = []
-    found = train_members(longer, DATA, KEPT, executor="processes", workers=2, folder=tmp_path, told=heard.append)
+    found = train_members(longer, DATA, KEPT, executor="processes", workers=2, folder=tmp_path, on_warning=heard.append)
     killer.join()
     assert same(undisturbed, found)
     assert found.settings["failed"] == []

@@ -63,6 +63,6 @@ def test_membership_is_attacked_with_the_holdout_and_not_the_test_set() -> None:
     train, holdout, test = of_label_0(x, ""), of_label_0(-x[:40], "h"), of_label_0(x[:40], "t")
     data = um.Splits("made", train, holdout, test)
     forget_low = of_label_0(np.concatenate([np.full(20, -5.0), x[20:]]), "")
-    problem = um.Problem(MODEL, um.Splits("made", forget_low, holdout, test), train.ids[:20])
+    problem = um.Problem(MODEL, um.Splits("made", forget_low, holdout, test), train.ids[:20], recipe=um.Recipe())
     assert um.evaluate({}, problem).do_nothing.mia == 1.0
-    assert um.evaluate({}, um.Problem(MODEL, data, train.ids[:20])).do_nothing.mia == 0.0
+    assert um.evaluate({}, um.Problem(MODEL, data, train.ids[:20], recipe=um.Recipe())).do_nothing.mia == 0.0

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import unmem as um
+from tests.helpers import without_original
 from unmem.ensembles import leave_out_masks, train_members
 from unmem.errors import UserError
 from unmem.evaluation import audit
@@ -149,7 +150,7 @@ def test_the_forget_set_and_relearning_share_the_level(
     full: um.Audit, problem: um.Problem, retrained: list[torch.nn.Module]
 ) -> None:
     """p = 0.02 is below the 2.5% of a whole verdict, and above the half of it that each of the two has."""
-    witness = _Witness(problem, retrained, None, {}, relearning=True, original=False, seed=0)
+    witness = _Witness(problem, retrained, None, {}, relearning=True, seed=0)
     judged = _Judged(problem, full.evaluation, witness, None, None)
     seen = full.evidence["retrained"]
     assert seen.test is not None
@@ -180,7 +181,7 @@ def test_aggregates_are_plain_values_without_ids(full: um.Audit, problem: um.Pro
 
 
 def test_with_nothing_but_the_model_it_says_what_it_cannot_know(problem: um.Problem) -> None:
-    found = audit({"given": problem.model}, problem, original=False, relearning=False)
+    found = audit({"given": problem.model}, without_original(problem), relearning=False)
     assert found.verdicts["given"].finding == "inconclusive"
     assert "inconclusive (too little power)" in found.verdicts["given"].text
     assert set(found.evidence["given"].attacks) == {"confidence", "confidence, retain set"}
@@ -260,7 +261,7 @@ def test_members_that_are_all_on_one_side_of_the_forget_set(kept: bool, problem:
         with pytest.raises(UserError, match="left out by fewer than 3 of them"):
             audit({"given": problem.model}, problem, members=members, relearning=False)
         return
-    found = audit({"given": problem.model}, problem, members=members, original=False, relearning=False)
+    found = audit({"given": problem.model}, without_original(problem), members=members, relearning=False)
     test = found.evidence["given"].test
     assert test is not None
     assert test.nothing is None

@@ -11,7 +11,7 @@ from unmem.evaluation import accuracy, called_unseen, tug_of_war
 
 @pytest.fixture(scope="module")
 def retrained(problem: um.Problem) -> list[nn.Module]:
-    return [um.Retrain()(problem.model, problem, seed=seed) for seed in (1, 2)]
+    return [um.Retrain()(problem, seed=seed) for seed in (1, 2)]
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def parts(problem: um.Problem) -> dict[str, object]:
 
 
 def test_numbers_are_those_of_the_definitions(problem: um.Problem, retrained: list[nn.Module]) -> None:
-    u, g = um.NegGradPlus()(problem.model, problem, seed=0), retrained[0]
+    u, g = um.NegGradPlus()(problem, seed=0), retrained[0]
     found = um.evaluate({"u": u}, problem, reference=[g]).methods["u"]
 
     def shares(model: nn.Module) -> tuple[float, float, float, float]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import unmem as um
-from tests.helpers import logits_model, points
+from tests.helpers import logits_model, points, without_original
 from unmem.data import Examples, Splits
 from unmem.ensembles import complementary_masks, fold_masks
 from unmem.evaluation import (
@@ -120,7 +120,7 @@ def test_an_evaluation_carries_the_finding(broken: tuple[um.Problem, list[nn.Mod
     assert entry["text"] == found.shortfalls[0].text
     assert entry["worst"][0]["original"] > 0.97
     assert entry["worst"][0]["short"]
-    stand_in = evaluate({"nothing": problem.model}, problem, reference=retrained, original=False)
+    stand_in = evaluate({"nothing": problem.model}, without_original(problem), reference=retrained)
     assert "do not reach the audited model" in stand_in.shortfalls[0].text
     honest = evaluate({}, problem, reference=[um.train(GOOD, problem.retain, seed=5)])
     assert honest.shortfalls == ()
@@ -147,9 +147,9 @@ def test_the_loss_of_a_forgotten_class_is_allowed_and_no_more() -> None:
     data = um.Splits("signs", *(signs(seed, prefix) for seed, prefix in enumerate(("", "h", "t"))))
     perfect = logits_model([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
     without = logits_model([[1, 0, 0], [0, 1, 0], [0, 0, -9]])
-    problem = um.Problem(perfect, data, data.train.ids[data.train.labels.numpy() == 2])
+    problem = um.Problem(perfect, data, data.train.ids[data.train.labels.numpy() == 2], recipe=um.Recipe())
     assert retrained_shortfalls(problem, [without]) == ()
-    other = um.Problem(perfect, data, data.train.ids[data.train.labels.numpy() == 1])
+    other = um.Problem(perfect, data, data.train.ids[data.train.labels.numpy() == 1], recipe=um.Recipe())
     (found,) = retrained_shortfalls(other, [without])
     assert found.worst[0].trained == pytest.approx(0.5)  # of the retained classes 0 and 2, it knows one
 
@@ -158,7 +158,7 @@ def test_a_forgotten_class_explains_the_loss_of_its_own_share_of_the_unseen_exam
     """Of three classes one is forgotten; a model that knows two of them no more has lost too much."""
     data = um.Splits("signs", *(signs(seed, prefix) for seed, prefix in enumerate(("", "h", "t"))))
     perfect = logits_model([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
-    problem = um.Problem(perfect, data, data.train.ids[data.train.labels.numpy() == 2])
+    problem = um.Problem(perfect, data, data.train.ids[data.train.labels.numpy() == 2], recipe=um.Recipe())
     (found,) = retrained_shortfalls(problem, [ByHeart(problem.retain)])
     retain, unseen = found.worst
     assert not retain.short

@@ -124,7 +124,7 @@ def test_each_example_counts_in_the_passes_that_visit_it(problem: um.Problem, un
     # The teacher is a training of its own, and starts the record anew.
     if isinstance(unlearner, um.Matching):
         unlearner = um.Matching(targets=um.ShortTeacher()(problem, seed=0))
-    unlearner(problem.model, problem, seed=0, observers=[log, events])
+    unlearner(problem, seed=0, observers=[log, events])
     ids = list(log.visits)
     expected = slow_from({i: log.visits[name] for i, name in enumerate(ids)})
     assert set(ids) == set(map(str, events.scores("loss").ids))
@@ -137,7 +137,7 @@ def test_each_example_counts_in_the_passes_that_visit_it(problem: um.Problem, un
 
 def test_a_trace_of_a_run_with_several_passes_is_refused(problem: um.Problem) -> None:
     with pytest.raises(um.UserError, match="other examples from pass to pass"):
-        um.SCRUB()(problem.model, problem, seed=0, observers=[um.TraceRecorder(problem.holdout)])
+        um.SCRUB()(problem, seed=0, observers=[um.TraceRecorder(problem.holdout)])
 
 
 def test_events_after_the_fact_come_from_checkpoints(digits: um.Splits) -> None:

@@ -12,7 +12,7 @@ from scipy.stats import binom, spearmanr
 
 import unmem as um
 from unmem.ensembles import Ensemble, Mask, Outputs, leave_out_masks, train_members
-from unmem.memorization import feldman, influence, reliability
+from unmem.memorization import feldman, influence_matrix, reliability
 
 Floats = NDArray[np.float64]
 
@@ -243,7 +243,7 @@ def test_settings_say_how_it_was_estimated() -> None:
 def test_influence_against_a_double_loop() -> None:
     ensemble = random_ensemble(seed=2)
     assert ensemble.unseen is not None
-    found = influence(ensemble)
+    found = influence_matrix(ensemble)
     assert found.shape == (25, 7)
     for i in range(25):
         inside = ensemble.kept[:, i]
@@ -258,12 +258,12 @@ def test_influence_against_a_double_loop() -> None:
 
 def test_influence_needs_outputs_on_unseen_examples() -> None:
     with pytest.raises(um.UserError, match="unseen"):
-        influence(replace(random_ensemble(), unseen=None))
+        influence_matrix(replace(random_ensemble(), unseen=None))
 
 
 def test_an_example_that_decides_has_all_the_influence() -> None:
     kept = leave_out_masks(20, 40, keep=0.5, seed=0)
-    found = influence(ensemble_of(kept, kept, unseen=kept[:, [4, 4, 11]]))
+    found = influence_matrix(ensemble_of(kept, kept, unseen=kept[:, [4, 4, 11]]))
     assert found[4].tolist() == [1, 1, pytest.approx(float(found[4, 2]))]
     assert found[11, 2] == 1
 

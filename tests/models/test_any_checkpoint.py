@@ -193,7 +193,7 @@ def written(made: Made, folder: Path) -> Path:
 
 def load(path: Path, arch: str) -> tuple[nn.Module, models.Card, list[str]]:
     told: list[str] = []
-    model, card = models.load(path, arch=arch, input_shape=SHAPE, n_classes=CLASSES, told=told.append)
+    model, card = models.load(path, arch=arch, input_shape=SHAPE, n_classes=CLASSES, on_warning=told.append)
     return model.eval(), card, told
 
 
@@ -423,7 +423,7 @@ def based(path: Path, arch: str | None) -> None:
 
 
 def loaded(path: Path, arch: str | None) -> None:
-    model, card = models.load(path, arch=arch, input_shape=SHAPE, n_classes=CLASSES, told=lambda _: None)
+    model, card = models.load(path, arch=arch, input_shape=SHAPE, n_classes=CLASSES, on_warning=lambda _: None)
     assert all(value.dtype in (torch.float32, torch.int64, torch.float64) for value in model.state_dict().values())
     models.save(model, card, path.parent / "again.safetensors")
     assert models.card_of(path.parent / "again.safetensors") == card

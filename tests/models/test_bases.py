@@ -124,4 +124,4 @@ def test_retraining_starts_from_the_base(tmp_path: Path) -> None:
     recipe = um.Recipe(model=name, epochs=0, batch_size=16, base=str(tmp_path / "base"))
     model = train(recipe, data.train)
     problem = um.Problem(model, data, data.train.ids[:6], recipe=recipe)
-    assert same_state(state_of(um.Retrain()(model, problem, seed=9)), state_of(model))
+    assert same_state(state_of(um.Retrain()(problem, seed=9)), state_of(model))

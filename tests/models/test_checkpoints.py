@@ -92,7 +92,7 @@ def test_a_known_network_is_recognised_with_its_stem_and_outputs(name: str, tmp_
     file = tmp_path / "model.pth"
     torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, file)
     told: list[str] = []
-    loaded, card = models.load(file, arch=None, input_shape=shape, n_classes=CLASSES, told=told.append)
+    loaded, card = models.load(file, arch=None, input_shape=shape, n_classes=CLASSES, on_warning=told.append)
     assert card == models.Card(name, shape, 12, prefix="module.")
     assert same_state(state_of(loaded), state)
     assert len(told) == 1
@@ -102,7 +102,7 @@ def test_a_known_network_is_recognised_with_its_stem_and_outputs(name: str, tmp_
 def test_nothing_is_said_of_what_was_named(model: nn.Module, tmp_path: Path) -> None:
     torch.save(state_of(model), tmp_path / "a.pt")
     told: list[str] = []
-    load(tmp_path / "a.pt", "mlp", told=told.append)
+    load(tmp_path / "a.pt", "mlp", on_warning=told.append)
     assert told == []
 
 

@@ -168,7 +168,7 @@ def test_members_and_retrained_models_are_trained_in_processes(place: Path, tmp_
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         there = um.train_members(recipe, data.train, kept, executor=pool, folder=folder)
         (model,), _ = retrain_all(problem, [1], executor=pool)
-    assert same_state(state_of(model), state_of(um.Retrain()(model, problem, seed=1)))
+    assert same_state(state_of(model), state_of(um.Retrain()(problem, seed=1)))
     here = um.train_members(recipe, data.train, kept)
     assert np.array_equal(there.train.phi, here.train.phi)
     # Members of another version of the file are others.

@@ -60,7 +60,7 @@ def test_a_function_trains_as_a_network(model: Any) -> None:
     trained = um.train(one, data.train, seed=0)
     assert torch.equal(*(next(m.parameters()) for m in (trained, um.train(one, data.train, seed=0))))
     problem = um.Problem(trained, data, data.train.ids[:3], recipe=one)
-    forgotten = um.Retrain()(trained, problem, seed=1)
+    forgotten = um.Retrain()(problem, seed=1)
     assert [p.shape for p in forgotten.parameters()] == [p.shape for p in trained.parameters()]
     assert source_of(one.model)
     for other in (pickle.loads(pickle.dumps(one)), copy.deepcopy(one)):

@@ -52,7 +52,7 @@ def test_every_method_unlearns_it(name: str, problem: um.Problem, fold: um.Cross
     fields = {"influence": ["samples=10", "iterations=3"], "ssd": ["a=1.1"]}.get(name, [])
     unlearner = plan(name, [], fields).make(None, FromCrossFit(fold).targets)
     before = state_of(problem.model)
-    new = unlearner(problem.model, problem, seed=0)
+    new = unlearner(problem, seed=0)
     assert same_state(before, state_of(problem.model))
     assert same_state(before, state_of(new)) == (name == "nothing")
     assert um.predict(new, DATA.test).isfinite().all()
@@ -60,7 +60,7 @@ def test_every_method_unlearns_it(name: str, problem: um.Problem, fold: um.Cross
 
 def test_rum_unlearns_it(problem: um.Problem) -> None:
     scores = um.Scores("random", DATA.train.ids, np.random.default_rng(0).random(len(DATA.train)))
-    new = RUM(scores, [Nothing(), FineTune(epochs=1)])(problem.model, problem, seed=0)
+    new = RUM(scores, [Nothing(), FineTune(epochs=1)])(problem, seed=0)
     assert not same_state(state_of(problem.model), state_of(new))
 
 
@@ -76,7 +76,7 @@ def test_every_score_scores_it(recipe: um.Recipe) -> None:
 
 
 def test_the_audit_judges_it(problem: um.Problem) -> None:
-    found = um.audit({"unlearned": problem.model}, problem, reference=[um.Retrain()(problem.model, problem, seed=1)])
+    found = um.audit({"unlearned": problem.model}, problem, reference=[um.Retrain()(problem, seed=1)])
     assert 0 <= found.evaluation.methods["unlearned"].accuracy["forget"] <= 1
 
 

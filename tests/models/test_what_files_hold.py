@@ -30,7 +30,7 @@ def network(seed: int = 5) -> nn.Module:
 
 def load(path: Path) -> tuple[nn.Module, list[str]]:
     told: list[str] = []
-    model, _ = models.load(path, arch="mlp", input_shape=SHAPE, n_classes=CLASSES, told=told.append)
+    model, _ = models.load(path, arch="mlp", input_shape=SHAPE, n_classes=CLASSES, on_warning=told.append)
     return model, told
 
 
@@ -263,7 +263,7 @@ def test_a_layer_called_as_metrics_are_is_a_layer(tmp_path: Path) -> None:
     own = state_of(models.build(arch, SHAPE, CLASSES, seed=4))
     torch.save(own | {"criterion.weight": torch.ones(3)}, tmp_path / "a.pt")
     told: list[str] = []
-    model, _ = models.load(tmp_path / "a.pt", arch=arch, input_shape=SHAPE, n_classes=CLASSES, told=told.append)
+    model, _ = models.load(tmp_path / "a.pt", arch=arch, input_shape=SHAPE, n_classes=CLASSES, on_warning=told.append)
     assert same_state(state_of(model), own)
     assert told == ["a.pt: its weights were taken, and criterion left out"]
     assert same_state(state_of(models.build(arch, SHAPE, CLASSES, seed=0, base=str(tmp_path / "a.pt"))), own)

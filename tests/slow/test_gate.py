@@ -101,7 +101,7 @@ def test_doing_nothing_for_the_most_memorized_is_found(world: World) -> None:
 def test_strong_ascent_is_called_over_forgetting(world: World) -> None:
     problem = world.problem("random")
     ascent = um.NegGradPlus(alpha=0.5, epochs=3, lr=0.05)
-    found = [from_test(world.test("random", ascent(model, problem, seed=0)), {}) for model in world.originals]
+    found = [from_test(world.test("random", ascent(problem, seed=0, start=model)), {}) for model in world.originals]
     hits = sum("over-forgotten" in one.directions for one in found)
     report("ascent called over-forgetting", hits, ORIGINALS)
     assert hits / ORIGINALS >= 0.95
@@ -112,6 +112,6 @@ def test_forgetting_the_least_memorized_raises_no_alarm_beyond_nominal(
     forget: Callable[..., nn.Module], world: World
 ) -> None:
     problem = world.problem("low")
-    tests = [world.test("low", forget(model, problem, seed=0)) for model in world.originals]
+    tests = [world.test("low", forget(problem, seed=0, start=model)) for model in world.originals]
     low, _ = report("alarms on the least memorized", sum(alarm(test) for test in tests), ORIGINALS)
     assert low <= 0.05

@@ -160,14 +160,14 @@ def test_what_shares_one_label_is_left_to_a_teacher() -> None:
 def test_a_holdout_too_small_to_calibrate_gives_a_teacher_and_a_finite_model(holdout: int) -> None:
     asked = problem(6, holdout=holdout)
     assert choose(asked, [TRACE]).taken.source == "teacher"
-    made = Auto(sources=[TRACE])(MODEL, asked, seed=0)
+    made = Auto(sources=[TRACE])(asked, seed=0)
     assert all(bool(value.isfinite().all()) for value in made.state_dict().values() if value.is_floating_point())
 
 
 def test_it_runs_what_it_chose_and_leaves_the_original_as_it_was() -> None:
     asked, before = problem(), state_of(MODEL)
-    made = Auto(sources=[CROSSFIT])(MODEL, asked, seed=3)
-    same = with_steps(Matching(targets=CROSSFIT), asked)(MODEL, asked, seed=3)
+    made = Auto(sources=[CROSSFIT])(asked, seed=3)
+    same = with_steps(Matching(targets=CROSSFIT), asked)(asked, seed=3)
     assert same_state(state_of(made), state_of(same))
     assert same_state(state_of(MODEL), before)
     assert Auto(sources=[CROSSFIT]).cost(asked) == choose(asked, [CROSSFIT]).taken.cost
@@ -178,7 +178,7 @@ def test_one_example_is_a_request() -> None:
     choice = choose(asked)
     assert (choice.taken.method, choice.taken.source) == ("matching", "teacher")
     phi = {True: [], False: []}
-    made = Auto()(MODEL, asked, seed=0)
+    made = Auto()(asked, seed=0)
     for unlearned, model in ((True, made), (False, MODEL)):
         logits = um.predict(model, asked.forget).double().log_softmax(1)
         phi[unlearned] = logits[0, asked.forget.labels[0]].item()

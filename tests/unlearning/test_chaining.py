@@ -22,8 +22,9 @@ class Halve:
     starts: list[nn.Module] = field(default_factory=list)
 
     def __call__(
-        self, model: nn.Module, problem: um.Problem, *, seed: int, observers: Sequence[um.Observer] = ()
+        self, problem: um.Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[um.Observer] = ()
     ) -> nn.Module:
+        model = problem.model if start is None else start
         self.starts.append(model)
         new = copy.deepcopy(model)
         with torch.no_grad():
@@ -37,7 +38,7 @@ def test_steps_are_chained_also_when_nested(problem: um.Problem) -> None:
     scores = um.Scores("random", ids, np.random.default_rng(0).random(len(ids)))
     step = Halve()
     inner = um.RUM(scores, [step, step])
-    result = um.RUM(scores, [step, inner, step])(problem.model, problem, seed=0)
+    result = um.RUM(scores, [step, inner, step])(problem, seed=0)
     assert step.starts[0] is problem.model
     assert len({id(model) for model in step.starts}) == 4
     for new, old in zip(result.parameters(), problem.model.parameters(), strict=True):

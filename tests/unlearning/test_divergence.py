@@ -66,7 +66,7 @@ def test_a_huge_rate_is_named_and_the_last_good_state_is_that_before_the_failing
     epochs = Epochs()
     message = rf"lr 1e\+30: the training loss was not a finite number in epoch {failing}; use a lower rate"
     with pytest.raises(DivergedError, match=message) as caught:
-        unlearner(problem.model, problem, seed=0, observers=[epochs])
+        unlearner(problem, seed=0, observers=[epochs])
     last_good = caught.value.last_good
     assert last_good is not None
     assert finite(last_good)
@@ -82,7 +82,7 @@ def test_statistics_and_counters_are_those_before_the_failing_epoch_too() -> Non
     network = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).eval()
     problem = tiny_problem(network, recipe=replace(RECIPE, batch_size=4))
     with pytest.raises(DivergedError, match="epoch 1") as caught:
-        FineTune(epochs=2, lr=HUGE)(problem.model, problem, seed=0)
+        FineTune(epochs=2, lr=HUGE)(problem, seed=0)
     assert caught.value.last_good is not None
     assert same_state(dict(caught.value.last_good), state_of(problem.model))
 
@@ -98,11 +98,11 @@ def test_inside_rum_the_step_at_fault_is_named_and_its_start_is_the_last_good_st
     original = state_of(problem.model)
     tame, wild = FineTune(epochs=1, lr=1e-3), NegGradPlus(epochs=1, lr=HUGE)
     with pytest.raises(DivergedError, match=r"epoch 1 of step 2 \(neggrad\+\); use a lower rate") as caught:
-        um.RUM(scores, [tame, wild, tame])(problem.model, problem, seed=0)
+        um.RUM(scores, [tame, wild, tame])(problem, seed=0)
     assert caught.value.step == "step 2 (neggrad+)"
     assert caught.value.last_good is not None
     assert same_state(state_of(problem.model), original)
-    after_the_first = um.RUM(scores, [tame, Nothing(), Nothing()])(problem.model, problem, seed=0)
+    after_the_first = um.RUM(scores, [tame, Nothing(), Nothing()])(problem, seed=0)
     assert same_state(dict(caught.value.last_good), state_of(after_the_first))
     assert not same_state(dict(caught.value.last_good), original)
 
@@ -112,14 +112,14 @@ def test_the_step_that_is_counted_is_the_one_in_the_order_of_the_run(scores: um.
     # The first of the two parts is empty and passed over; its step still counts.
     rum = um.RUM(scores, [Nothing(), FineTune(epochs=1, lr=HUGE)], thresholds=[-1.0])
     with pytest.raises(DivergedError, match=r"of step 2 \(fine-tune\)"):
-        rum(problem.model, problem, seed=0)
+        rum(problem, seed=0)
 
 
 def test_an_error_of_an_inner_rum_names_both_steps(scores: um.Scores) -> None:
     problem = tiny_problem(overflow(), recipe=replace(RECIPE, batch_size=4))
     inner = um.RUM(scores, [Nothing(), FineTune(epochs=1, lr=HUGE)])
     with pytest.raises(DivergedError) as caught:
-        um.RUM(scores, [Nothing(), Nothing(), inner])(problem.model, problem, seed=0)
+        um.RUM(scores, [Nothing(), Nothing(), inner])(problem, seed=0)
     assert str(caught.value).endswith("in epoch 1 of step 3 (rum), step 2 (fine-tune); use a lower rate.")
     assert caught.value.step == "step 3 (rum), step 2 (fine-tune)"
 
@@ -136,7 +136,7 @@ def test_weights_that_the_last_step_made_infinite_are_no_result() -> None:
     nn.init.zeros_(network.bias)
     problem = tiny_problem(network.eval(), recipe=replace(RECIPE, batch_size=64))
     with pytest.raises(DivergedError, match="the weights were not finite numbers after epoch 1") as caught:
-        FineTune(epochs=1, lr=3e38)(network, problem, seed=0)
+        FineTune(epochs=1, lr=3e38)(problem, seed=0)
     assert caught.value.last_good is not None
     assert finite(dict(caught.value.last_good))
 

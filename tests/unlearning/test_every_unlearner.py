@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import unmem as um
 from tests.helpers import point_splits, same_state, state_of
+from unmem.batchnorm import recompute_batchnorm
 from unmem.targets import Targets
 from unmem.unlearning import (
     RUM,
@@ -32,7 +33,6 @@ from unmem.unlearning import (
     SalUn,
     Setting,
     Unlearner,
-    recompute_batchnorm,
     settings_of,
 )
 
@@ -133,7 +133,7 @@ def test_the_original_is_the_same_bit_for_bit_afterwards(unlearner: Unlearner, p
     before = state_of(model)
     modes = [module.training for module in model.modules()]
     frozen = [p.requires_grad for p in model.parameters()]
-    new = unlearner(model, request(model), seed=0)
+    new = unlearner(request(model), seed=0)
     assert new is not model
     assert same_state(before, state_of(model))
     assert [module.training for module in model.modules()] == modes
@@ -147,7 +147,7 @@ def test_the_original_is_the_same_bit_for_bit_afterwards(unlearner: Unlearner, p
 def test_the_result_is_finite_and_in_evaluation_mode_without_gradients(
     unlearner: Unlearner, problem: um.Problem
 ) -> None:
-    new = unlearner(problem.model, problem, seed=0)
+    new = unlearner(problem, seed=0)
     assert not any(module.training for module in new.modules())
     assert all(bool(torch.isfinite(value).all()) for value in new.state_dict().values())
     assert all(p.grad is None and p.requires_grad for p in new.parameters())
@@ -159,7 +159,7 @@ def test_the_seed_alone_decides_the_result(unlearner: Unlearner, problem: um.Pro
     def result(seed: int, outside: int) -> dict[str, Tensor]:
         torch.manual_seed(outside)
         np.random.seed(outside)  # noqa: NPY002 (the global state is what must not matter)
-        return state_of(unlearner(problem.model, problem, seed=seed))
+        return state_of(unlearner(problem, seed=seed))
 
     first = result(0, 1)
     assert same_state(first, result(0, 2))
@@ -170,15 +170,30 @@ def test_the_seed_alone_decides_the_result(unlearner: Unlearner, problem: um.Pro
 def test_the_global_random_state_is_left_as_it_was(
     unlearner: Unlearner, problem: um.Problem, random_state: Tensor
 ) -> None:
-    unlearner(problem.model, problem, seed=0)
+    unlearner(problem, seed=0)
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+@every
+def test_another_model_to_start_from_gives_what_a_problem_with_that_model_gives(
+    unlearner: Unlearner, problem: um.Problem
+) -> None:
+    other = copy.deepcopy(problem.model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.9)
+    before = state_of(other)
+    started = unlearner(problem, seed=0, start=other)
+    assert same_state(before, state_of(other))
+    assert same_state(state_of(started), state_of(unlearner(request(other), seed=0)))
+    assert same_state(state_of(started), state_of(unlearner(problem, seed=0))) == isinstance(unlearner, Retrain)
 
 
 @changing
 def test_frozen_parameters_stay_and_the_others_move(unlearner: Unlearner, problem: um.Problem) -> None:
     model = copy.deepcopy(problem.model)
     model.get_submodule("0").requires_grad_(False)
-    new = unlearner(model, request(model), seed=0)
+    new = unlearner(request(model), seed=0)
     moved = [not torch.equal(a, b) for a, b in zip(model.parameters(), new.parameters(), strict=True)]
     assert moved[:2] == [False, False]
     assert any(moved[2:])
@@ -187,7 +202,7 @@ def test_frozen_parameters_stay_and_the_others_move(unlearner: Unlearner, proble
 @changing
 def test_a_network_of_an_unusual_structure_is_unlearned_too(unlearner: Unlearner) -> None:
     model = trained(Unusual)
-    new = unlearner(model, request(model), seed=0)
+    new = unlearner(request(model), seed=0)
     assert isinstance(new, Unusual)
     assert new.again.weight is new.first.weight
     assert um.predict(new, DATA.test).shape == (len(DATA.test), 3)
@@ -199,8 +214,8 @@ def test_a_network_of_an_unusual_structure_is_unlearned_too(unlearner: Unlearner
 def test_batch_norm_statistics_are_those_of_the_retain_set_unless_kept(
     unlearner: Gradient | SSD | Influence, problem: um.Problem
 ) -> None:
-    anew = unlearner(problem.model, problem, seed=0)
-    kept = replace(unlearner, batchnorm="keep")(problem.model, problem, seed=0)
+    anew = unlearner(problem, seed=0)
+    kept = replace(unlearner, batchnorm="keep")(problem, seed=0)
     for a, b in zip(anew.parameters(), kept.parameters(), strict=True):
         assert torch.equal(a, b)
     statistics, left = (copy.deepcopy(model.get_submodule("1").state_dict()) for model in (anew, kept))
@@ -226,7 +241,7 @@ def test_the_holdout_and_the_test_set_play_no_part(unlearner: Unlearner, problem
         test=replace(other.test, labels=other.test.labels * 0),
     )
     elsewhere = um.Problem(problem.model, nonsense, problem.forget.ids, recipe=RECIPE)
-    first, second = (unlearner(one.model, one, seed=0) for one in (problem, elsewhere))
+    first, second = (unlearner(one, seed=0) for one in (problem, elsewhere))
     assert same_state(state_of(first), state_of(second))
 
 
@@ -244,8 +259,8 @@ class Watch(um.Observer):
 @gradient
 def test_observers_see_every_step_and_change_nothing(unlearner: Gradient, problem: um.Problem) -> None:
     watch = Watch()
-    seen = unlearner(problem.model, problem, seed=0, observers=[watch])
-    assert same_state(state_of(seen), state_of(unlearner(problem.model, problem, seed=0)))
+    seen = unlearner(problem, seed=0, observers=[watch])
+    assert same_state(state_of(seen), state_of(unlearner(problem, seed=0)))
     assert watch.epochs == 2
     assert watch.steps >= 2
 
@@ -296,9 +311,9 @@ def test_a_stronger_or_faster_setting_is_another_run_and_the_usual_one_the_same(
     unlearner: Gradient, problem: um.Problem
 ) -> None:
     def result(setting: Setting) -> dict[str, Tensor]:
-        return state_of(unlearner.tuned(problem, setting)(problem.model, problem, seed=0))
+        return state_of(unlearner.tuned(problem, setting)(problem, seed=0))
 
-    usual = state_of(unlearner(problem.model, problem, seed=0))
+    usual = state_of(unlearner(problem, seed=0))
     assert same_state(result(Setting()), usual)
     assert not same_state(result(Setting(rate=0.5)), usual)
     assert not same_state(result(Setting(strength=2.0)), usual)

@@ -46,24 +46,24 @@ def test_l1_sparse_adds_a_penalty_that_falls_linearly_to_nothing(problem: um.Pro
 
     weights = [0.3, 0.2, 0.1, 0.0]  # the last step is plain fine-tuning
     expected = by_hand(problem, [penalised(gamma) for gamma in weights], lr=0.2)
-    found = L1Sparse(epochs=4, gamma=0.3)(problem.model, problem, seed=0)
+    found = L1Sparse(epochs=4, gamma=0.3)(problem, seed=0)
     assert_same_weights(found, expected)
-    by_rule = L1Sparse(epochs=4)(problem.model, problem, seed=0)
-    same_as_decay = L1Sparse(epochs=4, gamma=RECIPE.weight_decay)(problem.model, problem, seed=0)
+    by_rule = L1Sparse(epochs=4)(problem, seed=0)
+    same_as_decay = L1Sparse(epochs=4, gamma=RECIPE.weight_decay)(problem, seed=0)
     assert_same_weights(by_rule, same_as_decay, atol=0)
 
 
 def test_without_a_penalty_it_is_fine_tuning(problem: um.Problem) -> None:
-    found = L1Sparse(epochs=3, gamma=0.0)(problem.model, problem, seed=1)
-    assert_same_weights(found, um.FineTune(epochs=3)(problem.model, problem, seed=1))
+    found = L1Sparse(epochs=3, gamma=0.0)(problem, seed=1)
+    assert_same_weights(found, um.FineTune(epochs=3)(problem, seed=1))
 
 
 def test_neggrad_ascends_on_the_forget_set_alone(problem: um.Problem) -> None:
     forget = cross_entropy(problem.forget)
     expected = by_hand(problem, [lambda model: -forget(model)] * 3, lr=0.05)
-    assert_same_weights(NegGrad(epochs=3, lr=0.05)(problem.model, problem, seed=0), expected)
-    by_rule = NegGrad(epochs=3)(problem.model, problem, seed=0)
-    assert_same_weights(by_rule, NegGrad(epochs=3, lr=0.01 * RECIPE.lr)(problem.model, problem, seed=0), atol=0)
+    assert_same_weights(NegGrad(epochs=3, lr=0.05)(problem, seed=0), expected)
+    by_rule = NegGrad(epochs=3)(problem, seed=0)
+    assert_same_weights(by_rule, NegGrad(epochs=3, lr=0.01 * RECIPE.lr)(problem, seed=0), atol=0)
 
 
 def test_neggrad_plus_weighs_descent_and_ascent(problem: um.Problem) -> None:
@@ -72,16 +72,16 @@ def test_neggrad_plus_weighs_descent_and_ascent(problem: um.Problem) -> None:
     def both(alpha: float) -> Loss:
         return lambda model: alpha * retain(model) - (1 - alpha) * forget(model)
 
-    found = um.NegGradPlus(epochs=3, lr=0.1, alpha=0.8)(problem.model, problem, seed=0)
+    found = um.NegGradPlus(epochs=3, lr=0.1, alpha=0.8)(problem, seed=0)
     assert_same_weights(found, by_hand(problem, [both(0.8)] * 3, lr=0.1))
     share = len(problem.retain) / len(problem.data.train)
-    by_rule = um.NegGradPlus(epochs=3, lr=0.1)(problem.model, problem, seed=0)
+    by_rule = um.NegGradPlus(epochs=3, lr=0.1)(problem, seed=0)
     assert_same_weights(by_rule, by_hand(problem, [both(share)] * 3, lr=0.1))
 
 
 def test_neggrad_plus_without_ascent_is_fine_tuning(problem: um.Problem) -> None:
-    found = um.NegGradPlus(epochs=3, lr=0.1, alpha=1.0)(problem.model, problem, seed=2)
-    assert_same_weights(found, um.FineTune(epochs=3, lr=0.1)(problem.model, problem, seed=2))
+    found = um.NegGradPlus(epochs=3, lr=0.1, alpha=1.0)(problem, seed=2)
+    assert_same_weights(found, um.FineTune(epochs=3, lr=0.1)(problem, seed=2))
 
 
 def test_scrub_moves_away_and_back_in_its_first_epochs_and_only_back_after(problem: um.Problem) -> None:
@@ -100,7 +100,7 @@ def test_scrub_moves_away_and_back_in_its_first_epochs_and_only_back_after(probl
         return gamma * F.cross_entropy(logits, y_retain) + beta * close
 
     method = SCRUB(epochs=3, max_epochs=2, gamma=gamma, beta=beta, temperature=temperature, lr=0.1)
-    found = method(problem.model, problem, seed=0)
+    found = method(problem, seed=0)
     assert_same_weights(found, by_hand(problem, [away, back, away, back, back], lr=0.1))
     assert moved(problem, found)
 
@@ -112,7 +112,7 @@ def test_random_labels_of_two_classes_are_the_other_one() -> None:
     where = problem.data.train.positions(problem.forget.ids)
     wrong[where] = 1 - wrong[where]
     expected = by_hand(problem, [lambda model: F.cross_entropy(model(x), wrong)] * 3, lr=0.2)
-    assert_same_weights(RandomLabel(epochs=3)(problem.model, problem, seed=0), expected)
+    assert_same_weights(RandomLabel(epochs=3)(problem, seed=0), expected)
 
 
 def test_random_labels_are_never_the_own_one_and_drawn_anew_at_each_visit(problem: um.Problem) -> None:
@@ -163,7 +163,7 @@ def test_salun_is_random_label_on_the_most_salient_weights_only() -> None:
             parameter[~mask[name]] = originals[name][~mask[name]]
 
     expected = by_hand(problem, [lambda model: F.cross_entropy(model(x), wrong)] * 3, lr=0.2, after_step=put_back)
-    found = SalUn(epochs=3)(problem.model, problem, seed=0)
+    found = SalUn(epochs=3)(problem, seed=0)
     assert_same_weights(found, expected)
     originals = dict(problem.model.named_parameters())
     for name, parameter in found.named_parameters():
@@ -172,8 +172,8 @@ def test_salun_is_random_label_on_the_most_salient_weights_only() -> None:
 
 
 def test_salun_on_all_weights_is_random_label(problem: um.Problem) -> None:
-    found = SalUn(epochs=2, share=1.0)(problem.model, problem, seed=3)
-    assert_same_weights(found, RandomLabel(epochs=2)(problem.model, problem, seed=3), atol=0)
+    found = SalUn(epochs=2, share=1.0)(problem, seed=3)
+    assert_same_weights(found, RandomLabel(epochs=2)(problem, seed=3), atol=0)
 
 
 def test_bad_teacher_imitates_the_original_and_an_ignorant_network(problem: um.Problem) -> None:
@@ -183,7 +183,7 @@ def test_bad_teacher_imitates_the_original_and_an_ignorant_network(problem: um.P
         targets = torch.cat([ignorant(problem.model, seed=5)(x_forget), problem.model(x_retain)])
     x = torch.cat([x_forget, x_retain])
     expected = by_hand(problem, [lambda model: kl(targets, model(x))] * 3, lr=0.1)
-    found = BadTeacher(epochs=3, lr=0.1, retain_share=1.0)(problem.model, problem, seed=5)
+    found = BadTeacher(epochs=3, lr=0.1, retain_share=1.0)(problem, seed=5)
     assert_same_weights(found, expected, atol=1e-5)
 
 
@@ -227,7 +227,7 @@ def test_matching_pulls_to_the_out_of_fold_prediction(form: str, problem: um.Pro
     weight = FORGOTTEN / len(problem.retain)
     expected = by_hand(problem, [lambda model: retain(model) + weight * distance(model)] * 3, lr=0.1, as_matching=True)
     method = Matching(targets=crossfit, epochs=3, lr=0.1, form=form, adapt=0.0)  # pyright: ignore[reportArgumentType]
-    assert_same_weights(method(problem.model, problem, seed=0), expected, atol=1e-5)
+    assert_same_weights(method(problem, seed=0), expected, atol=1e-5)
 
 
 def test_the_weight_of_matching_grows_while_the_forget_set_is_known_too_well(problem: um.Problem) -> None:
@@ -237,7 +237,7 @@ def test_the_weight_of_matching_grows_while_the_forget_set_is_known_too_well(pro
 
     def model(crossfit: Targets, adapt: float, weight: float | None = None) -> nn.Module:
         method = Matching(targets=crossfit, epochs=2, lr=0.1, adapt=adapt, weight=weight)
-        return method(problem.model, problem, seed=0)
+        return method(problem, seed=0)
 
     # Known worse than its targets: λ stays at its start.
     assert_same_weights(model(high, 2.0), model(high, 0.0), atol=0)
@@ -271,7 +271,7 @@ def test_ssd_shrinks_the_weights_that_matter_much_more_to_the_forget_set(problem
     for found, expected in zip(fisher_diagonal(problem.model, problem.forget).values(), forget, strict=True):
         torch.testing.assert_close(found, expected)
     a, b = 1.2, 0.9
-    found = SSD(a=a, b=b)(problem.model, problem, seed=0)
+    found = SSD(a=a, b=b)(problem, seed=0)
     touched = 0
     for before, after, s, d in zip(problem.model.parameters(), found.parameters(), forget, all_data, strict=True):
         chosen = s > a * d

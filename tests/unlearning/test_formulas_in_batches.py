@@ -83,13 +83,13 @@ def test_the_l1_penalty_falls_over_all_steps_of_all_epochs(problem: um.Problem) 
         norm = torch.cat([p.flatten() for p in model.parameters()]).abs().sum()
         return F.cross_entropy(model(x[index]), y[index]) + 0.2 * (1 - next(step) / last) * norm
 
-    found = L1Sparse(epochs=EPOCHS, lr=LR, gamma=0.2)(problem.model, problem, seed=SEED)
+    found = L1Sparse(epochs=EPOCHS, lr=LR, gamma=0.2)(problem, seed=SEED)
     assert_same_weights(found, by_hand(problem, len(x), loss))
 
 
 def test_neggrad_goes_through_the_forget_set_in_batches(problem: um.Problem) -> None:
     x, y = problem.forget.inputs, problem.forget.labels
-    found = NegGrad(epochs=EPOCHS, lr=LR)(problem.model, problem, seed=SEED)
+    found = NegGrad(epochs=EPOCHS, lr=LR)(problem, seed=SEED)
     expected = by_hand(problem, len(x), lambda model, index: -F.cross_entropy(model(x[index]), y[index]))
     assert_same_weights(found, expected)
 
@@ -103,7 +103,7 @@ def test_neggrad_plus_takes_a_batch_of_each_set_in_a_step(problem: um.Problem) -
         kept = F.cross_entropy(model(retain.inputs[index]), retain.labels[index])
         return 0.7 * kept - 0.3 * F.cross_entropy(model(forget.inputs[away]), forget.labels[away])
 
-    found = NegGradPlus(epochs=EPOCHS, lr=LR, alpha=0.7)(problem.model, problem, seed=SEED)
+    found = NegGradPlus(epochs=EPOCHS, lr=LR, alpha=0.7)(problem, seed=SEED)
     assert_same_weights(found, by_hand(problem, len(retain), loss))
 
 
@@ -132,7 +132,7 @@ def test_matching_takes_its_targets_by_id(form: Form, weight: float | None, prob
         targets=forecast, epochs=EPOCHS, lr=LR, form=form, weight=weight, adapt=0, forget_share=size / SIZE
     )
     expected = by_hand(problem, len(retain), loss, size=SIZE - size, as_matching=True)
-    assert_same_weights(method(problem.model, problem, seed=SEED), expected, atol=1e-5)
+    assert_same_weights(method(problem, seed=SEED), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("shift", [0.0, 6.0])
@@ -156,7 +156,7 @@ def test_the_weight_of_matching_follows_the_mean_excess_of_each_step(shift: floa
         return total
 
     method = Matching(targets=forecast, epochs=EPOCHS, lr=LR, adapt=adapt, forget_share=3 / 7)
-    found = method(problem.model, problem, seed=SEED)
+    found = method(problem, seed=SEED)
     assert_same_weights(found, by_hand(problem, len(retain), loss, size=4, as_matching=True), atol=1e-5)
     assert max(ups) > 0 if shift == 0 else min(ups) < 0  # λ grows, or would fall below its start
 
@@ -173,7 +173,7 @@ def test_bad_teacher_imitates_a_stratified_share_of_the_retain_set(problem: um.P
         ]
     ).detach()
     x = train.inputs[chosen]
-    found = BadTeacher(epochs=EPOCHS, lr=LR, retain_share=0.6)(problem.model, problem, seed=SEED)
+    found = BadTeacher(epochs=EPOCHS, lr=LR, retain_share=0.6)(problem, seed=SEED)
     expected = by_hand(problem, len(x), lambda model, index: kl(targets[index], model(x[index])))
     assert_same_weights(found, expected, atol=1e-5)
 
@@ -186,7 +186,7 @@ def test_random_label_trains_on_everything_with_wrong_labels_for_the_forget_set_
     expected = by_hand(
         problem, len(train), lambda model, index: F.cross_entropy(model(train.inputs[index]), labels[index])
     )
-    assert_same_weights(RandomLabel(epochs=EPOCHS, lr=LR)(problem.model, problem, seed=SEED), expected)
+    assert_same_weights(RandomLabel(epochs=EPOCHS, lr=LR)(problem, seed=SEED), expected)
 
 
 def test_random_labels_are_each_of_the_other_classes_equally_often() -> None:
@@ -245,7 +245,7 @@ def test_scrub_goes_through_the_forget_set_first_in_its_max_epochs(problem: um.P
         loss.backward()
         optimizer.step()
     method = SCRUB(epochs=3, max_epochs=2, gamma=0.9, beta=0.3, temperature=temperature, lr=LR)
-    assert_same_weights(method(problem.model, problem, seed=SEED), model, atol=1e-5)
+    assert_same_weights(method(problem, seed=SEED), model, atol=1e-5)
 
 
 @pytest.mark.parametrize("share", [0.001, 0.1, 1 / 3, 0.74, 1.0])
@@ -279,12 +279,10 @@ def test_gradients_and_importances_are_means_over_examples_however_they_are_batc
 
 def test_ssd_does_not_depend_on_the_batch_size_of_the_recipe_nor_on_the_seed(problem: um.Problem) -> None:
     results = [
-        SSD(a=1.2)(
-            problem.model, scattered(tiny_problem(problem.model, recipe=replace(RECIPE, batch_size=size))), seed=seed
-        )
+        SSD(a=1.2)(scattered(tiny_problem(problem.model, recipe=replace(RECIPE, batch_size=size))), seed=seed)
         for size, seed in ((2, 0), (7, 1), (64, 2))
     ]
     assert_same_weights(results[1], results[0], atol=0)
     assert_same_weights(results[2], results[0], atol=0)
-    weak = SSD(a=1e9)(problem.model, problem, seed=0)
+    weak = SSD(a=1e9)(problem, seed=0)
     assert_same_weights(weak, problem.model, atol=0)

@@ -81,7 +81,7 @@ def test_fine_tuning_and_ascent_take_the_loss_of_the_training(problem: um.Proble
         (um.NegGradPlus(epochs=3, lr=0.1, alpha=0.8), [both] * 3),
     ]
     for method, losses in found:
-        made = method(problem.model, problem, seed=0)
+        made = method(problem, seed=0)
         assert_same_weights(made, by_hand(problem, losses, lr=0.1))
         assert moved(problem, made)
 
@@ -95,7 +95,7 @@ def test_scrub_smooths_its_cross_entropy_and_not_its_divergence(problem: um.Prob
         return 0.9 * retain(model) + 0.5 * (teacher.exp() * (teacher - model(x).log_softmax(1))).sum(1).mean()
 
     method = SCRUB(epochs=2, max_epochs=0, gamma=0.9, beta=0.5, temperature=1.0, lr=0.1)
-    assert_same_weights(method(problem.model, problem, seed=0), by_hand(problem, [close] * 2, lr=0.1))
+    assert_same_weights(method(problem, seed=0), by_hand(problem, [close] * 2, lr=0.1))
 
 
 def test_matching_smooths_the_retain_set_and_not_its_targets(problem: um.Problem) -> None:
@@ -108,7 +108,7 @@ def test_matching_smooths_the_retain_set_and_not_its_targets(problem: um.Problem
 
     method = Matching(targets=FromCrossFit(flat_crossfit(problem)), epochs=2, lr=0.1, weight=0.7, adapt=0.0)
     expected = by_hand(problem, [both] * 2, lr=0.1, as_matching=True)
-    assert_same_weights(method(problem.model, problem, seed=0), expected, atol=1e-5)
+    assert_same_weights(method(problem, seed=0), expected, atol=1e-5)
 
 
 def test_random_labels_and_the_mask_of_salun_are_smoothed() -> None:
@@ -120,13 +120,13 @@ def test_random_labels_and_the_mask_of_salun_are_smoothed() -> None:
     def loss(model: nn.Module) -> Tensor:
         return smoothed(model(x), wrong)
 
-    found = RandomLabel(epochs=2, lr=0.1)(problem.model, problem, seed=0)
+    found = RandomLabel(epochs=2, lr=0.1)(problem, seed=0)
     assert_same_weights(found, by_hand(problem, [loss] * 2, lr=0.1))
     expected = torch.autograd.grad(loss_on(problem.forget)(problem.model), list(problem.model.parameters()))
     gradient = mean_gradient(problem.model, problem.forget, smoothing=SMOOTHING)
     for ours, theirs in zip(gradient.values(), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
-    made = um.SalUn(epochs=2, lr=0.1, share=0.3)(problem.model, problem, seed=0)
+    made = um.SalUn(epochs=2, lr=0.1, share=0.3)(problem, seed=0)
     mask = saliency_mask(problem.model, problem.forget, 0.3, smoothing=SMOOTHING)
     for (name, after), before in zip(made.named_parameters(), problem.model.parameters(), strict=True):
         assert torch.equal(after != before, mask[name])
@@ -136,7 +136,7 @@ def test_the_influence_step_follows_the_gradient_of_the_smoothed_loss(problem: u
     """With a large damping the step is |S| / |R| / λ times the gradient, to a share of 1 / λ."""
     damping = 1e3
     method = Influence(damping=damping, trust=None)
-    found = method(problem.model, problem, seed=0)
+    found = method(problem, seed=0)
     parameters = list(problem.model.parameters())
     gradient = torch.autograd.grad(loss_on(problem.forget)(problem.model), parameters)
     share = len(problem.forget) / len(problem.retain)
@@ -156,7 +156,7 @@ def test_retrained_models_members_and_folds_are_trained_by_the_smoothed_loss(tmp
     model = um.train(recipe, data.train, seed=0)
     assert not same_state(state_of(model), trained(plain, data.train, seed=0))
     problem = um.Problem(model, data, data.train.ids[:FORGOTTEN], recipe=recipe)
-    retrained = state_of(Retrain()(model, problem, seed=5))
+    retrained = state_of(Retrain()(problem, seed=5))
     assert same_state(retrained, trained(recipe, problem.retain, seed=5))
     masks = leave_out_masks(len(data.train), 2, keep=0.5, seed=0)
     members = train_members(recipe, data.train, masks, seed=3, keep_logits=True, folder=tmp_path)

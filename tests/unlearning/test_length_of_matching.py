@@ -27,7 +27,7 @@ def test_it_goes_through_a_tenth_of_the_training(epochs: int, batch: int) -> Non
     problem = tiny_problem(tiny_model(), recipe=replace(RECIPE, epochs=epochs, batch_size=batch))
     targets = Targets("made up", problem.forget.ids, problem.forget.labels.float().numpy())
     method, seen = Matching(targets=targets), Seen()
-    method(problem.model, problem, seed=0, observers=[seen])
+    method(problem, seed=0, observers=[seen])
     assert len(seen.steps) == method.steps(problem)
     retained = sum(len(step.batch.index) for step in seen.steps)
     whole = epochs * len(problem.retain)

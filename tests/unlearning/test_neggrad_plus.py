@@ -38,14 +38,14 @@ def test_a_step_is_that_of_the_formula(linear: um.Problem, alpha: float | None) 
     retain = F.cross_entropy(model(linear.retain.inputs), linear.retain.labels)
     forget = F.cross_entropy(model(linear.forget.inputs), linear.forget.labels)
     (weight * retain - (1 - weight) * forget).backward()
-    stepped = um.NegGradPlus(epochs=1, lr=0.1, alpha=alpha)(linear.model, linear, seed=0)
+    stepped = um.NegGradPlus(epochs=1, lr=0.1, alpha=alpha)(linear, seed=0)
     for new, old in zip(stepped.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(new, old.detach() - 0.1 * old.grad)
 
 
 def test_all_weight_on_the_retain_set_is_fine_tuning(linear: um.Problem) -> None:
-    plus = um.NegGradPlus(epochs=3, lr=0.1, alpha=1.0)(linear.model, linear, seed=0)
-    tuned = um.FineTune(epochs=3, lr=0.1)(linear.model, linear, seed=0)
+    plus = um.NegGradPlus(epochs=3, lr=0.1, alpha=1.0)(linear, seed=0)
+    tuned = um.FineTune(epochs=3, lr=0.1)(linear, seed=0)
     for first, second in zip(plus.parameters(), tuned.parameters(), strict=True):
         torch.testing.assert_close(first, second)
 
@@ -54,7 +54,7 @@ def test_it_pushes_the_forget_set_away(problem: um.Problem) -> None:
     def loss(model: nn.Module) -> float:
         return float(F.cross_entropy(um.predict(model, problem.forget), problem.forget.labels))
 
-    assert loss(um.NegGradPlus()(problem.model, problem, seed=0)) > 2 * loss(problem.model)
+    assert loss(um.NegGradPlus()(problem, seed=0)) > 2 * loss(problem.model)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.5, -1.0])
@@ -99,7 +99,7 @@ def test_observers_see_the_logits_of_the_retain_batch(problem: um.Problem) -> No
     seen = FirstStep()
     recipe = replace(problem.recipe, precision="fp32")  # on every processor
     problem = um.Problem(problem.model, problem.data, problem.forget.ids, recipe=recipe)
-    um.NegGradPlus(epochs=1, lr=1e-3)(problem.model, problem, seed=0, observers=[seen])
+    um.NegGradPlus(epochs=1, lr=1e-3)(problem, seed=0, observers=[seen])
     with torch.no_grad():
         expected = problem.model(problem.retain.batch(seen.step.batch.index)[0])
     torch.testing.assert_close(seen.step.logits, expected)

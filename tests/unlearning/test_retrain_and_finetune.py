@@ -30,7 +30,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 def test_the_original_is_left_as_it_is_and_the_seed_decides(unlearner: Unlearner, problem: um.Problem) -> None:
     assert isinstance(unlearner, Unlearner)
     before = state(problem.model)
-    first, again = (unlearner(problem.model, problem, seed=4) for _ in range(2))
+    first, again = (unlearner(problem, seed=4) for _ in range(2))
     assert same(before, state(problem.model))
     assert not any(p.requires_grad is False or p.grad is not None for p in problem.model.parameters())
     assert first is not problem.model
@@ -45,17 +45,17 @@ def test_settings_can_be_written_down(unlearner: Unlearner) -> None:
 
 def test_nothing_changes_nothing_and_the_others_something(problem: um.Problem) -> None:
     for unlearner in UNLEARNERS:
-        changed = not same(state(problem.model), state(unlearner(problem.model, problem, seed=0)))
+        changed = not same(state(problem.model), state(unlearner(problem, seed=0)))
         assert changed == (unlearner.name != "nothing")
 
 
 def test_retraining_is_training_on_the_retain_set(problem: um.Problem) -> None:
-    retrained = um.Retrain()(problem.model, problem, seed=9)
+    retrained = um.Retrain()(problem, seed=9)
     assert same(state(retrained), state(um.train(problem.recipe, problem.retain, seed=9)))
 
 
 def test_fine_tuning_starts_at_the_model_and_ends_near_the_retain_set(problem: um.Problem) -> None:
-    tuned = um.FineTune(epochs=1, lr=1e-12)(problem.model, problem, seed=0)
+    tuned = um.FineTune(epochs=1, lr=1e-12)(problem, seed=0)
     for key, value in state(tuned).items():
         torch.testing.assert_close(value, problem.model.state_dict()[key])
 

@@ -21,10 +21,10 @@ class Recording:
     seen: list[tuple[set[str], set[str], int]] = field(default_factory=list)
 
     def __call__(
-        self, model: nn.Module, problem: um.Problem, *, seed: int, observers: Sequence[um.Observer] = ()
+        self, problem: um.Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[um.Observer] = ()
     ) -> nn.Module:
         self.seen.append((set(problem.forget.ids), set(problem.retain.ids), seed))
-        return copy.deepcopy(model)
+        return copy.deepcopy(problem.model if start is None else start)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_each_step_gets_its_part_and_the_right_retain_set(
     problem: um.Problem, scores: um.Scores, order: str, pending: str
 ) -> None:
     seen = Recording()
-    um.RUM(scores, [seen] * 3, order=order, pending=pending)(problem.model, problem, seed=1)
+    um.RUM(scores, [seen] * 3, order=order, pending=pending)(problem, seed=1)
     parts = parts_by_hand(scores, problem)
     if order == "high-to-low":
         parts = parts[::-1]
@@ -60,17 +60,17 @@ def test_rum_of_nothing_is_the_original_and_one_step_is_that_step(problem: um.Pr
     def state(model: nn.Module) -> list[torch.Tensor]:
         return list(model.state_dict().values())
 
-    nothing = um.RUM(scores, [um.Nothing()] * 3)(problem.model, problem, seed=0)
+    nothing = um.RUM(scores, [um.Nothing()] * 3)(problem, seed=0)
     assert all(map(torch.equal, state(nothing), state(problem.model)))
     step = um.NegGradPlus(epochs=1)
-    alone = step(problem.model, problem, seed=7)
-    assert all(map(torch.equal, state(um.RUM(scores, [step])(problem.model, problem, seed=7)), state(alone)))
+    alone = step(problem, seed=7)
+    assert all(map(torch.equal, state(um.RUM(scores, [step])(problem, seed=7)), state(alone)))
 
 
 def test_rum_nests_and_leaves_the_original(problem: um.Problem, scores: um.Scores) -> None:
     before = copy.deepcopy(problem.model.state_dict())
     inner = um.RUM(scores, [um.Nothing(), um.FineTune(epochs=1)])
-    um.RUM(scores, [inner, um.NegGradPlus(epochs=1)])(problem.model, problem, seed=0)
+    um.RUM(scores, [inner, um.NegGradPlus(epochs=1)])(problem, seed=0)
     assert all(torch.equal(value, before[key]) for key, value in problem.model.state_dict().items())
 
 
@@ -84,4 +84,4 @@ def test_the_uniform_form_has_one_step_for_every_part(scores: um.Scores) -> None
 def test_scores_that_miss_a_forget_example_are_refused(problem: um.Problem, scores: um.Scores) -> None:
     short = um.Scores("short", scores.ids[5:], scores.values[5:])
     with pytest.raises(um.UserError, match="no value for 5"):
-        um.RUM(short, [um.Nothing()])(problem.model, problem, seed=0)
+        um.RUM(short, [um.Nothing()])(problem, seed=0)

@@ -43,11 +43,11 @@ class Recording:
     strength: float = 1.0
 
     def __call__(
-        self, model: nn.Module, problem: um.Problem, *, seed: int, observers: Sequence[um.Observer] = ()
+        self, problem: um.Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[um.Observer] = ()
     ) -> nn.Module:
         self.seen.append((list(problem.forget.ids), list(problem.retain.ids), seed))
         assert problem.recipe == RECIPE
-        new = copy.deepcopy(model)
+        new = copy.deepcopy(problem.model if start is None else start)
         with torch.no_grad():
             for p in new.parameters():
                 p.mul_(2).add_(self.number)
@@ -73,7 +73,7 @@ class Log:
 
 
 def run(rum: um.RUM, problem: um.Problem = PROBLEM, *, seed: int = 0) -> nn.Module:
-    return rum(problem.model, problem, seed=seed)
+    return rum(problem, seed=seed)
 
 
 def first_weight(model: nn.Module) -> float:
@@ -114,7 +114,7 @@ def test_if_all_but_one_part_are_empty_it_is_that_step_alone() -> None:
         made = run(um.RUM(SCORES, steps, thresholds=thresholds))
         # The seed of a step belongs to its place, so only the first has that of the run.
         if k == 0:
-            assert same_state(state_of(made), state_of(steps[0](PROBLEM.model, PROBLEM, seed=0)))
+            assert same_state(state_of(made), state_of(steps[0](PROBLEM, seed=0)))
         changed = um.RUM(
             SCORES, [step if j == k else um.Nothing() for j, step in enumerate(steps)], thresholds=thresholds
         )
@@ -210,7 +210,7 @@ def test_the_control_without_refinement_is_the_step_for_the_most_memorized(order
     rum = um.RUM(SCORES, [log.step(1.0), log.step(2.0), log.step(3.0)], order=order)
     vanilla = rum.vanilla()
     assert vanilla == log.step(number)
-    vanilla(PROBLEM.model, PROBLEM, seed=0)
+    vanilla(PROBLEM, seed=0)
     assert log.forgotten == [[str(name) for name in FORGET]]
 
 
@@ -242,9 +242,9 @@ def test_steps_and_their_seeds_by_hand() -> None:
     run(um.RUM(SCORES, [log.step(), log.step()]), seed=11)
     (first, _, seed), (second, _, other) = log.seen
     assert seed == 11
-    model = steps[0](PROBLEM.model, PROBLEM.part(np.array(first), without=np.array(["x"])[:0]), seed=seed)
+    model = steps[0](PROBLEM.part(np.array(first), without=np.array(["x"])[:0]), seed=seed)
     rest = PROBLEM.part(np.array(second), without=np.array(first))
-    model = steps[1](model, rest, seed=other)
+    model = steps[1](rest, seed=other, start=model)
     assert same_state(state_of(run(um.RUM(SCORES, steps), seed=11)), state_of(model))
 
 

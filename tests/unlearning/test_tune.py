@@ -97,21 +97,21 @@ def test_the_search_stays_in_its_budget_and_its_model_can_be_made_again(
     unlearner: Unlearner, runs: int, problem: um.Problem
 ) -> None:
     before, budget = state_of(problem.model), runs * unlearner.cost(problem)
-    tuned = tune(unlearner, problem.model, problem, FORECAST, seed=1, budget=budget)
+    tuned = tune(unlearner, problem, FORECAST, seed=1, budget=budget)
     assert same_state(state_of(problem.model), before)
     # A part's retain set may be larger than the whole request's, so that its steps are counted a little higher.
     assert tuned.cost <= budget * 1.2 + 1e-6
     first = tuned.trials[0]
     assert (first.setting, first.step) == (Setting(), None)
     assert first.cost == pytest.approx(unlearner.cost(problem))
-    usual = unlearner(problem.model, problem, seed=1)
+    usual = unlearner(problem, seed=1)
     assert closeness(usual, problem, FORECAST) == pytest.approx(first.closeness, abs=1e-6)
     # What is handed back is as close as a trial of the whole request was, and never farther than the usual setting.
     whole = [trial.closeness for trial in tuned.trials if trial.step is None]
     found = closeness(tuned.model, problem, FORECAST)
     assert min(abs(found - one) for one in whole) < 1e-6
     assert found >= first.closeness - 1e-6
-    again = tuned.unlearner(problem.model, problem, seed=1)
+    again = tuned.unlearner(problem, seed=1)
     assert same_state(state_of(again), state_of(tuned.model))
 
 
@@ -123,7 +123,7 @@ def test_the_test_set_plays_no_part(unlearner: Unlearner, problem: um.Problem) -
         labels=torch.zeros_like(DATA.test.labels),
     )
     elsewhere = um.Problem(problem.model, replace(DATA, test=garbage), problem.forget.ids, recipe=RECIPE)
-    first, second = (tune(unlearner, one.model, one, FORECAST, seed=0, budget=4.0) for one in (problem, elsewhere))
+    first, second = (tune(unlearner, one, FORECAST, seed=0, budget=4.0) for one in (problem, elsewhere))
     assert first.trials == second.trials
     assert same_state(state_of(first.model), state_of(second.model))
 
@@ -131,32 +131,32 @@ def test_the_test_set_plays_no_part(unlearner: Unlearner, problem: um.Problem) -
 def test_the_order_of_the_forecast_and_what_else_it_holds_play_no_part(problem: um.Problem) -> None:
     shuffled = FORECAST.take(FORECAST.ids[np.random.default_rng(0).permutation(len(FORECAST))])
     only = FORECAST.take(problem.forget.ids)
-    tuned = [tune(FineTune(epochs=1), problem.model, problem, one, seed=0) for one in (FORECAST, shuffled, only)]
+    tuned = [tune(FineTune(epochs=1), problem, one, seed=0) for one in (FORECAST, shuffled, only)]
     assert tuned[0].trials == tuned[1].trials == tuned[2].trials
 
 
 def test_a_forecast_that_misses_a_forget_example_is_refused(problem: um.Problem) -> None:
     with pytest.raises(um.UserError, match="no target for 2 of the ids"):
-        tune(Nothing(), problem.model, problem, FORECAST.without(problem.forget.ids[3:5]), seed=0)
+        tune(Nothing(), problem, FORECAST.without(problem.forget.ids[3:5]), seed=0)
 
 
 def test_a_source_makes_the_forecast_first(problem: um.Problem) -> None:
     source = FromCrossFit(CROSSFIT)
-    first, second = (tune(NegGradPlus(epochs=2), problem.model, problem, one, seed=0) for one in (source, FORECAST))
+    first, second = (tune(NegGradPlus(epochs=2), problem, one, seed=0) for one in (source, FORECAST))
     assert first.trials == second.trials
 
 
 def test_a_budget_too_small_is_refused_before_anything_is_trained(problem: um.Problem) -> None:
     for unlearner in (Retrain(), FineTune(epochs=2)):
         with pytest.raises(um.UserError, match=r"budget 0\.05: one run costs \d\.\d\d trainings"):
-            tune(unlearner, problem.model, problem, FORECAST, seed=0, budget=0.05, observers=[Forbidden()])
+            tune(unlearner, problem, FORECAST, seed=0, budget=0.05, observers=[Forbidden()])
 
 
 def test_without_a_budget_it_is_five_runs(dialled: um.Problem) -> None:
     """The forecast is of other examples: it cannot be met."""
     turned = forecast_of(dialled, 0.01)
     away = replace(turned, log_probs=np.roll(turned.log_probs, 1, axis=1))
-    tuned = tune(Dial(price=0.7), dialled.model, dialled, away, seed=0)
+    tuned = tune(Dial(price=0.7), dialled, away, seed=0)
     assert len(tuned.trials) == 5
     assert tuned.cost == pytest.approx(3.5)
 
@@ -179,11 +179,11 @@ class Dial:
     breaks: float = float("inf")
 
     def __call__(
-        self, model: nn.Module, problem: um.Problem, *, seed: int, observers: Sequence[um.Observer] = ()
+        self, problem: um.Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[um.Observer] = ()
     ) -> nn.Module:
         if self.strength >= self.breaks:
             raise DivergedError("strength", self.strength, "it broke", "use less")
-        new = copy.deepcopy(model)
+        new = copy.deepcopy(problem.model if start is None else start)
         with torch.no_grad():
             for parameter in list(new.parameters())[-2:]:
                 parameter /= self.strength
@@ -201,9 +201,9 @@ class Local(Dial):
     """A dial for the examples of its own request only: it lowers their logits by way of the nearest input."""
 
     def __call__(
-        self, model: nn.Module, problem: um.Problem, *, seed: int, observers: Sequence[um.Observer] = ()
+        self, problem: um.Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[um.Observer] = ()
     ) -> nn.Module:
-        return Dimmed(model, problem.forget.inputs[:], self.strength)
+        return Dimmed(problem.model if start is None else start, problem.forget.inputs[:], self.strength)
 
 
 class Dimmed(nn.Module):
@@ -232,7 +232,7 @@ def strengths(tuned: Tuned, step: int | None = None) -> list[float]:
 
 def forecast_of(problem: um.Problem, strength: float) -> Targets:
     """What the dial at this strength says: the forecast that it is to meet."""
-    log_probs = um.predict(Dial(strength)(problem.model, problem, seed=0), DATA.train).log_softmax(1).numpy()
+    log_probs = um.predict(Dial(strength)(problem, seed=0), DATA.train).log_softmax(1).numpy()
     return replace(FORECAST, log_probs=log_probs)
 
 
@@ -247,7 +247,7 @@ def forecast_of(problem: um.Problem, strength: float) -> Targets:
     ],
 )
 def test_the_strength_goes_where_the_forecast_is(goal: float, path: list[float], dialled: um.Problem) -> None:
-    tuned = tune(Dial(), dialled.model, dialled, forecast_of(dialled, goal), seed=0, budget=0.2)
+    tuned = tune(Dial(), dialled, forecast_of(dialled, goal), seed=0, budget=0.2)
     assert strengths(tuned) == pytest.approx(path)
     best = max(tuned.trials, key=lambda trial: trial.closeness)
     assert best.setting is not None
@@ -285,7 +285,7 @@ def test_the_usual_setting_is_left_only_for_more_than_the_error_of_the_forecast(
     q = meant.take(dialled.forget.ids).confidence(dialled.forget.labels.numpy())
     error = float(np.sqrt((q * (1 - q)).sum())) / len(q)
     other = replace(meant, log_probs=meant.log_probs - 1e-12)
-    tuned = tune(Dial(), dialled.model, dialled, other, seed=0, budget=0.3)
+    tuned = tune(Dial(), dialled, other, seed=0, budget=0.3)
     usual, best = tuned.trials[0].closeness, max(trial.closeness for trial in tuned.trials)
     assert (best - usual <= error) == kept
     assert (tuned.unlearner == Dial()) == kept
@@ -297,7 +297,7 @@ def test_each_step_of_rum_is_tuned_on_the_forecast_of_its_own_part(dialled: um.P
     weak, strong = forecast_of(dialled, 1.0), forecast_of(dialled, 64.0)
     mixed = np.where(np.isin(FORECAST.ids, high)[:, None], strong.log_probs, weak.log_probs)
     rum = RUM(SCORES, [Local(), Local()])
-    tuned = tune(rum, dialled.model, dialled, replace(FORECAST, log_probs=mixed), seed=0, budget=1.0)
+    tuned = tune(rum, dialled, replace(FORECAST, log_probs=mixed), seed=0, budget=1.0)
     assert isinstance(tuned.unlearner, RUM)
     first, second = tuned.unlearner.steps
     assert isinstance(first, Local)
@@ -313,7 +313,7 @@ def test_each_step_of_rum_is_tuned_on_the_forecast_of_its_own_part(dialled: um.P
 
 
 def test_a_run_that_diverges_counts_its_cost_and_is_worth_nothing(dialled: um.Problem) -> None:
-    tuned = tune(Dial(breaks=15.0), dialled.model, dialled, forecast_of(dialled, 64.0), seed=0, budget=0.15)
+    tuned = tune(Dial(breaks=15.0), dialled, forecast_of(dialled, 64.0), seed=0, budget=0.15)
     broken = [trial for trial in tuned.trials if trial.setting and trial.setting.strength >= 15]
     assert broken
     assert all((trial.closeness, trial.cost) == (0.0, 0.01) and trial.too_well < 0 for trial in broken)
@@ -323,7 +323,7 @@ def test_a_run_that_diverges_counts_its_cost_and_is_worth_nothing(dialled: um.Pr
 
 def test_where_the_usual_setting_breaks_the_model_the_search_goes_to_weaker_ones(problem: um.Problem) -> None:
     wild = FineTune(epochs=12, lr=300.0, schedule="constant")
-    tuned = tune(wild, problem.model, problem, FORECAST, seed=0, budget=5.0)
+    tuned = tune(wild, problem, FORECAST, seed=0, budget=5.0)
     assert isinstance(tuned.unlearner, FineTune)
     assert tuned.unlearner.lr is not None
     assert tuned.unlearner.lr < 300
@@ -332,8 +332,8 @@ def test_where_the_usual_setting_breaks_the_model_the_search_goes_to_weaker_ones
 
 def test_it_comes_nearer_to_the_forecast_than_the_usual_setting(dialled: um.Problem) -> None:
     usual = RandomLabel(epochs=4)
-    tuned = tune(usual, dialled.model, dialled, FORECAST, seed=0)
-    before = closeness(usual(dialled.model, dialled, seed=0), dialled, FORECAST)
+    tuned = tune(usual, dialled, FORECAST, seed=0)
+    before = closeness(usual(dialled, seed=0), dialled, FORECAST)
     assert closeness(tuned.model, dialled, FORECAST) > before
     assert tuned.unlearner != usual
     assert tuned.seconds > 0
@@ -341,18 +341,18 @@ def test_it_comes_nearer_to_the_forecast_than_the_usual_setting(dialled: um.Prob
 
 def test_when_every_trial_diverges_nothing_is_returned_as_a_result(problem: um.Problem) -> None:
     with pytest.raises(DivergedError, match="diverged in every trial") as caught:
-        tune(Dial(breaks=0.0), problem.model, problem, FORECAST, seed=0, budget=0.3)
+        tune(Dial(breaks=0.0), problem, FORECAST, seed=0, budget=0.3)
     assert caught.value.last_good is not None
 
 
 def test_what_has_no_knob_is_tried_once(problem: um.Problem) -> None:
     for unlearner in (Nothing(), Retrain()):
-        assert len(tune(unlearner, problem.model, problem, FORECAST, seed=0, budget=9.0).trials) == 1
+        assert len(tune(unlearner, problem, FORECAST, seed=0, budget=9.0).trials) == 1
 
 
 def test_what_is_counted_is_what_is_trained(problem: um.Problem) -> None:
     steps = Steps()
-    tuned = tune(FineTune(epochs=3), problem.model, problem, FORECAST, seed=0, observers=[steps])
+    tuned = tune(FineTune(epochs=3), problem, FORECAST, seed=0, observers=[steps])
     each = math.ceil(len(problem.retain) / RECIPE.batch_size)
     assert steps.seen / each / RECIPE.epochs == pytest.approx(tuned.cost)
     assert len(tuned.trials) > 1

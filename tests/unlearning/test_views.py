@@ -63,7 +63,7 @@ class Losses(um.Observer):
 
 def first_step(method: Unlearner, problem: um.Problem) -> Step:
     log = Losses()
-    method(problem.model, problem, seed=0, observers=[log])
+    method(problem, seed=0, observers=[log])
     return log.steps[0]
 
 
@@ -143,7 +143,7 @@ def test_both_halves_of_a_batch_are_augmented(name: str, problem: um.Problem) ->
     )
     SEEN.clear()
     log = Losses()
-    method(problem.model, problem, seed=0, observers=[log])
+    method(problem, seed=0, observers=[log])
     batches = [x for x in SEEN if len(x) > len(log.steps[0].batch.index)]  # retained and forgotten examples together
     assert len(batches) == len(log.steps) >= 3
     sources = list(problem.forget.batch(torch.arange(FORGOTTEN))[0])

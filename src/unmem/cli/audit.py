@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from unmem.data import Ids
     from unmem.evaluation import Audit
     from unmem.report import Report
+    from unmem.requests import Copies
     from unmem.store import RunFolder
     from unmem.targets import Targets
-    from unmem.unlearning import Copies, Problem
+    from unmem.unlearning import Problem
 
 _AUDIT = Group("Audit", sort_key=0)
 RETRAIN, NONE = "retrain", "none"
@@ -119,13 +120,12 @@ def audit(
                 targets=asked.targets(session),
                 parts=asked.parts,
                 runs={"unlearned": asked.models(session, recipe, options.runs)},
-                original=options.original is not None,
                 relearning=options.relearning,
                 seed=session.seed,
             )
         shown = found.aggregates(len(asked.problem.forget))
         result: dict[str, Any] = {
-            "forget": {"n": len(asked.problem.forget), "flags": asked.problem.flags()},
+            "forget": {"n": len(asked.problem.forget), "flags": asked.flags},
             "copies": copies.counts,
         }
         write_page(folder, _page(session, asked, shown))
@@ -147,6 +147,7 @@ class _Asked:
     options: AuditOptions
     model: nn.Module
     problem: Problem
+    flags: list[str]
     prepared: Prepared
     parts: dict[str, Ids]
 
@@ -157,7 +158,8 @@ class _Asked:
         from unmem.cli.sources import Prepared
         from unmem.errors import UserError
         from unmem.memorization import load_scores
-        from unmem.unlearning import Problem
+        from unmem.rehearsal import check_answers
+        from unmem.unlearning import Problem, model_flags
 
         with session.split_in_doubt(options.original or options.model):
             ids = wanted.ids(session.data)
@@ -165,13 +167,17 @@ class _Asked:
             raise ValueError("the most memorized examples were asked for without their scores")
         read = partial(session.read_model, options=recipe, seed=session.seed, unsafe=options.unsafe_load)
         unlearned = read(options.model)
-        original = options.original and read(options.original)
+        original = None if options.original is None else read(options.original)
         session.heed_model(original or unlearned, checks.OF_MODEL_FIRST if original else checks.OF_UNLEARNED_FIRST)
         if len(session.data.holdout) == 0:
             fix = "name unseen examples with --test or --unseen"
             raise UserError("--split", "none", "an audit compares with unseen examples, and there are none", fix)
-        problem = Problem((original or unlearned).model, session.data, ids, recipe=unlearned.recipe)
-        for flag in problem.flags():
+        problem = Problem(None if original is None else original.model, session.data, ids, recipe=unlearned.recipe)
+        flags = problem.flags()
+        if original is None:
+            check_answers(unlearned.model, session.data.train)
+            flags += model_flags(unlearned.model, session.data.train)
+        for flag in flags:
             warn(flag)
         prepared = Prepared.read(options, None, session.data, ids)
         if options.targets != "auto":
@@ -180,12 +186,14 @@ class _Asked:
         if options.scores is not None and len(ids) >= 3:
             cut = load_scores(options.scores, options.score).parts(3, among=ids)
             parts.update(zip(("low", "medium", "high"), cut, strict=True))
-        return cls(options, unlearned.model, problem, prepared, parts)
+        return cls(options, unlearned.model, problem, flags, prepared, parts)
 
     def targets(self, session: Session) -> Targets | None:
-        """What the forecast is made from, if it is not the members or the cross-fit."""
+        """What the forecast is made from, if it is not the members or the cross-fit; there is none without original."""
         from unmem.cli.sources import make
 
+        if self.problem.original is None:
+            return None
         chosen, there = self.options.targets, self.prepared.sources
         if chosen == "auto" and (not there or there[0] is not self.prepared.trace):
             return None
@@ -222,7 +230,7 @@ class _Asked:
 
 
 def _copies(problem: Problem) -> Copies:
-    from unmem.unlearning import find_copies
+    from unmem.requests import find_copies
 
     return find_copies(problem.forget, problem.retain, unseen=problem.holdout)
 
@@ -238,7 +246,7 @@ def _page(session: Session, asked: _Asked, found: Audit) -> Report:
     n, whole = len(asked.problem.forget), len(session.data.train)
     return Report(
         title=f"What one model still shows of {n:,} of {whole:,} examples of {session.data.name}",
-        lead=sentences([*asked.problem.flags(), *found.notes]),
+        lead=sentences([*asked.flags, *found.notes]),
         warnings=sentences([one.text for one in found.shortfalls]),
         audit=found,
         evaluation=found.evaluation,

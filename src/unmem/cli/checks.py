@@ -19,7 +19,8 @@ from unmem.data import Examples, Splits
 from unmem.errors import UserError
 from unmem.evaluation import accuracy, chance, find_mismatch, find_order, find_scaling, seen_alike
 from unmem.models import Card
-from unmem.unlearning import Problem, find_copies, shared_inputs
+from unmem.requests import find_copies, shared_inputs
+from unmem.unlearning import Problem
 
 SAMPLE = 1_000  # training examples that are looked at for the range of inputs
 CHEAP = 2**28  # bytes of inputs that are compared with each other before every command
@@ -79,13 +80,13 @@ def examined(checks: Sequence[Check], subject: Subject) -> Iterator[Finding | Us
             yield error
 
 
-def heed(checks: Sequence[Check], subject: Subject, told: Callable[[str], None]) -> None:
+def heed(checks: Sequence[Check], subject: Subject, on_warning: Callable[[str], None]) -> None:
     """Say the doubts, and raise the first error: what a command does before it starts."""
     for found in examined(checks, subject):
         if isinstance(found, UserError):
             raise found
         if found.doubt:
-            told(found.text)
+            on_warning(found.text)
 
 
 # --- the data ---

@@ -133,7 +133,7 @@ def _forget_and_evaluate(
     seconds: dict[str, float] = {}
     for key, unlearner in methods.items():
         with stage(f"Forget by {SHOWN[key]}") as bar:
-            unlearned[key] = unlearner(original.model, problem, seed=seed, observers=[bar])
+            unlearned[key] = unlearner(problem, seed=seed, observers=[bar])
         seconds[key] = bar.seconds
     retrained, retrain_seconds = session.retrain(problem, RETRAINED, seed=seed)
     evaluation = evaluate(

@@ -324,13 +324,12 @@ class _Run:
         from unmem.unlearning import tune
 
         unlearner = self.planned.make(self.scores.get(self.refined_by or ""), self.targets)
-        model, seed, problem = self.original.model, self.session.seed, self.problem
+        seed, problem = self.session.seed, self.problem
         title = f"Forget {len(problem.forget):,} examples by {self.planned.name}"
         if self.request.tune and self.targets is not None:
             with stage(f"{title}, tuned") as bar:
                 found = tune(
                     unlearner,
-                    model,
                     problem,
                     self.targets,
                     seed=seed,
@@ -340,7 +339,7 @@ class _Run:
             _say_tuned(found)
             return _Made(found.model, found.unlearner, bar.seconds, found)
         with stage(title) as bar:
-            unlearned = unlearner(model, problem, seed=seed, observers=self.session.logged("forget", bar))
+            unlearned = unlearner(problem, seed=seed, observers=self.session.logged("forget", bar))
         return _Made(unlearned, unlearner, bar.seconds, None)
 
     def evaluate(self, made: _Made, folder: RunFolder) -> tuple[Evaluation, list[nn.Module]]:
@@ -503,7 +502,8 @@ def _with_copies(problem: Problem, choice: str) -> Problem:
     from unmem.cli.checks import copied
     from unmem.cli.console import warn
     from unmem.errors import UserError
-    from unmem.unlearning import Problem, find_copies
+    from unmem.requests import find_copies
+    from unmem.unlearning import Problem
 
     found = find_copies(problem.forget, problem.retain, unseen=problem.holdout)
     if not len(found):
@@ -522,7 +522,7 @@ def _with_copies(problem: Problem, choice: str) -> Problem:
         return problem
     warn(f"{said}; such copies are forgotten too")
     everything = [*problem.forget.ids, *names]
-    return Problem(problem.model, problem.data, everything, recipe=problem.recipe)
+    return Problem(problem.original, problem.data, everything, recipe=problem.recipe)
 
 
 def _show_plan(

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from unmem.cli.methods import Planned
     from unmem.cli.session import Session
-    from unmem.evaluation import Needed, Outcome, Scenario
+    from unmem.evaluation import Needed, Outcome
     from unmem.memorization import Scorer
+    from unmem.scenarios import Scenario
     from unmem.unlearning import Problem
 
 _SCENARIO = Group("Scenario", sort_key=0)
@@ -128,7 +129,7 @@ def _planned(options: ScenarioOptions) -> dict[str, Planned]:
 
 
 def _made(name: str, session: Session, options: ScenarioOptions) -> Scenario:
-    from unmem.evaluation import scenarios
+    from unmem import scenarios
 
     if name == "privacy":
         return scenarios.privacy(session.data, options.count, seed=session.seed)
@@ -159,9 +160,7 @@ def _forgotten(
         spent = targets.seconds if targets is not None and one.needs_targets else 0.0
         needed[name] = Needed(seconds=spent + (scorer.seconds["holdout"] if one.needs_scores else 0.0))
         with stage(f"Forget by {name}") as bar:
-            models[name] = one.make(scores, targets)(
-                problem.model, problem, seed=session.seed, observers=session.logged(name, bar)
-            )
+            models[name] = one.make(scores, targets)(problem, seed=session.seed, observers=session.logged(name, bar))
         seconds[name] = bar.seconds
     return models, seconds, needed
 

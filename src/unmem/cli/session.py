@@ -159,7 +159,7 @@ class Session:
 
     def at_work(self) -> dict[str, Any]:
         """Where and how a `Scorer` trains its members."""
-        return {"executor": self.executor, "workers": self.workers, "told": warn}
+        return {"executor": self.executor, "workers": self.workers, "on_warning": warn}
 
     def recipe(self, options: RecipeOptions, *, seed: int) -> Recipe:
         file = getattr(options, "model", None)
@@ -214,7 +214,7 @@ class Session:
                 input_shape=train_set.input_shape,
                 n_classes=train_set.n_classes,
                 unsafe=unsafe,
-                told=warn,
+                on_warning=warn,
             )
         model = model.to(train_set.device).eval()
         check_answers(model, train_set, field="--model", value=str(file))
@@ -301,7 +301,7 @@ class Session:
         for one in seeds:
             with stage(f"Retrain from scratch without them, {at[one]} of {len(at)}") as bar:
                 observers = self.logged(f"retrained-{at[one]}", bar)
-                model = Retrain()(problem.model, problem, seed=one, observers=observers)
+                model = Retrain()(problem, seed=one, observers=observers)
             found[one] = model, bar.seconds
             if self.work is not None:
                 kept.keep_retrained(self.work, problem, one, *found[one])
@@ -422,7 +422,7 @@ class Session:
 
 def log_of(output: OutputOptions, command: str) -> LogTo:
     """The loggers of --log, checked; each run has a folder of its own. Does nothing where none was named."""
-    return LogTo(output.log, free_folder(output.out / LOGS, command), told=warn, field="--log")
+    return LogTo(output.log, free_folder(output.out / LOGS, command), on_warning=warn, field="--log")
 
 
 def _place(path: Path) -> Path:

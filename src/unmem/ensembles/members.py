@@ -47,14 +47,14 @@ def train_members(
     executor: Where = None,
     workers: int | None = None,
     on_member: Callable[[int, int], None] | None = None,
-    told: Callable[[str], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> Ensemble:
     """Train one model for each row of `kept`; member k has seed `seed + k`.
 
     folder: where each finished member is kept; members that are already there, made by the same recipe, data, subset,
         seed and versions, are read and not trained again, and a damaged file is made anew. keep_weights: their weights
         too, as .safetensors. executor, workers: where members run and how many at a time, see `run_all`. on_member:
-        called with (done, total) after each. told: called with what a user should know.
+        called with (done, total) after each. on_warning: called with sentences that a user should read.
     A member that crashes or diverges twice is left out, and `settings["failed"]` says so. Raises its error if no other
     is left.
     """
@@ -69,18 +69,20 @@ def train_members(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     results = _Results(shared, tasks, on_member)
-    missing = [k for k in range(len(tasks)) if not (paths and _taken_up(results, k, paths[k], keep_weights, told))]
-    if folder is not None and told is not None and len(missing) == len(tasks):
-        _tell_of_others(folder, about[0], told)
-    if told is not None and len(missing) < len(tasks):
-        told(f"{len(tasks) - len(missing):,} of {len(tasks):,} members were there already")
+    missing = [
+        k for k in range(len(tasks)) if not (paths and _taken_up(results, k, paths[k], keep_weights, on_warning))
+    ]
+    if folder is not None and on_warning is not None and len(missing) == len(tasks):
+        _tell_of_others(folder, about[0], on_warning)
+    if on_warning is not None and len(missing) < len(tasks):
+        on_warning(f"{len(tasks) - len(missing):,} of {len(tasks):,} members were there already")
     found = run_all(
         _run,
         shared,
         [tasks[k] for k in missing],
         where=executor,
         workers=workers,
-        told=told,
+        on_warning=on_warning,
         names=lambda i: f"member {missing[i] + 1}",
     )
     for i, result in found:
@@ -219,27 +221,30 @@ def _outputs(model: nn.Module, examples: Examples, name: str, *, keep_logits: bo
     return {key: values.cpu().numpy() for key, values in zip(names, found, strict=True)}
 
 
-def _taken_up(results: _Results, k: int, path: Path, weights: bool, told: Callable[[str], None] | None) -> bool:
+def _taken_up(results: _Results, k: int, path: Path, weights: bool, on_warning: Callable[[str], None] | None) -> bool:
     """Whether member k was there already, and whole."""
     found = files.read(path)
     if found is None or (weights and not files.weights_of(path).exists()):
         return False
     if found.problem is not None or not results.fits(found.arrays):
-        _say(told, f"{path.name} is damaged: {found.problem or 'it is of other sizes'}; the member is trained again")
+        _say(
+            on_warning,
+            f"{path.name} is damaged: {found.problem or 'it is of other sizes'}; the member is trained again",
+        )
         return False
     arrays = erased.restored(path, found.arrays, results.examples)
     if np.isnan(arrays["train_phi"]).any():
         why = "its predictions of forgotten examples were deleted, and the data still hold these examples"
-        _say(told, f"{path.name} is trained again: {why}")
+        _say(on_warning, f"{path.name} is trained again: {why}")
         return False
     results.put(k, arrays)
     results.seconds_before += _seconds_here(arrays)
     return True
 
 
-def _say(told: Callable[[str], None] | None, text: str) -> None:
-    if told is not None:
-        told(text)
+def _say(on_warning: Callable[[str], None] | None, text: str) -> None:
+    if on_warning is not None:
+        on_warning(text)
 
 
 def _seconds_here(arrays: Arrays) -> float:
@@ -248,7 +253,7 @@ def _seconds_here(arrays: Arrays) -> float:
     return float(arrays["seconds"]) * min(int(arrays.get("threads", threads)), threads) / threads
 
 
-def _tell_of_others(folder: Path, ours: dict[str, Any], told: Callable[[str], None]) -> None:
+def _tell_of_others(folder: Path, ours: dict[str, Any], on_warning: Callable[[str], None]) -> None:
     """Nothing could be taken up: if that is because of another setting, say which."""
     others = [one for one in files.members_in(folder) if one.problem is None]
     if others:
@@ -257,7 +262,7 @@ def _tell_of_others(folder: Path, ours: dict[str, Any], told: Callable[[str], No
             {key: value for key, value in ours.items() if key not in _OF_ONE},
         )
         why = ", ".join(differ) if differ else "other subsets or seeds"
-        told(f"{folder} holds {len(others):,} members made with {why}; they stay, and new ones are trained")
+        on_warning(f"{folder} holds {len(others):,} members made with {why}; they stay, and new ones are trained")
 
 
 class _Results:

@@ -15,7 +15,6 @@ from unmem.evaluation.outcome import Evaluation, Needed, Outcome, Part, aggregat
 from unmem.evaluation.reasons import SMALLEST_CELL, TOO_FEW
 from unmem.evaluation.relearning import Relearning, relearn
 from unmem.evaluation.rmia import rmia
-from unmem.evaluation.scenarios import Scenario, mislabelled, poisoned, privacy
 from unmem.evaluation.single_model import Judge, Side, SingleModelTest
 from unmem.evaluation.soundness import (
     Comparison,
@@ -48,7 +47,6 @@ __all__ = [
     "Outcome",
     "Part",
     "Relearning",
-    "Scenario",
     "Shortfall",
     "Side",
     "SingleModelTest",
@@ -71,11 +69,8 @@ __all__ = [
     "label_confidence",
     "lira",
     "member_shortfalls",
-    "mislabelled",
     "model_shortfalls",
-    "poisoned",
     "prediction_distance",
-    "privacy",
     "relearn",
     "retrained_shortfalls",
     "rmia",

@@ -30,7 +30,7 @@ from unmem.evaluation.reasons import SMALLEST_CELL, TOO_FEW
 from unmem.evaluation.relearning import Relearning, Rises, relearn, relearning
 from unmem.evaluation.signals import Signals, log_odds_of
 from unmem.evaluation.single_model import TAIL, Judge, SingleModelTest
-from unmem.evaluation.soundness import STAND_IN, Shortfall, shortfalls_of
+from unmem.evaluation.soundness import Shortfall, shortfalls_of, to_reach
 from unmem.evaluation.verdict import (
     FORECAST,
     Signal,
@@ -196,7 +196,6 @@ def audit(
     targets: Targets | Source | None = None,
     parts: Mapping[str, Ids] | None = None,
     runs: Mapping[str, Sequence[nn.Module]] | None = None,
-    original: bool = True,
     relearning: bool = True,
     seed: int = 0,
 ) -> Audit:
@@ -205,21 +204,21 @@ def audit(
     reference: models retrained without the forget set. members: an ensemble that knows unseen examples and neither
     picked nor refined the forget set. crossfit: for the forecast, where there are no members. targets: for the forecast
     in place of either; a source makes them first. parts: ids of forget examples by memorization part. runs: for KLoM,
-    further models that the same method made. original: whether `problem.model` is the original; if not, it only stands
-    in.
+    further models that the same method made. A problem without the original gives no forecast and no control that does
+    nothing; the first of the models then stands in for it, to see whether the models trained for comparison are sound.
     """
-    evaluation = evaluate(models, problem, reference=reference, parts=parts, original=original)
-    witness = _Witness(problem, reference, members, parts or {}, relearning, original, seed)
+    evaluation = evaluate(models, problem, reference=reference, parts=parts)
+    witness = _Witness(problem, reference, members, parts or {}, relearning, seed)
     source = next((one for one in (targets, members, crossfit) if one is not None), None)
-    expected = _forecast(problem, source, seed) if original else None
+    expected = None if problem.original is None else _forecast(problem, source, seed)
     further = runs or {}
     evidence = {
         name: replace(witness.evidence(model), **_klom([model, *further.get(name, ())], reference, problem))
         for name, model in models.items()
     }
-    do_nothing = witness.evidence(problem.model) if original else None
+    do_nothing = None if problem.original is None else witness.evidence(problem.original)
     judged = _Judged(problem, evaluation, witness, do_nothing, expected)
-    doubts = _shortfalls(problem, members, crossfit, original=original)
+    doubts = _shortfalls(problem, members, crossfit, stand_in=next(iter(models.values()), None))
     broken = "; ".join(one.claim for one in (*evaluation.shortfalls, *doubts)) or None
     return Audit(
         evaluation=evaluation,
@@ -231,7 +230,7 @@ def audit(
             for name, one in evidence.items()
         },
         forecast=expected,
-        missing=tuple(_missing(problem, len(reference), members, expected, evidence, original=original)),
+        missing=tuple(_missing(problem, len(reference), members, expected, evidence)),
         notes=tuple(_notes(problem, members)),
         shortfalls=doubts,
         t={} if witness.judge is None else {name: witness.t(model) for name, model in models.items()},
@@ -248,7 +247,6 @@ class _Witness:
         members: Ensemble | None,
         parts: Mapping[str, Ids],
         relearning: bool,
-        original: bool,
         seed: int,
     ) -> None:
         self.problem, self.reference, self.relearning, self.seed = problem, reference, relearning, seed
@@ -398,11 +396,12 @@ def _taught(problem: Problem) -> str | None:
 
 
 def _shortfalls(
-    problem: Problem, members: Ensemble | None, crossfit: CrossFit | None, *, original: bool
+    problem: Problem, members: Ensemble | None, crossfit: CrossFit | None, *, stand_in: nn.Module | None
 ) -> tuple[Shortfall, ...]:
     """Members and fold models that do not reach the original, or the audited model in its place."""
     made = [one for one in (members, crossfit) if one is not None]
-    return shortfalls_of(problem.model, made, problem.data, than="the original" if original else STAND_IN)
+    reach, than = to_reach(problem, stand_in)
+    return () if reach is None else shortfalls_of(reach, made, problem.data, than=than)
 
 
 def _said(verdict: Verdict) -> dict[str, Any]:
@@ -449,8 +448,6 @@ def _missing(
     members: Ensemble | None,
     expected: Forecast | None,
     evidence: Mapping[str, Evidence],
-    *,
-    original: bool,
 ) -> Iterator[Missing]:
     share = len(problem.retain) / len(problem.data.train)
     if members is None:
@@ -470,9 +467,11 @@ def _missing(
             "KLoM, which judges a method and not a model", "two runs of it and four retrained models", 4 * share
         )
     if expected is None:
-        needs = "targets by a short teacher" if original else "the original model, and targets by a short teacher"
+        needs = "the original model, and targets by a short teacher"
+        if problem.original is not None:
+            needs = "targets by a short teacher"
         yield Missing("forecast of the forget accuracy", needs, ShortTeacher().cost(problem))
-    if not original:
+    if problem.original is None:
         yield Missing("what doing nothing would show", "the original model", None)
 
 

@@ -32,15 +32,13 @@ def evaluate(
     reference_seconds: Sequence[float] = (),
     training_seconds: float | None = None,
     needed: Mapping[str, Needed] | None = None,
-    original: bool = True,
 ) -> Evaluation:
-    """Measure the models, and the original as control, against the mean of the retrained `reference` models.
+    """Measure models against the mean of the retrained `reference` models; the original, if there is one, is a control.
 
     parts: ids of forget examples by memorization part ("low", "medium", "high").
     seconds, reference_seconds, training_seconds: what the models, the retrained ones and the original took to make.
         The cost is in trainings, a training being the median of the last two (one alone is a noisy measure).
     needed: by method, what it needed besides; a method that is not named needed nothing.
-    original: whether `problem.model` is the original, and so shows what doing nothing does.
     Membership is attacked with the holdout as unseen examples, so that the test set serves the accuracies alone.
     """
     evaluator = Evaluator(
@@ -54,15 +52,17 @@ def evaluate(
     for name, model in models.items():
         with named(name):
             outcomes[name] = evaluator.outcome(model, (seconds or {}).get(name), (needed or {}).get(name, Needed()))
-    with named("original"):
-        do_nothing = evaluator.outcome(problem.model, 0.0, Needed(unlearning=0.0)) if original else None
+    do_nothing = None
+    if problem.original is not None:
+        with named("original"):
+            do_nothing = evaluator.outcome(problem.original, 0.0, Needed(unlearning=0.0))
     return Evaluation(
         methods=outcomes,
         do_nothing=do_nothing,
         retrain_vs_retrain=evaluator.retrain_vs_retrain,
         reference=evaluator.reference,
         n_reference=len(reference),
-        shortfalls=retrained_shortfalls(problem, reference, original=original) if reference else (),
+        shortfalls=retrained_shortfalls(problem, reference, stand_in=next(iter(models.values()), None)),
     )
 
 

@@ -193,7 +193,7 @@ class Evaluation:
     """Outcomes by method name, beside the controls and the reference they are read against.
 
     reference: the mean of the retrained models, or None. do_nothing: the original model as it is;
-    None where it is not at hand.
+    None if the problem has none.
     retrain_vs_retrain: each retrained model against the mean of the others, averaged: what an honest retrain scores.
     shortfalls: whether retrained models fall far short of the original, so that ToW is no measure of unlearning.
     """

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import nn
 
+from unmem.batchnorm import recompute_batchnorm
 from unmem.evaluation.answers import label_confidence
 from unmem.evaluation.lira import NU0
 from unmem.training import fit
 from unmem.unlearning import Problem
-from unmem.unlearning.unlearner import recompute_batchnorm
 
 Real = NDArray[np.float64]
 EPOCHS_SHARE = 0.1  # of the original's epochs

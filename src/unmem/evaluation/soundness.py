@@ -33,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from unmem.batchnorm import recompute_batchnorm
 from unmem.data import Examples, Splits, stratified_sample
 from unmem.ensembles import Ensemble
 from unmem.evaluation.answers import accuracy, correct
@@ -40,13 +41,12 @@ from unmem.evaluation.mismatch import chance
 from unmem.memorization import CrossFit
 from unmem.recipe import Recipe
 from unmem.unlearning import Problem
-from unmem.unlearning.unlearner import recompute_batchnorm
 
 TOLERANCE = 0.05
 ERRORS = 3  # standard errors
 RATE = 0.5  # exponent of the learning curve
 MOST = 5000  # examples to look at on each side: three standard errors are then 3% at most
-STAND_IN = "the audited model"  # where the original is not at hand
+STAND_IN = "the audited model"  # where there is no original
 On = Literal["retain", "unseen"]
 Trained = Literal["retrained model", "member", "fold model", "teacher"]
 
@@ -132,30 +132,38 @@ class Shortfall:
 
 
 def retrained_shortfalls(
-    problem: Problem, models: Sequence[nn.Module], *, original: bool = True
+    problem: Problem, models: Sequence[nn.Module], *, stand_in: nn.Module | None = None
 ) -> tuple[Shortfall, ...]:
-    """Compare models that were retrained without the forget set with the model of the problem.
+    """Compare models that were retrained without the forget set with the original.
 
     Args:
-        problem: The request; its model is what the retrained models must reach on the retain set and the holdout.
+        problem: The request; its original is what the retrained models must reach on the retain set and the holdout.
         models: Retrained models.
-        original: Whether the model of the problem is the original. If not, it is the unlearned model, which stands in.
+        stand_in: What they must reach where the problem has no original, such as the unlearned model.
 
     Returns:
-        One entry if some of the models fall short, else none.
+        One entry if some of the models fall short, else none; none without models or a model to reach.
     """
+    reach, than = to_reach(problem, stand_in)
+    if reach is None or not models:
+        return ()
     retain, unseen = _sample(problem.retain), _sample(problem.holdout)
     lost = _class_losses(problem)[unseen.labels.cpu().numpy()]
     return model_shortfalls(
         "retrained model",
-        problem.model,
+        reach,
         models,
         retain=retain,
         unseen=unseen,
         recipe=problem.recipe,
         lost=float(lost.mean()) if len(lost) else 0.0,
-        than="the original" if original else STAND_IN,
+        than=than,
     )
+
+
+def to_reach(problem: Problem, stand_in: nn.Module | None) -> tuple[nn.Module | None, str]:
+    """The original, or what stands in for it where the problem has none, and what it is called."""
+    return (stand_in, STAND_IN) if problem.original is None else (problem.original, "the original")
 
 
 def model_shortfalls(

@@ -6,7 +6,7 @@ from unmem.memorization.combine import rank_average
 from unmem.memorization.crossfit import CrossFit, crossfit, out_of_sample
 from unmem.memorization.curvature import CurvatureTrace, curvature
 from unmem.memorization.events import EVENTS, PAPER_EVENTS, LearningEvents
-from unmem.memorization.feldman import feldman, influence, reliability
+from unmem.memorization.feldman import feldman, influence_matrix, reliability
 from unmem.memorization.holdout import holdout_retraining
 from unmem.memorization.opposed import Opposed, opposed
 from unmem.memorization.scores import Scores, load_scores, save_scores
@@ -30,7 +30,7 @@ __all__ = [
     "curvature",
     "feldman",
     "holdout_retraining",
-    "influence",
+    "influence_matrix",
     "load_scores",
     "opposed",
     "out_of_sample",

@@ -96,8 +96,8 @@ class Scorer:
     learning events after the fact. members: of "feldman" (100 by default, each on 70%) and "ensemble" (20, halves).
     folds: of the cross-fit. folder: where members are kept for later runs. executor, workers: where they are trained,
     and how many at a time. seconds: by score, what it took beyond the training of the original. watch: observers of
-    each training here. on_member: called with (done, total) as members finish. told: hears of
-    failures, in words.
+    each training here. on_member: called with (done, total) as members finish. on_warning: called with a
+    sentence for each failure.
     """
 
     data: Splits
@@ -112,7 +112,7 @@ class Scorer:
     workers: int | None = None
     watch: Sequence[Observer] = ()
     on_member: Callable[[int, int], None] | None = None
-    told: Callable[[str], None] | None = None
+    on_warning: Callable[[str], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
@@ -249,7 +249,7 @@ class Scorer:
                 executor=self.executor,
                 workers=self.workers,
                 on_member=self.on_member,
-                told=self.told,
+                on_warning=self.on_warning,
             )
         return self._crossfit
 
@@ -264,5 +264,5 @@ class Scorer:
             executor=self.executor,
             workers=self.workers,
             on_member=self.on_member,
-            told=self.told,
+            on_warning=self.on_warning,
         )

@@ -170,7 +170,7 @@ def crossfit(
     executor: Where = None,
     workers: int | None = None,
     on_member: Callable[[int, int], None] | None = None,
-    told: Callable[[str], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> CrossFit:
     """Train `folds` models on stratified folds and keep each example's out-of-fold prediction.
 
@@ -178,7 +178,7 @@ def crossfit(
         they fall short of a model trained on everything.
     keep_logits: whether predictions of all classes are kept, in memory and in files, as matching by `form="kl"` needs.
         None: of at most `FEW_CLASSES` classes. Scores, forecasts and matching by log-odds work without them.
-    folder, executor, workers, on_member, told: as in `train_members`.
+    folder, executor, workers, on_member, on_warning: as in `train_members`.
     """
     keep_logits = examples.n_classes <= FEW_CLASSES if keep_logits is None else keep_logits
     kept = fold_masks(examples.labels, folds, seed=seed)
@@ -193,7 +193,7 @@ def crossfit(
         executor=executor,
         workers=workers,
         on_member=on_member,
-        told=told,
+        on_warning=on_warning,
     )
     if members.settings["failed"]:
         why = members.settings["failed"][0]["why"]

@@ -43,7 +43,7 @@ def feldman(ensemble: Ensemble, *, measure: Measure = "correct", name: str | Non
     return Scores(chosen, ensemble.train.ids, inside.mean - outside.mean, error, settings)
 
 
-def influence(ensemble: Ensemble) -> NDArray[np.float32]:
+def influence_matrix(ensemble: Ensemble) -> NDArray[np.float32]:
     """Influence of each training example on each unseen one, [N, M]: P[correct on j | i in] − P[correct on j | i out].
 
     NaN rows for training examples never left in or never left out. Takes 4·N·M bytes; pass an ensemble of few unseen

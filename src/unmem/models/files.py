@@ -46,14 +46,14 @@ def load(
     input_shape: tuple[int, ...],
     n_classes: int,
     unsafe: bool = False,
-    told: Callable[[str], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> tuple[nn.Module, Card]:
     """The model in a file, or in a folder of save_pretrained, for data of this shape and number of classes.
 
     arch: the network the state belongs to; needed if the file has no card and its keys are not recognised, and if it is
     one of your own code, since a file never chooses what code is run. unsafe: also read pickles, which may run code.
-    told: hears which network was recognised. Raises `UserError` if the file is missing or a pickle, if keys or shapes
-    do not match, or if the model has fewer outputs than the data have classes.
+    on_warning: called with a sentence that says which network was recognised. Raises `UserError` if the file is missing
+    or a pickle, if keys or shapes do not match, or if the model has fewer outputs than the data have classes.
     """
     path = Path(path)
     if path.is_dir():
@@ -61,9 +61,9 @@ def load(
     found = checkpoints.read(path, unsafe=unsafe)
     if arch is not None and found.aside:
         found = found.of_network(build(arch, input_shape, n_classes, seed=0).state_dict())
-    if told is not None and found.note is not None:
-        told(f"{path.name}: {found.note}")
-    name = arch or _name(path, found, input_shape, told)
+    if on_warning is not None and found.note is not None:
+        on_warning(f"{path.name}: {found.note}")
+    name = arch or _name(path, found, input_shape, on_warning)
     outputs = found.card.n_classes if found.card else _outputs(found, name, input_shape, n_classes)
     _check_outputs(path, outputs, n_classes)
     most = max((size for one in found.state.values() for size in one.shape), default=0)
@@ -72,8 +72,8 @@ def load(
         raise UserError("--model", str(path), problem, "save the model again with unmem")
     model = build(name, input_shape, outputs, seed=0)
     prefix, note = _load_state(model, found, path, name)
-    if told is not None and note is not None:
-        told(f"{path.name}: {note}")
+    if on_warning is not None and note is not None:
+        on_warning(f"{path.name}: {note}")
     said = found.card or Card(name, input_shape, outputs)
     return model, Card(name, input_shape, outputs, said.data, prefix, forgotten=said.forgotten)
 
@@ -134,7 +134,7 @@ def _from_folder(path: Path, input_shape: tuple[int, ...], n_classes: int) -> tu
     return model, card if said is None else replace(card, data=said.data, forgotten=said.forgotten)
 
 
-def _name(path: Path, found: Checkpoint, input_shape: tuple[int, ...], told: Callable[[str], None] | None) -> str:
+def _name(path: Path, found: Checkpoint, input_shape: tuple[int, ...], on_warning: Callable[[str], None] | None) -> str:
     """The network, by what the file says of itself, by what lies beside it, or by its keys."""
     if found.card is not None:
         return _arch(found.card, path)
@@ -148,8 +148,8 @@ def _name(path: Path, found: Checkpoint, input_shape: tuple[int, ...], told: Cal
             f"{path} does not say which network it is, and its keys are not known",
             f"pass one of {', '.join(MODELS)}, torchvision/NAME, timm/NAME, transformers/DIR or FILE.py:FUNCTION",
         )
-    if told is not None:
-        told(f"{path.name} has the keys and shapes of {name}, and is taken for one (--arch says otherwise)")
+    if on_warning is not None:
+        on_warning(f"{path.name} has the keys and shapes of {name}, and is taken for one (--arch says otherwise)")
     return name
 
 

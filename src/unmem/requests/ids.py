@@ -10,8 +10,8 @@ from pathlib import Path
 from unmem.data import Ids, Splits, as_ids
 from unmem.errors import UserError
 from unmem.plaintext import plain_text
+from unmem.requests.check import check_request
 from unmem.requests.tables import missing, read_table
-from unmem.unlearning.problem import check_request
 
 
 @dataclass(frozen=True)

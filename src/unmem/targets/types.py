@@ -40,10 +40,12 @@ class Request(Protocol):
     holdout: examples that the original was not trained on.
     """
 
-    model: nn.Module
     recipe: Recipe
     forget: Examples
     retain: Examples
+
+    @property
+    def model(self) -> nn.Module: ...
 
     @property
     def holdout(self) -> Examples: ...

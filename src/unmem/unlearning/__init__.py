@@ -2,8 +2,7 @@
 
 from unmem.unlearning.auto import Auto, Choice, Option, best_source, choose
 from unmem.unlearning.bad_teacher import BadTeacher
-from unmem.unlearning.continual import Served, serve
-from unmem.unlearning.duplicates import Copies, Copy, find_copies, shared_inputs
+from unmem.unlearning.continual import UnlearnedRequest, unlearn_sequence
 from unmem.unlearning.finetune import FineTune
 from unmem.unlearning.influence import Influence
 from unmem.unlearning.l1_sparse import L1Sparse
@@ -11,7 +10,7 @@ from unmem.unlearning.matching import Matching
 from unmem.unlearning.neggrad import NegGrad
 from unmem.unlearning.neggrad_plus import NegGradPlus
 from unmem.unlearning.nothing import Nothing
-from unmem.unlearning.problem import Problem
+from unmem.unlearning.problem import Problem, model_flags
 from unmem.unlearning.random_label import RandomLabel
 from unmem.unlearning.retrain import Retrain, retrain_all
 from unmem.unlearning.rum import RUM
@@ -19,7 +18,7 @@ from unmem.unlearning.salun import SalUn
 from unmem.unlearning.scrub import SCRUB
 from unmem.unlearning.ssd import SSD
 from unmem.unlearning.tune import Trial, Tuned, tune
-from unmem.unlearning.unlearner import GradientUnlearner, Setting, Unlearner, recompute_batchnorm, settings_of
+from unmem.unlearning.unlearner import GradientUnlearner, Setting, Unlearner, settings_of
 
 __all__ = [
     "RUM",
@@ -28,8 +27,6 @@ __all__ = [
     "Auto",
     "BadTeacher",
     "Choice",
-    "Copies",
-    "Copy",
     "FineTune",
     "GradientUnlearner",
     "Influence",
@@ -43,18 +40,16 @@ __all__ = [
     "RandomLabel",
     "Retrain",
     "SalUn",
-    "Served",
     "Setting",
     "Trial",
     "Tuned",
+    "UnlearnedRequest",
     "Unlearner",
     "best_source",
     "choose",
-    "find_copies",
-    "recompute_batchnorm",
+    "model_flags",
     "retrain_all",
-    "serve",
     "settings_of",
-    "shared_inputs",
     "tune",
+    "unlearn_sequence",
 ]

@@ -224,9 +224,9 @@ class Auto:
         return choose(problem, self.sources, self.matching)
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
-        return self.choose(problem).unlearner(model, problem, seed=seed, observers=observers)
+        return self.choose(problem).unlearner(problem, seed=seed, start=start, observers=observers)
 
     def cost(self, problem: Problem) -> float:
         return self.choose(problem).taken.cost

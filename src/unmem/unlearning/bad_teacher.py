@@ -48,8 +48,9 @@ class BadTeacher(GradientUnlearner):
             raise UserError("retain_share", self.retain_share, "lies in (0, 1]", "give one such as 0.3")
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
+        model = problem.model if start is None else start
         kept = stratified_sample(problem.retain, max(1, round(self.retain_share * len(problem.retain))), seed=seed)
         train = problem.data.train
         examples = train.at(np.sort(train.positions(np.concatenate([kept.ids, problem.forget.ids]))))
@@ -61,7 +62,7 @@ class BadTeacher(GradientUnlearner):
             logits: Tensor = model(batch.inputs)
             return divergence(torch.where(forgotten[batch.index], bad(batch), good(batch)), logits), logits
 
-        return self.run(model, problem, seed=seed, objective=objective, examples=examples, observers=observers)
+        return self.run(problem, seed=seed, start=start, objective=objective, examples=examples, observers=observers)
 
     def effort(self, problem: Problem) -> float:
         return self.retain_share + len(problem.forget) / len(problem.retain)

@@ -15,8 +15,9 @@ from unmem.data import Ids, Splits, as_ids
 from unmem.errors import UserError
 from unmem.memorization import Scores
 from unmem.recipe import Recipe
+from unmem.requests import check_request
 from unmem.training import Observer
-from unmem.unlearning.problem import Problem, check_request
+from unmem.unlearning.problem import Problem
 from unmem.unlearning.unlearner import Unlearner
 
 # (model, data) -> scores of the training examples, such as holdout retraining or curvature of that model.
@@ -24,8 +25,8 @@ Rescore = Callable[[nn.Module, Splits], Scores]
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
-    """One request that was served.
+class UnlearnedRequest:
+    """One request of a sequence, unlearned.
 
     problem: the request as its unlearner saw it; its model is the one that the last request left, and its data no
         longer hold what was forgotten before. A model retrained on `problem.retain` is what the result should equal.
@@ -38,7 +39,7 @@ class Served:
     seconds: float
 
 
-def serve(
+def unlearn_sequence(
     requests: Iterable[Iterable[object]],
     model: nn.Module,
     data: Splits,
@@ -49,21 +50,22 @@ def serve(
     scores: Scores | None = None,
     rescore: Rescore | None = None,
     observers: Sequence[Observer] = (),
-) -> Iterator[Served]:
-    """Serve requests in turn, each yielded as soon as it is done, so that it can be evaluated before the next.
+) -> Iterator[UnlearnedRequest]:
+    """Unlearn requests in turn; each is yielded as soon as it is done, so that it can be evaluated before the next.
 
+    model: the original, which the first request starts from. data: what it was trained on. recipe: how it was trained.
     unlearner: the same for each request, or made anew from scores. scores: carried over from request to request, as
     they were before the first. rescore: recomputes them before each request from the model at hand instead. All
-    requests are checked before the first is served: none may ask for an example twice.
+    requests are checked before the first is unlearned: none may ask for an example twice.
     """
     wanted = [as_ids(request, field="forget") for request in requests]
     _check(wanted, data)
     if not isinstance(unlearner, Unlearner) and scores is None and rescore is None:
         raise UserError("scores", None, "this unlearner is made from scores", "give scores, or a way to rescore")
-    return _serve(wanted, model, data, unlearner, recipe, seed, scores, rescore, observers)
+    return _unlearn(wanted, model, data, unlearner, recipe, seed, scores, rescore, observers)
 
 
-def _serve(
+def _unlearn(
     requests: list[Ids],
     model: nn.Module,
     data: Splits,
@@ -73,7 +75,7 @@ def _serve(
     scores: Scores | None,
     rescore: Rescore | None,
     observers: Sequence[Observer],
-) -> Iterator[Served]:
+) -> Iterator[UnlearnedRequest]:
     for k, request in enumerate(requests):
         problem = Problem(model, data, request, recipe=recipe)
         began = time.perf_counter()
@@ -84,8 +86,8 @@ def _serve(
             method = unlearner(present)
         else:
             raise ValueError("checked before")
-        model = method(model, problem, seed=seed + k, observers=observers)
-        yield Served(problem, model, present, time.perf_counter() - began)
+        model = method(problem, seed=seed + k, observers=observers)
+        yield UnlearnedRequest(problem, model, present, time.perf_counter() - began)
         data = replace(data, train=problem.retain)
 
 

@@ -30,6 +30,6 @@ class FineTune(GradientUnlearner):
     epochs: int = 10
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
-        return self.run(model, problem, seed=seed, observers=observers)
+        return self.run(problem, seed=seed, start=start, observers=observers)

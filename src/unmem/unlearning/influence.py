@@ -28,11 +28,12 @@ from torch.func import functional_call, jvp, vjp
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from unmem.batchnorm import recompute_batchnorm
 from unmem.data import Examples, stratified_sample
 from unmem.errors import DivergedError, UserError, not_negative, one_of, whole_number
 from unmem.training import Observer, evaluating, evaluation_batch, predicted
 from unmem.unlearning.problem import Problem
-from unmem.unlearning.unlearner import BatchNorm, Setting, recompute_batchnorm
+from unmem.unlearning.unlearner import BatchNorm, Setting
 
 Matrix = Literal["fisher", "gauss-newton"]
 Vector = dict[str, Tensor]  # by parameter, in its shape
@@ -74,9 +75,9 @@ class Influence:
         not_negative("scale", self.scale, "give one such as 1")
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
-        new = copy.deepcopy(model).eval()
+        new = copy.deepcopy(problem.model if start is None else start).eval()
         decay = problem.recipe.weight_decay
         damping = self.damping if self.damping is not None else max(decay, 1e-8)
         product = fisher_product if self.matrix == "fisher" else gauss_newton_product

@@ -42,7 +42,7 @@ class L1Sparse(GradientUnlearner):
             not_negative("gamma", self.gamma, "give one such as 5e-4")
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
         gamma = problem.recipe.weight_decay if self.gamma is None else self.gamma
         last = max(1, self.epochs_for(problem) * steps_per_epoch(problem.recipe, problem.retain) - 1)
@@ -53,7 +53,7 @@ class L1Sparse(GradientUnlearner):
             norm = torch.stack([p.abs().sum() for p in model.parameters() if p.requires_grad]).sum()
             return loss + gamma * (1 - next(step) / last) * norm, logits
 
-        return self.run(model, problem, seed=seed, objective=objective, observers=observers)
+        return self.run(problem, seed=seed, start=start, objective=objective, observers=observers)
 
     def stronger(self, problem: Problem, factor: float) -> Self:
         gamma = problem.recipe.weight_decay if self.gamma is None else self.gamma

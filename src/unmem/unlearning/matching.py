@@ -77,7 +77,7 @@ class Matching(GradientUnlearner):
             raise UserError("forget_share", self.forget_share, "must lie between 0 and 1", "give one such as 0.33")
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
         made = self.targets_for(problem, seed=seed)
         forget_batches = cycle(problem.forget, self.forget_batch(problem), problem.recipe, seed=seed)
@@ -99,7 +99,7 @@ class Matching(GradientUnlearner):
             return loss, retained
 
         passes = [[Pass(examples, objective)] for examples in self.passes(problem, seed=seed)]
-        return self.run_epochs(model, problem, passes, seed=seed, observers=observers)
+        return self.run_epochs(problem, passes, seed=seed, start=start, observers=observers)
 
     def passes(self, problem: Problem, *, seed: int = 0) -> list[Examples]:
         """The retained examples of each epoch: all of them, but in the last one as many as are left."""

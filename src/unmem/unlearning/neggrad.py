@@ -32,13 +32,15 @@ class NegGrad(GradientUnlearner):
     epochs: int = 5
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
         def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             loss, logits = cross_entropy(model, batch, problem.recipe.label_smoothing)
             return -loss, logits
 
-        return self.run(model, problem, seed=seed, objective=objective, examples=problem.forget, observers=observers)
+        return self.run(
+            problem, seed=seed, start=start, objective=objective, examples=problem.forget, observers=observers
+        )
 
     def effort(self, problem: Problem) -> float:
         return len(problem.forget) / len(problem.retain)

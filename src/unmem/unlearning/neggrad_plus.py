@@ -46,7 +46,7 @@ class NegGradPlus(GradientUnlearner):
             raise UserError("alpha", self.alpha, "the weight of the retain set lies in (0, 1]", "give one such as 0.97")
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
         alpha, smoothing = self.alpha_for(problem), problem.recipe.label_smoothing
         forget_batches = cycle(problem.forget, problem.recipe.batch_size, problem.recipe, seed=seed)
@@ -60,7 +60,7 @@ class NegGradPlus(GradientUnlearner):
             forget_loss = F.cross_entropy(forgotten, forget.labels, label_smoothing=smoothing)
             return alpha * retain_loss - (1 - alpha) * forget_loss, retained
 
-        return self.run(model, problem, seed=seed, objective=objective, observers=observers)
+        return self.run(problem, seed=seed, start=start, objective=objective, observers=observers)
 
     def alpha_for(self, problem: Problem) -> float:
         if self.alpha is not None:

@@ -21,9 +21,9 @@ class Nothing:
     name: ClassVar[str] = "nothing"
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
-        return copy.deepcopy(model)
+        return copy.deepcopy(problem.model if start is None else start)
 
     def cost(self, problem: Problem) -> float:
         return 0.0

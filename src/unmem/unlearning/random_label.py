@@ -35,11 +35,16 @@ class RandomLabel(GradientUnlearner):
     epochs: int = 5
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
         objective = wrong_labels(problem, seed=seed)
         return self.run(
-            model, problem, seed=seed, objective=objective, examples=problem.data.train, observers=observers
+            problem,
+            seed=seed,
+            start=start,
+            objective=objective,
+            examples=problem.data.train,
+            observers=observers,
         )
 
     def effort(self, problem: Problem) -> float:

@@ -23,12 +23,15 @@ from unmem.unlearning.unlearner import Setting
 
 @dataclass(frozen=True)
 class Retrain:
-    """The problem's recipe once more, without the forget set. Exact, and as dear as the original training."""
+    """The problem's recipe once more, without the forget set. Exact, and as expensive as the original training.
+
+    It starts from new weights, or from the recipe's base, whatever `start` is.
+    """
 
     name: ClassVar[str] = "retrain"
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
         return train(problem.recipe, problem.retain, seed=seed, observers=observers)
 

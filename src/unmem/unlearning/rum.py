@@ -75,12 +75,13 @@ class RUM:
         return self.steps[-1] if self.order == "low-to-high" else self.steps[0]
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
+        model = problem.model if start is None else start
         for k, unlearner, step in self.plan(problem):
             # Each step after the first has a seed of its own: with one for all, each would draw the same batches.
             try:
-                model = unlearner(model, step, seed=step_seed(seed, k), observers=observers)
+                model = unlearner(step, seed=step_seed(seed, k), start=model, observers=observers)
             except DivergedError as error:
                 raise error.during(f"step {k + 1} ({unlearner.name})") from error
         return model

@@ -47,12 +47,13 @@ class SalUn(GradientUnlearner):
             raise UserError("share", self.share, "the share of weights lies in (0, 1]", "give one such as 0.5")
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
+        model = problem.model if start is None else start
         return self.run(
-            model,
             problem,
             seed=seed,
+            start=start,
             objective=wrong_labels(problem, seed=seed),
             examples=problem.data.train,
             project=keep_outside(

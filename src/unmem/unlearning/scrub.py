@@ -56,15 +56,16 @@ class SCRUB(GradientUnlearner):
             raise UserError("temperature", self.temperature, "must be positive", "give one such as 4")
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
+        model = problem.model if start is None else start
         last = self.epochs_for(problem)
         first = max(1, last - 1) if self.max_epochs is None else self.max_epochs
         recipe = problem.recipe
         away = Pass(problem.forget, self._max_step(answers(model, problem.forget, recipe)))
         close = Pass(problem.retain, self._min_step(answers(model, problem.retain, recipe), recipe.label_smoothing))
         epochs = [[away, close] if epoch < first else [close] for epoch in range(last)]
-        return self.run_epochs(model, problem, epochs, seed=seed, observers=observers)
+        return self.run_epochs(problem, epochs, seed=seed, start=start, observers=observers)
 
     def effort(self, problem: Problem) -> float:
         return 1 + len(problem.forget) / len(problem.retain)

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
+from unmem.batchnorm import recompute_batchnorm
 from unmem.data import Examples
 from unmem.errors import UserError, one_of
 from unmem.training import Observer, evaluating
 from unmem.unlearning.problem import Problem
-from unmem.unlearning.unlearner import BatchNorm, Setting, recompute_batchnorm
+from unmem.unlearning.unlearner import BatchNorm, Setting
 
 # Per-example gradients held at once, in numbers: 256 MB of float32.
 _GRADIENT_NUMBERS = 2**26
@@ -52,9 +53,9 @@ class SSD:
                 raise UserError(field, value, "must be a positive number", "give the source's 10 for a and 1 for b")
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module:
-        new = copy.deepcopy(model).eval()
+        new = copy.deepcopy(problem.model if start is None else start).eval()
         forget, everything = (fisher_diagonal(new, examples) for examples in (problem.forget, problem.data.train))
         with torch.no_grad():
             for name, parameter in new.named_parameters():

@@ -94,11 +94,11 @@ class Tuned:
 
 def tune(
     unlearner: Unlearner,
-    model: nn.Module,
     problem: Problem,
     targets: Targets | Source,
     *,
     seed: int,
+    start: nn.Module | None = None,
     budget: float | None = None,
     observers: Sequence[Observer] = (),
 ) -> Tuned:
@@ -106,10 +106,10 @@ def tune(
 
     Args:
         unlearner: What to tune.
-        model: Where it starts.
         problem: The request.
         targets: The forecast: targets of the forget set, or a source that makes them first.
         seed: Of every trial.
+        start: The model that every trial starts from. None is that of the problem.
         budget: In trainings of the original, counted by `Unlearner.cost`. None is five runs of the unlearner.
         observers: Watch every trial.
 
@@ -123,7 +123,8 @@ def tune(
     least = unlearner.cost(problem)
     if least > allowed + _ROUNDING:
         raise UserError("budget", allowed, f"one run costs {least:.2f} trainings", "allow more, or do without tuning")
-    search = _Search(unlearner, model, problem, _Goal.of(problem, made), seed, allowed, observers)
+    begin = problem.model if start is None else start
+    search = _Search(unlearner, begin, problem, _Goal.of(problem, made), seed, allowed, observers)
     if isinstance(unlearner, RUM):
         _tune_steps(search, unlearner, made)
     else:
@@ -201,14 +202,14 @@ class _Search:
     def __init__(
         self,
         unlearner: Unlearner,
-        model: nn.Module,
+        start: nn.Module,
         problem: Problem,
         goal: _Goal,
         seed: int,
         budget: float,
         observers: Sequence[Observer],
     ) -> None:
-        self.unlearner, self.start, self.problem, self.goal = unlearner, model, problem, goal
+        self.unlearner, self.start, self.problem, self.goal = unlearner, start, problem, goal
         self.seed, self.left, self.observers = seed, budget, observers
         self.trials: list[Trial] = []
         self.tried: list[dict[str, Any]] = []  # the fields of the unlearner in each trial
@@ -235,7 +236,7 @@ class _Search:
         if fields in self.tried or cost > self.left + _ROUNDING:
             return None
         try:
-            made = unlearner(self.start, self.problem, seed=self.seed, observers=self.observers)
+            made = unlearner(self.problem, seed=self.seed, start=self.start, observers=self.observers)
         except DivergedError:
             made = None
         self.tried.append(fields)
@@ -291,10 +292,10 @@ def _tune_steps(search: _Search, rum: RUM, targets: Targets) -> None:
         try:
             found = tune(
                 unlearner,
-                model,
                 part,
                 targets,
                 seed=step_seed(search.seed, k),
+                start=model,
                 budget=max(float(share), unlearner.cost(part)),
                 observers=search.observers,
             )

@@ -28,15 +28,16 @@ class Setting:
 
 @runtime_checkable
 class Unlearner(Protocol):
-    """(model, problem) -> a new model that should behave as if never trained on `problem.forget`.
+    """problem -> a new model that should behave as if it had never been trained on `problem.forget`.
 
-    `model` is where to start from and is left as it is; it is `problem.model` unless steps are chained, as in RUM.
+    seed: of everything random. start: the model to start from; None is `problem.model`. Steps that are chained, as in
+    RUM, start from the model of the step before. It is not changed. observers: watch the training steps.
     """
 
     name: ClassVar[str]
 
     def __call__(
-        self, model: nn.Module, problem: Problem, *, seed: int, observers: Sequence[Observer] = ()
+        self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
     ) -> nn.Module: ...
 
     def cost(self, problem: Problem) -> float:
@@ -111,32 +112,35 @@ class GradientUnlearner:
 
     def run(
         self,
-        model: nn.Module,
         problem: Problem,
         *,
         seed: int,
+        start: nn.Module | None = None,
         objective: Objective | None = None,
         examples: Examples | None = None,
         project: Projection | None = None,
         observers: Sequence[Observer] = (),
     ) -> nn.Module:
-        """Epochs over `examples` (the retain set by default) on a copy of `model`; objective: as in `Pass`."""
+        """Epochs over `examples` (the retain set by default) on a copy of `start` (the problem's model by default).
+
+        objective: as in `Pass`.
+        """
         chosen = problem.retain if examples is None else examples
         epochs = [[Pass(chosen, objective)]] * self.epochs_for(problem)
-        return self.run_epochs(model, problem, epochs, seed=seed, project=project, observers=observers)
+        return self.run_epochs(problem, epochs, seed=seed, start=start, project=project, observers=observers)
 
     def run_epochs(
         self,
-        model: nn.Module,
         problem: Problem,
         epochs: Sequence[Sequence[Pass]],
         *,
         seed: int,
+        start: nn.Module | None = None,
         project: Projection | None = None,
         observers: Sequence[Observer] = (),
     ) -> nn.Module:
-        """Epochs of several passes each, on a copy of `model`. project: given that copy, what to do after each step."""
-        new = copy.deepcopy(model)
+        """Epochs of several passes each, on a copy of `start`. project: given that copy, what to do after each step."""
+        new = copy.deepcopy(problem.model if start is None else start)
         fit_epochs(
             new,
             epochs,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unmem.data import Examples, Ids, Positions, Splits, flip_labels
 from unmem.errors import UserError, whole_number
-from unmem.evaluation.answers import accuracy
+from unmem.evaluation import accuracy
 from unmem.predictions import accuracy_of
 from unmem.training import predict
 

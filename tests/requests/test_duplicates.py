@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import unmem as um
-from unmem.unlearning import find_copies
+from unmem.requests import find_copies
 
 DATA = um.load("digits")
 FORGET = DATA.train.at(np.arange(150))

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import unmem as um
+from unmem import scenarios
 from unmem.errors import UserError
-from unmem.evaluation import scenarios
 
 DATA = um.load("digits", limit=500)
 RECIPE = um.Recipe(model="small_cnn", epochs=12)

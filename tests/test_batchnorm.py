@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import unmem as um
+from unmem.batchnorm import recompute_batchnorm
 from unmem.data import Examples
-from unmem.unlearning import recompute_batchnorm
 
 
 def test_one_batch_gives_exactly_the_mean_and_variance_and_forgets_the_old() -> None:
@@ -59,8 +59,8 @@ def test_statistics_are_recomputed_by_default_and_kept_on_request() -> None:
     data = um.load("digits", limit=120)
     recipe = um.Recipe(model="small_cnn", epochs=2, batch_size=40)
     problem = um.Problem(um.train(recipe, data.train), data, data.train.ids[:20], recipe=recipe)
-    kept = um.FineTune(epochs=1, batchnorm="keep")(problem.model, problem, seed=0).state_dict()
-    anew = um.FineTune(epochs=1)(problem.model, problem, seed=0).state_dict()
+    kept = um.FineTune(epochs=1, batchnorm="keep")(problem, seed=0).state_dict()
+    anew = um.FineTune(epochs=1)(problem, seed=0).state_dict()
     differ = {key for key in kept if not torch.equal(kept[key], anew[key])}
     assert differ
     assert all("running" in key or "num_batches" in key for key in differ)
