@@ -13,7 +13,7 @@ import unmem as um
 from unmem.ensembles import leave_out_masks, train_members
 from unmem.errors import UserError
 from unmem.evaluation import audit
-from unmem.evaluation.audit import _Judged, _Witness
+from unmem.evaluation.audit import _Judged, _Witness  # pyright: ignore[reportPrivateUsage]
 from unmem.evaluation.signals import Signals
 from unmem.evaluation.single_model import Judge
 from unmem.evaluation.verdict import RELEARNING, TEST
