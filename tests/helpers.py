@@ -7,8 +7,11 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +35,21 @@ def benchmarks() -> Iterator[Callable[[str], ModuleType]]:
         for name in set(sys.modules) - before:
             if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(BENCHMARKS)):
                 del sys.modules[name]
+
+
+@cache
+def _server() -> Any:
+    """Forks processes in which all is imported that takes seconds; it ends with the process of the tests."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["unmem.cli.session", "unmem.ensembles", "torch._dynamo"])
+    return context
+
+
+def started(function: Callable[..., object], *arguments: object) -> Any:
+    """A `multiprocessing.Process` that runs a function of a module; it starts in milliseconds."""
+    process = _server().Process(target=function, args=arguments)
+    process.start()
+    return process
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from unmem.errors import DivergedError, UserError
-from unmem.executors import Failed, Name, _Given, _until_done, check_executor, run_all
+from unmem.executors import Failed, Name, _Given, _until_done, check_executor, run_all  # pyright: ignore[reportPrivateUsage]
 
 ENGINES: tuple[Name, ...] = ("serial", "processes")
 

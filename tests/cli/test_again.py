@@ -16,7 +16,7 @@ from unmem import models
 from unmem.cli.app import main
 from unmem.models import Forgotten
 
-RECIPE = ["--arch", "mlp", "--epochs", "120", "--batch-size", "32"]
+RECIPE = ["--arch", "mlp", "--epochs", "60", "--batch-size", "32"]
 METHODS = (
     *("retrain", "fine-tune", "l1-sparse", "neggrad", "neggrad+", "scrub", "random-label", "salun", "influence"),
     *("bad-teacher", "ssd", "rum", "matching"),
@@ -42,6 +42,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{k}.txt").write_text("\n".join(data.flipped[SIZE * k : SIZE * (k + 1)]))
     assert run("train", "--data", folder / "d.npz", *RECIPE, "--out", folder / "train") == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def first(home: Path) -> Path:
+    """The model after the first request."""
+    return forget(home, 0, home / "train" / "original.safetensors", home / "first")
 
 
 def write(path: Path, data: um.Splits, without: Any = ()) -> None:
@@ -83,25 +89,23 @@ def test_the_first_request_stays_forgotten_through_five(method: str, home: Path,
         model = forget(home, k, model, tmp_path / str(k), "--method", method)
         levels.append(planted(model, home))
     data = um.load(home / "d.npz")
-    recipe = um.Recipe(model="mlp", epochs=120, batch_size=32)
+    recipe = um.Recipe(model="mlp", epochs=60, batch_size=32)
     retrained = um.train(recipe, data.train.drop([name for k in range(5) for name in named(home, k)]), seed=7)
     asked = data.train.take(named(home, 0))
     honest = float((um.predict(retrained, asked).argmax(1) == asked.labels).float().mean())
     assert max(levels[1:]) <= max(levels[0], honest) + 2.5 / SIZE  # two examples and a half
 
 
-def test_it_comes_back_if_it_is_trained_on_again(home: Path, tmp_path: Path) -> None:
+def test_it_comes_back_if_it_is_trained_on_again(home: Path, first: Path, tmp_path: Path) -> None:
     """What the card prevents: the same two requests with a file that does not say what it forgot."""
-    first = forget(home, 0, home / "train" / "original.safetensors", tmp_path / "0")
     torch.save(load_file(first), tmp_path / "silent.pt")
     silent = forget(home, 1, tmp_path / "silent.pt", tmp_path / "1", "--method", "fine-tune")
     said = forget(home, 1, first, tmp_path / "2", "--method", "fine-tune")
     assert planted(silent, home) > planted(said, home) + 3 / SIZE
 
 
-def test_the_card_names_nobody_and_knows_everybody(home: Path, tmp_path: Path) -> None:
+def test_the_card_names_nobody_and_knows_everybody(home: Path, first: Path, tmp_path: Path) -> None:
     original = home / "train" / "original.safetensors"
-    first = forget(home, 0, original, tmp_path / "0")
     second = forget(home, 1, first, tmp_path / "1")
     none, some, ledger = (getattr(models.said_by(path), "forgotten") for path in (original, first, second))  # noqa: B009
     assert none is None
@@ -118,10 +122,9 @@ def test_the_card_names_nobody_and_knows_everybody(home: Path, tmp_path: Path) -
 
 
 def test_forgotten_rows_may_be_deleted_all_or_some(
-    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = um.load(home / "d.npz")
-    first = forget(home, 0, home / "train" / "original.safetensors", tmp_path / "0")
     write(home / "fewer.npz", data, named(home, 0))
     write(home / "some.npz", data, named(home, 0)[:5])
     write(home / "other.npz", data, named(home, 1)[:1])
@@ -137,8 +140,9 @@ def test_forgotten_rows_may_be_deleted_all_or_some(
     assert "trained on other examples than these" in capsys.readouterr().err
 
 
-def test_what_is_forgotten_already_is_said(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = forget(home, 0, home / "train" / "original.safetensors", tmp_path / "0")
+def test_what_is_forgotten_already_is_said(
+    home: Path, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = ["--data", home / "d.npz", *RECIPE, "--model", first, "--max-drop", "1"]
     capsys.readouterr()
     assert run("forget", *given, "--forget", home / "0.txt", "--out", tmp_path / "1") == 3
@@ -150,9 +154,8 @@ def test_what_is_forgotten_already_is_said(home: Path, tmp_path: Path, capsys: p
 
 
 def test_every_command_leaves_out_what_was_forgotten(
-    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = forget(home, 0, home / "train" / "original.safetensors", tmp_path / "0")
     second = forget(home, 1, first, tmp_path / "1", "--reference", "retrain")
     capsys.readouterr()
     data = ["--data", home / "d.npz", *RECIPE]

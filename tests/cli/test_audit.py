@@ -15,7 +15,7 @@ import unmem as um
 from unmem.cli.app import main
 
 DATA = ["--limit", "300", "--flip", "0.1"]
-RECIPE = ["--arch", "mlp", "--epochs", "30", "--batch-size", "32"]
+RECIPE = ["--arch", "mlp", "--epochs", "20", "--batch-size", "32"]
 SPLIT = ["--split", "70/15/15"]  # what a model from elsewhere was trained on
 
 
@@ -189,7 +189,7 @@ def test_each_scenario_is_measured_before_after_and_against_retraining(
     name: str, options: list[str], measure: str, tmp_path: Path
 ) -> None:
     out = tmp_path / name
-    recipe = ["--limit", "300", "--arch", "mlp", "--epochs", "30", "--batch-size", "32"]
+    recipe = ["--limit", "300", "--arch", "mlp", "--epochs", "20", "--batch-size", "32"]
     methods = ["--method", "matching,neggrad+", "--set", "neggrad+.epochs=2", "--reference-seeds", "1"]
     assert run("scenario", name, *recipe, *options, *methods, "--out", out) == 0
     found = result(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 import unmem as um
+from tests.helpers import started
 from unmem.cli.app import main
 
 QUICK = ["--arch", "mlp", "--epochs", "8", "--limit", "300"]
@@ -237,33 +239,32 @@ def make():
 """
 
 
+def said_in_file(arguments: list[str], file: Path) -> None:
+    """A command whose errors go to a file."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+    os.dup2(os.open(file, os.O_CREAT | os.O_WRONLY), 2)
+    main(arguments)
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_half_written(stop: signal.Signals, tmp_path: Path) -> None:
-    out, begun = tmp_path / "run", tmp_path / "begun"
+    out, begun, said = tmp_path / "run", tmp_path / "begun", tmp_path / "said"
     (tmp_path / "nets.py").write_text(TELLS.format(path=str(begun)))
     options = ["--arch", f"{tmp_path}/nets.py:make", "--epochs", "100000", "--out", str(out)]
-    command = [sys.executable, "-m", "unmem", "train", *options]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # ignored where the tests run in the background
-    )
+    process = started(said_in_file, ["train", *options], said)
     try:
         deadline = time.monotonic() + 60
         while not begun.exists():
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert out.exists()
-        process.send_signal(stop)
-        _, message = process.communicate(timeout=60)
+        os.kill(process.pid, stop)
+        process.join(60)
     finally:
         process.kill()
-    assert process.returncode == 130
-    assert message.strip() == "unmem: interrupted; nothing was written."
+        process.join()
+    assert process.exitcode == 130
+    assert said.read_text().strip() == "unmem: interrupted; nothing was written."
     assert not out.exists()
 
 

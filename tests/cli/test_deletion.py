@@ -7,13 +7,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.helpers import started
 from unmem.cli.app import main
 
 CANARIES = tuple(f"zq-canary-{k:02d}" for k in range(12))
@@ -195,8 +195,10 @@ def test_two_requests_at_once_both_delete(home: Path) -> None:
     commands = [
         [*(one if one != "ids.txt" else f"{name}.txt" for one in request()), "--out", name] for name in ("one", "two")
     ]
-    running = [subprocess.Popen([sys.executable, "-m", "unmem", *arguments]) for arguments in commands]
-    assert [one.wait(300) for one in running] == [0, 0]
+    running = [started(main, arguments) for arguments in commands]
+    for one in running:
+        one.join(300)
+    assert [one.exitcode for one in running] == [0, 0]
     assert not np.isin(np.load("prepared/crossfit.npz")["ids"], CANARIES).any()
     assert not np.isin(np.load("scored/trace.npz")["ids"], CANARIES).any()
     assert emptied(home) == [len(CANARIES)] * 12

@@ -106,7 +106,7 @@ def test_streams_of_ones_own_function_reach_other_processes(tmp_path: Path) -> N
     (tmp_path / "mine.py").write_text(OWN)
     (tmp_path / "beside.py").write_text("SHIFT = 0.5\n")
     wanted = ["--method", "crossfit", "--epochs", "1", "--batch-size", "16", "--data", f"{tmp_path}/mine.py:made"]
-    for where in (["--executor", "processes", "--workers", "2"], ["--executor", "serial"]):
+    for where in (["--executor", "processes", "--workers", "1"], ["--executor", "serial"]):
         streamed = ["--stream", "always", "--loaders", "1", "--out", tmp_path / where[1]]
         assert run("score", *wanted, *where, *streamed) == 0
     files = [(tmp_path / where / "scores.parquet").read_bytes() for where in ("processes", "serial")]

@@ -21,11 +21,12 @@ from safetensors.torch import load_file
 
 import unmem as um
 from tests.ensembles.test_members import RECIPE, same
-from tests.helpers import points
+from tests.helpers import points, started
 from tests.test_executors import alive, descendants
 from unmem.cli.app import main
 from unmem.ensembles import files, leave_out_masks, members, read_members, train_members
 from unmem.ensembles.members import _run  # pyright: ignore[reportPrivateUsage]
+from unmem.executors import Name
 
 DATA = points(40)
 KEPT = leave_out_masks(40, 8, keep=0.7, seed=0)
@@ -129,7 +130,8 @@ def test_a_worker_killed_at_random_changes_no_bit(tmp_path: Path) -> None:
         while not list(tmp_path.glob("member-*.npz")):
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.5))
-        os.kill(random.choice(descendants(os.getpid())), signal.SIGKILL)
+        workers = [pid for pid in descendants(os.getpid()) if b"loky" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(random.choice(workers), signal.SIGKILL)
 
     longer = replace(RECIPE, epochs=150)
     undisturbed = train_members(longer, DATA, KEPT)
@@ -143,44 +145,42 @@ def test_a_worker_killed_at_random_changes_no_bit(tmp_path: Path) -> None:
     assert any("tried once more" in line for line in heard)
 
 
-DRIVER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from tests.ensembles.test_files import DATA, KEPT, RECIPE, replace, train_members
-train_members(replace(RECIPE, epochs=40), DATA, KEPT, executor={where!r}, workers=2, folder=Path({folder!r}),
-              on_member=lambda done, total: print(done, flush=True))
-"""
+def drive(folder: Path, executor: Name = "serial", workers: int = 1, done: Path | None = None) -> None:
+    """Train all members; their number so far goes to a file."""
 
+    def told(k: int, _: int) -> None:
+        if done is not None:
+            done.write_text(str(k))
 
-def started(folder: Path, where: str) -> subprocess.Popen[str]:
-    script = DRIVER.format(root=str(Path(__file__).parents[2]), folder=str(folder), where=where)
-    one = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=one)
+    kept: dict[str, Any] = {"executor": executor, "workers": workers, "folder": folder, "on_member": told}
+    train_members(replace(RECIPE, epochs=40), DATA, KEPT, **kept)
 
 
 def test_a_driver_killed_at_random_points_is_taken_up_bit_for_bit(tmp_path: Path) -> None:
-    for finished in (1, 4):
-        with started(tmp_path, "processes") as driver:
-            assert driver.stdout is not None
-            while int(driver.stdout.readline() or 9) < finished:
-                pass
-            workers = descendants(driver.pid)
-            os.kill(driver.pid, signal.SIGKILL)
-        assert len(list(tmp_path.glob("member-*.npz"))) >= finished
+    folder, done = tmp_path / "members", tmp_path / "done"
+    for finished, count in ((1, 2), (4, 1)):
+        done.write_text("0")
+        driver = started(drive, folder, "processes", count, done)
+        while int(done.read_text() or 0) < finished:
+            assert driver.is_alive()
+            time.sleep(0.01)
+        workers = descendants(driver.pid)
+        driver.kill()
+        driver.join()
+        assert len(list(folder.glob("member-*.npz"))) >= finished
         deadline = time.monotonic() + 30
         while any(alive(pid) for pid in workers):
             assert time.monotonic() < deadline
             time.sleep(0.1)
-    resumed = train_members(replace(RECIPE, epochs=40), DATA, KEPT, folder=tmp_path)
+    resumed = train_members(replace(RECIPE, epochs=40), DATA, KEPT, folder=folder)
     assert same(resumed, train_members(replace(RECIPE, epochs=40), DATA, KEPT))
 
 
 def test_two_drivers_on_one_folder_do_no_harm(tmp_path: Path) -> None:
-    drivers = [started(tmp_path, "serial") for _ in range(2)]
+    drivers = [started(drive, tmp_path) for _ in range(2)]
     for driver in drivers:
-        driver.communicate(timeout=120)
-        assert driver.returncode == 0
+        driver.join(120)
+        assert driver.exitcode == 0
     assert len(list(tmp_path.iterdir())) == len(KEPT)
     found = read_members(tmp_path, DATA)
     assert same(found, train_members(replace(RECIPE, epochs=40), DATA, KEPT))

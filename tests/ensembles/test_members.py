@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import signal
-import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +16,7 @@ import pytest
 import torch
 
 import unmem as um
-from tests.helpers import points
+from tests.helpers import points, started
 from unmem.data import Examples, Scaling
 from unmem.ensembles import (
     Ensemble,
@@ -241,26 +239,21 @@ def test_an_interrupted_run_keeps_what_is_finished_and_is_taken_up(data: Example
     assert all(after[name] == stamp for name, stamp in before.items())
 
 
-KILLED = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from tests.helpers import points
-from tests.ensembles.test_members import RECIPE
-from unmem.ensembles import leave_out_masks, train_members
-kept = leave_out_masks(40, 500, keep=0.7, seed=0)
-train_members(RECIPE, points(40), kept, folder=Path({folder!r}), on_member=lambda k, n: print(k, flush=True))
-"""
+def train_many(folder: Path, done: Path) -> None:
+    kept = leave_out_masks(40, 500, keep=0.7, seed=0)
+    train_members(RECIPE, points(40), kept, folder=folder, on_member=lambda k, _: done.write_text(str(k)))
 
 
 def test_a_killed_run_leaves_only_whole_members(data: Examples, tmp_path: Path) -> None:
-    script = KILLED.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path))
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in itertools.islice(process.stdout, 3):
-            assert line.strip().isdigit()
-        os.kill(process.pid, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    done = tmp_path / "done"
+    done.write_text("0")
+    process = started(train_many, tmp_path, done)
+    while int(done.read_text() or 0) < 3:
+        assert process.is_alive()
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     finished = [path for path in tmp_path.iterdir() if path.suffix == ".npz" and not path.name.startswith(".")]
     assert len(finished) >= 3
     kept = leave_out_masks(40, 500, keep=0.7, seed=0)[:4]

@@ -14,12 +14,12 @@ from tests.helpers import without_original
 from unmem.ensembles import leave_out_masks, train_members
 from unmem.errors import UserError
 from unmem.evaluation import audit
-from unmem.evaluation.audit import _Judged, _Witness
+from unmem.evaluation.audit import _Judged, _Witness  # pyright: ignore[reportPrivateUsage]
 from unmem.evaluation.signals import Signals
 from unmem.evaluation.single_model import Judge
 from unmem.evaluation.verdict import RELEARNING, TEST
 
-RECIPE = um.Recipe(model="mlp", epochs=60, batch_size=32)
+RECIPE = um.Recipe(model="mlp", epochs=40, batch_size=32)
 DATA = um.load("digits", limit=400, flip=0.05)
 MEMBERS = 40
 
@@ -232,7 +232,7 @@ def test_members_of_another_recipe_are_named(problem: um.Problem, members: um.En
     other = um.Problem(problem.model, DATA, problem.forget.ids, recipe=replace(RECIPE, epochs=5, seed=3))
     found = audit({"given": problem.model}, other, members=members, relearning=False)
     assert found.notes == (
-        "the members were trained by another recipe (epochs 60 instead of 5): their test may be unfair",
+        "the members were trained by another recipe (epochs 40 instead of 5): their test may be unfair",
     )
 
 

@@ -146,7 +146,8 @@ def test_members_never_speak_of_what_they_were_trained_on() -> None:
 def test_each_member_is_judged_by_the_others_alone() -> None:
     world = World(30, residual=2.0)
     judge = Judge.make(world.members)
-    rest = world.members.without(3)
+    others = np.arange(K) != 3
+    rest = Signals(*(getattr(world.members, name)[others] for name in ("phi", "out", "unseen", "controls")))
     t = t_values(Said(world.members.phi[3], world.members.controls[3]), *views(rest, judge.borrowed))
     t = np.where(t > 0, t / judge.stretch[1], t / judge.stretch[0])
     left = world.members.out[3]

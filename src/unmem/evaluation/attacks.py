@@ -122,9 +122,10 @@ def _online(phi: Real, theirs: Real, out: Mask) -> Real:
 
 def _online_null(members: Signals) -> Real:
     """Scores of members on the examples that they left out, each against the other members."""
-    rest = [members.without(k) for k in range(len(members.phi))]
-    scores = [_online(members.phi[k], one.phi, one.out)[members.out[k]] for k, one in enumerate(rest)]
-    return np.concatenate(scores)
+    every = np.arange(len(members.phi))
+    return np.concatenate(
+        [_online(members.phi[k], members.phi[every != k], members.out[every != k])[members.out[k]] for k in every]
+    )
 
 
 def _one_out_less(members: Signals, seed: int) -> tuple[Real, Mask]:

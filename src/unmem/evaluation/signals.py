@@ -3,7 +3,7 @@ ensemble members."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,13 +85,6 @@ class Signals:
             return Said(log_odds_of(model, forget), log_odds_of(model, unseen))
         asked, pairs = self.pairs.asked(unseen)
         return Said(log_odds_of(model, forget), pairs.log_odds(answers(model, asked)))
-
-    def without(self, member: int) -> Signals:
-        """All members but one."""
-        rest = np.arange(len(self.phi)) != member
-        return replace(
-            self, phi=self.phi[rest], out=self.out[rest], unseen=self.unseen[rest], controls=self.controls[rest]
-        )
 
 
 def positions(members: Ensemble, ids: Ids) -> NDArray[np.int64]:
