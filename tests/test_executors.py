@@ -123,7 +123,7 @@ def test_a_worker_that_dies_once_costs_nothing_but_time_and_a_deadly_task_only_i
     found = dict(run_all(mortal, tmp_path, tasks, where="processes", workers=2, on_warning=heard.append))
     assert isinstance(found.pop(3), Failed)
     assert found == dict(enumerate("abc"))
-    assert "task 2 failed (its worker process died: killed, or out of memory); it is tried once more" in heard
+    assert "task 2 failed (its worker process died: killed, or out of memory); retrying once" in heard
     (left_out,) = [line for line in heard if "left out" in line]
     assert left_out.startswith("task 4 failed again (its worker process died")
 

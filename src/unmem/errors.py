@@ -1,4 +1,4 @@
-"""What goes wrong in the user's hands, in the user's words."""
+"""User-facing errors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where independent trainings run: here, in processes of this machine, on a Ray or Dask cluster, or in any executor.
 
 `run_all` is the one way in. A task is small (seed, subset); the data that all tasks share travel once to each worker.
-A task that crashes or diverges is tried once more and then given up, and the others go on.
+A task that crashes or diverges is retried once and then skipped, and the others go on.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _until_done(
                 raise error
             failures[k] += 0 if future in crashed and len(crashed) > 1 else 1  # whose fault it was is not known
             if failures[k] < TRIES:
-                on_warning(f"{names(k)} failed ({Failed(error)}); it is tried once more")
+                on_warning(f"{names(k)} failed ({Failed(error)}); retrying once")
                 waiting.appendleft(k)
                 suspects |= {k} if isinstance(error, BrokenExecutor) else set()
             else:

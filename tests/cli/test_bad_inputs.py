@@ -158,7 +158,7 @@ def case(name: str, arguments: list[str], words: list[str], code: int = 2) -> An
         # requests
         case("empty", [*FORGET, "--forget", "{empty}"], ["empty"], 3),
         case("empty top", [*FORGET, "--top", "confidence:0"], ["asks for no example"], 3),
-        case("empty where", [*FORGET, "--where", "label=77"], ["holds for no training example"], 3),
+        case("empty where", [*FORGET, "--where", "label=77"], ["matches no training example"], 3),
         case("everything", [*FORGET, "--forget", "{everything}"], ["whole training set", "delete the model"]),
         case("top of everything", [*FORGET, "--top", "confidence:200"], ["there are 200 training examples"]),
         case("no such column", [*FORGET, "--where", "site=oslo"], ["no column 'site'", "id, label"]),
@@ -175,7 +175,7 @@ def case(name: str, arguments: list[str], words: list[str], code: int = 2) -> An
         case("one-hot", ["train", "--data", "{onehot.npz}"], ["labels of shape", "not one-hot", "argmax"]),
         case("multi-label", ["train", "--data", "{multilabel.npz}"], ["labels of shape", "one-hot or multi-label"]),
         case("regression", ["train", "--data", "{regression.npz}"], ["class indices are whole numbers", "regression"]),
-        case("text", ["train", "--data", "{text.npz}"], ["text is no class index"]),
+        case("text", ["train", "--data", "{text.npz}"], ["labels must be integer class indices"]),
         # inputs
         case("no number", ["train", "--data", "{nan.npz}"], ["inputs of id '107'", "not finite numbers (1 such"]),
         case("corrupt image", ["train", "--data", "{broken}"], ["'dog/004.png'", "is no whole image", "repair it"]),

@@ -72,7 +72,7 @@ def test_how_a_checkpoint_was_trained_is_not_known(
     known = ["--model", mine / "model.ckpt", "--arch", f"{mine}/net.py:make", "--forget", few]
     assert run("forget", *QUICK, *known, "--method", "fine-tune", "--max-drop", "1", "--out", tmp_path / "out") == 0
     assert (
-        "what is trained here takes 8 epochs of SGD, lr 0.1, batch size 128 (--epochs, --optimizer"
+        "models trained here use 8 epochs of SGD, lr 0.1, batch size 128 (--epochs, --optimizer"
         in capsys.readouterr().out
     )
     page = (tmp_path / "out" / "report.html").read_text()
@@ -124,7 +124,7 @@ def test_the_plan_reads_the_network_that_a_checkpoint_is_known_by(
     torch.save(models.build("mlp", data.train.input_shape, 10, seed=0).state_dict(), tmp_path / "a.pth")
     options = ["--model", tmp_path / "a.pth", "--where", "label=3", "--method", "fine-tune", "--plan", "--out", "x"]
     assert run("forget", *QUICK, *options) == 0
-    assert "is taken for one" in capsys.readouterr().out
+    assert "is loaded as such" in capsys.readouterr().out
 
 
 def test_a_text_model_is_read_from_its_folder_and_written_as_one(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_worker_killed_at_random_changes_no_bit(tmp_path: Path) -> None:
     killer.join()
     assert same(undisturbed, found)
     assert found.settings["failed"] == []
-    assert any("tried once more" in line for line in heard)
+    assert any("retrying once" in line for line in heard)
 
 
 def drive(folder: Path, executor: Name = "serial", workers: int = 1, done: Path | None = None) -> None:

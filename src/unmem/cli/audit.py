@@ -44,40 +44,41 @@ RETRAIN, NONE = "retrain", "none"
 @Parameter(name="*", group=_AUDIT)
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions(SelectOptions):
-    """Which model, and what to hold beside it. Only the model and the ids are needed; the rest is used if given."""
+    """The model to audit and what to compare it with. Only the model and the ids are required."""
 
     model: Path
-    """The unlearned model, made by unmem or by anything else: a .safetensors file, a file of torch.save with a state
-    dict, or a folder of save_pretrained."""
+    """The unlearned model, made by unmem or any other tool: a .safetensors file, a state dict saved by torch.save, or a
+    folder written by save_pretrained."""
     original: Path | None = None
-    "The model before unlearning, in any of these forms: shows what doing nothing would score."
+    "The model before unlearning, in any of these formats: shows what doing nothing would score."
     unsafe_load: Flag = False
-    "Also read model files that hold more than weights: that runs code of whoever made the file."
+    "Also load pickled model files, which can execute arbitrary code: only for files you trust."
     reference: str = NONE
-    """retrain to train models without the forget set here, or a folder with .safetensors files of such models; for ToW
-    and for the distance to retraining."""
+    """Models trained without the forget set, for ToW and the distance to retraining: retrain trains them in this run;
+    or a folder with their .safetensors files."""
     reference_seeds: int = 2
-    "With --reference retrain: how many."
+    "With --reference retrain: the number of models to retrain."
     runs: Annotated[tuple[Path, ...], Parameter(negative=(), consume_multiple=True)] = ()
-    "Models that the same method made with other seeds; with twice as many retrained models, for KLoM."
+    "Models made by the same method with other seeds, for KLoM; it needs twice as many retrained models."
     members: Path | None = None
-    """Folder that unmem score --method feldman (or ensemble) --work filled; for the test of single examples, LiRA and
-    RMIA. Not the members that picked these ids."""
+    """Folder with the ensemble members of unmem score --method feldman (or ensemble) --work, used as shadow models for
+    the test of single examples, LiRA and RMIA. Do not use members whose scores selected these ids."""
     crossfit: Path | None = None
-    "A crossfit.npz of unmem prepare, for the forecast of the forget accuracy."
+    "A crossfit.npz from unmem prepare, for the forecast of the forget accuracy."
     trace: Path | None = None
-    "A trace.npz that training left beside the original, for the same."
+    "A trace.npz recorded while the original was trained, for the same forecast."
     targets: Literal["auto", "ensemble", "crossfit", "trace", "teacher"] = "auto"
-    """What the forecast is made from: auto takes the first of members, cross-fit and trace that is given; teacher
-    trains one for it, for 0.2 trainings."""
+    """Source of the forecast. auto: the first of members, cross-fit and trace that is given. teacher: train one, at a
+    cost of 0.2 trainings."""
     scores: Path | None = None
-    "A scores.parquet, to show everything by memorization part."
+    "A scores.parquet, to show all results by memorization group."
     score: str = "confidence"
-    "Which of its scores."
+    "The score in that file to use."
     relearning: Annotated[bool, Parameter(negative="--no-relearning")] = True
-    "Train a little on the retain set and see whether the forgotten comes back; costs about 0.1 trainings a model."
+    """Train briefly on the retain set and measure whether the forget set is relearned. Costs about 0.1 trainings per
+    model."""
     annex: Path | None = None
-    "Also write a table with a row for each forget example to this .csv file: it holds personal data."
+    "Also write a .csv file with one row per forget example. It contains personal data."
 
 
 def audit(
@@ -87,7 +88,7 @@ def audit(
     data: DataOptions = DataOptions(),
     recipe: RecipeOptions = RecipeOptions(),
 ) -> None:
-    """Show what an unlearned model still knows of its forget set, and what this run could have seen.
+    """Measure what an unlearned model still knows about its forget set, and what this run could have detected.
 
     Writes result.json and report.html to the run folder, with aggregates only: no ids, inputs or labels.
     """

@@ -27,7 +27,7 @@ def check(
     data: DataOptions = DataOptions(),
     model: ModelOptions = ModelOptions(),
 ) -> None:
-    """Show how data, model and request are understood, and what looks wrong; nothing is trained or written.
+    """Show how data, model and request are interpreted and what looks wrong, without training or writing anything.
 
     Exits with 0 if a command with these options would start, although doubts may be listed, and otherwise with the code
     that the command would end with.

@@ -158,7 +158,7 @@ def read_config(path: Path) -> dict[str, Any]:
             raise UserError(name, Phrase(_shown(raw)), "is not the name of an option", _FIX)
         key = raw.replace("-", "_")
         if key in found:
-            raise UserError(name, key, "the key is there twice", "keep one of them")
+            raise UserError(name, key, "duplicate key", "keep one of them")
         found[key] = value
     return found
 

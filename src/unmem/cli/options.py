@@ -25,76 +25,79 @@ Flag = Annotated[bool, Parameter(negative=())]
 @Parameter(name="*", group=_DATA)
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Which examples."""
+    """The examples, and how to read them."""
 
     data: str = "digits"
-    """A name (digits, fashion-mnist, cifar10, cifar100, svhn, tiny-imagenet), hf:NAME, an .npz, .csv or .parquet file,
-    a folder of images or of save_to_disk, or MODULE:FUNCTION that returns a data set."""
+    """Data set: digits, fashion-mnist, cifar10, cifar100, svhn or tiny-imagenet; hf:NAME from the Hugging Face hub; an
+    .npz, .csv or .parquet file; a folder of images or one written by save_to_disk; or MODULE:FUNCTION that returns a
+    data set."""
     folder: Path | None = None
-    "Where the files of a set with a name lie, such as those of fashion-mnist or cifar10."
+    "Directory with the files of a named data set, such as fashion-mnist or cifar10."
     test: Path | None = None
-    "A second table, of unseen examples."
+    "A second table with unseen examples, for the holdout and the test set."
     label: str | None = None
-    "Column of the classes. Default: label, target, class or y."
+    "Column with the class labels. Default: label, target, class or y."
     split: str | None = None
-    """Where the data are one set: shares of training, holdout and test examples. none: all of it is training data, so
-    that nothing can be said of unseen examples. Default: 70/15/15; a model from elsewhere needs a word on it."""
+    """Percentages of training, holdout and test examples, for data without splits of their own. none: all examples are
+    training data, and results on unseen examples are left out. Default: 70/15/15; required for a model that was trained
+    elsewhere."""
     unseen: Path | None = None
-    "File of ids that the model was not trained on, in the forms of --forget: they become the holdout and the test set."
+    """File with ids of examples that the model was not trained on, in any format of --forget: they become the holdout
+    and the test set."""
     classes: str = ""
-    """Names of the classes in the order of the model's outputs, separated by commas. Default: that of the model, if its
-    folder names them (id2label); else alphabetical, numbers by value."""
+    """Class names in the order of the model's outputs, separated by commas. Default: the order in the model's folder
+    (id2label), else alphabetical, with numbers sorted by value."""
     id: str | None = None
-    """Column of the ids. Default: id, or an index column that is unique and complete; else the row number. none: the
-    row number."""
+    """Column with the ids. Default: id, or an index column with unique values and no gaps, else the row number. none:
+    always the row number."""
     drop: str = ""
-    "Columns that are no features, separated by commas."
+    "Columns to exclude from the features, separated by commas."
     categories: str = ""
-    "Columns of categories, whatever they look like, separated by commas."
+    "Columns to treat as categorical even if they look numeric, separated by commas."
     missing: Annotated[str, Parameter(allow_leading_hyphen=True)] = ""
-    "Texts that stand for a missing value in a table, separated by commas, such as ?,-999."
+    "Cell values that mean a missing value, separated by commas, such as ?,-999."
     impute: Literal["median", "refuse"] = "median"
-    """What becomes of missing values: numbers get the median of the training rows beside a column that tells which,
-    categories one of their own; or they are refused."""
+    """How to handle missing values. median: numeric columns get the median of the training rows and an indicator
+    column, categorical columns a category of their own. refuse: stop with an error."""
     decimal: Literal[".", ","] | None = None
-    "Decimal sign of a table's numbers; the other sign then separates thousands. Default: a point, and no thousands."
+    "Decimal separator in a table; the other sign then separates thousands. Default: a point, no thousands separator."
     prepared: bool | None = None
-    """Whether the numbers of a table are as the model takes them; otherwise they are standardised. Default: by what
-    they look like."""
+    """Use the numbers of a table unchanged, or standardise them with --no-prepared. Default: unchanged only if they
+    already look standardised."""
     preprocess: str | None = None
-    "FILE.py:NAME, a fitted transformer of scikit-learn or a function, that makes the inputs of a table."
+    "FILE.py:NAME of a fitted scikit-learn transformer, or of a function, that turns a table into model inputs."
     text: str | None = None
-    "Column of texts to classify by."
+    "Column with the texts to classify."
     tokenizer: Path | None = None
-    "Folder or tokenizer.json that turns texts into tokens. Default: that of the model's folder."
+    "Folder or tokenizer.json of the tokenizer. Default: the one in the model's folder."
     max_length: int = 128
-    "Tokens that are kept of a text."
+    "Maximum number of tokens per text; the rest is cut off."
     size: str | None = None
     "Resize images to this height and width: 32, or 32x48."
     grey: Flag = False
-    "Turn images grey; without it they are only where all of them are."
+    "Convert images to greyscale. Default: greyscale only if all images are."
     rgb: Flag = False
-    "Give grey images three channels, for a model that takes colour images."
+    "Convert greyscale images to three channels, for a model that takes colour images."
     scaling: str | None = None
-    """How a model sees images: unit, symmetric, imagenet, cifar10, cifar100, svhn, dataset, raw, or MEAN/SD such as
+    """Normalisation of images: unit, symmetric, imagenet, cifar10, cifar100, svhn, dataset, raw, or MEAN/SD such as
     0.5,0.5,0.5/0.25,0.25,0.25."""
     stream: Literal["auto", "always", "never"] = "auto"
-    "Read inputs when they are needed; auto: where they would take more than a quarter of the free memory."
+    "Read inputs from disk as they are needed. auto: only if they would fill more than a quarter of the free memory."
     loaders: int = 2
-    "Processes that read streamed inputs."
+    "Number of processes that read streamed inputs."
     limit: int | None = None
-    "Keep only a stratified sample of this many training examples."
+    "Use a stratified sample of this many training examples."
     flip: float = 0.0
-    "Plant this share of wrong training labels; their ids go to flipped.txt."
+    "Flip this share of the training labels on purpose; the ids go to flipped.txt."
     seed: int = 0
-    "Seed of the sample, the planted labels, the training and the unlearning."
+    "Seed for the sample, the flipped labels, training and unlearning."
     device: Annotated[str, Parameter(group=_WORK)] = "auto"
-    "What computes: auto, cpu, cuda, cuda:1, …"
+    "Device: auto, cpu, cuda, cuda:1, …"
     executor: Annotated[Literal["serial", "processes", "ray", "dask"], Parameter(group=_WORK)] = "serial"
-    """Where independent trainings run (members, folds, retrained models): one after another, in processes of this
-    machine, or on a Ray or Dask cluster."""
+    """Where independent trainings run (ensemble members, folds, retrained models): one after another, in parallel
+    processes, or on a Ray or Dask cluster."""
     workers: Annotated[int | None, Parameter(group=_WORK)] = None
-    "How many at a time; one a core unless told otherwise."
+    "Number of parallel workers. Default: one per core."
 
     def reading(self) -> dict[str, Any]:
         """How the source is to be read, as `load` takes it."""
@@ -104,23 +107,23 @@ class DataOptions:
 @Parameter(name="*", group=_TRAINING)
 @dataclass(frozen=True, kw_only=True)
 class RecipeOptions:
-    """How the original is trained."""
+    """How to train the original model."""
 
     arch: str | None = None
-    """Network: mlp, small_cnn, resnet18, resnet50, vgg16 or vit; torchvision/NAME or timm/NAME; transformers/DIR, a
-    folder with a config.json; your own by package.module:function or FILE.py:function. Default: that of the model file,
-    by what it says or by its keys; else small_cnn for images, mlp for others."""
+    """Architecture: mlp, small_cnn, resnet18, resnet50, vgg16 or vit; torchvision/NAME or timm/NAME; transformers/DIR
+    for a folder with a config.json; package.module:function or FILE.py:function for your own. Default: the architecture
+    of the model file, from its metadata or its keys, else small_cnn for images and mlp for other inputs."""
     base: Path | None = None
-    """What trainings start from instead of random weights, if the original was fine-tuned: a model file, or a folder of
-    save_pretrained, that never saw these examples. A last layer for other classes is drawn anew."""
+    """Pretrained weights to start training from, if the original was fine-tuned: a model file or a folder written by
+    save_pretrained that was not trained on these examples. A last layer for other classes is initialised randomly."""
     epochs: int = _RECIPE.epochs
-    "Passes over the training examples."
+    "Number of epochs."
     lr: float = _RECIPE.lr
     "Peak learning rate."
     batch_size: int = _RECIPE.batch_size
-    "Examples in a step."
+    "Batch size."
     optimizer: Optimizer = _RECIPE.optimizer
-    "What takes the steps: SGD, or AdamW, as most transformers are trained. The rate must suit it."
+    "Optimizer: sgd, or adamw for most transformers. Choose --lr to suit it."
     momentum: float = _RECIPE.momentum
     "Momentum of SGD; beta1 of AdamW."
     weight_decay: float = _RECIPE.weight_decay
@@ -128,13 +131,13 @@ class RecipeOptions:
     label_smoothing: float = _RECIPE.label_smoothing
     "Label smoothing of the loss, at least 0 and below 1."
     schedule: Schedule = _RECIPE.schedule
-    "How the learning rate goes to 0."
+    "Learning rate schedule; cosine and linear end at 0."
     augment: Augment = _RECIPE.augment
-    "Random views of images in training: shifted (crop), and mirrored too (crop-flip)."
+    "Data augmentation of images: random crops, or random crops and horizontal flips."
     precision: Precision = _RECIPE.precision
-    "Of the forward and backward pass; auto is bf16 where the hardware computes it."
+    "Precision of the forward and backward passes. auto: bf16 where the hardware supports it."
     compile: Compile = _RECIPE.compile
-    "Whether torch.compile makes kernels for the network; it takes half a minute first, and auto leaves it out."
+    "Whether to use torch.compile, which first takes about half a minute. auto: off."
 
     def recipe(self, *, arch: str, seed: int) -> Recipe:
         fields = {key: value for key, value in asdict(self).items() if key in _TRAINING_FIELDS}
@@ -145,44 +148,45 @@ class RecipeOptions:
 @Parameter(name="*", group=_TRAINING)
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(RecipeOptions):
-    """Where the original comes from."""
+    """The original model."""
 
     model: Path | None = None
-    """The finished original: a .safetensors file, a .pt, .pth, .bin or .ckpt file with a state dict, or a folder of
-    save_pretrained; without it, the original is trained here."""
+    """The trained original model: a .safetensors file, a .pt, .pth, .bin or .ckpt file with a state dict, or a folder
+    written by save_pretrained. Default: train the original in this run."""
     unsafe_load: Flag = False
-    "Also read model files that hold more than weights: that runs code of whoever made the file."
+    "Also load pickled model files, which can execute arbitrary code: only for files you trust."
 
 
 @Parameter(name="*", group=_OUTPUT)
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """Where results go."""
+    """Where to write the results."""
 
     out: Path
-    "Run folder to make."
+    "Run folder to create."
     force: Flag = False
-    "Replace the run in that folder, if there is one."
+    "Replace an existing run in that folder."
     log: str = ""
-    """Send losses and results to tensorboard, wandb or mlflow as well, or to several, separated by commas. Files go to
-    logs in --out as the run goes; they stay if it is stopped, and --force adds to them."""
+    """Also log losses and results to tensorboard, wandb or mlflow, or to several, separated by commas. Files are
+    written to logs in --out during the run; they stay if it is stopped, and --force adds to them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectOptions:
-    """Which examples are meant."""
+    """The examples of a request."""
 
     forget: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
-    """File with the ids: text with one a line, CSV or parquet with a column id, or JSON; - reads standard input."""
+    """File with the ids: text with one id per line, CSV or parquet with a column id, or JSON; - reads standard
+    input."""
     where: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
-    """Instead: COLUMN=VALUE, all examples with that value, such as label=3 or another column of the data. May be given
-    again; then all must hold."""
+    """Instead of a file: COLUMN=VALUE selects all examples with that value, such as label=3. Repeat the option to
+    require several conditions at once."""
     issues: str | None = None
-    """Instead: FILE of label issues as cleanlab writes them (is_label_issue, with an id or in the order of the training
-    set), or FILE:N, the N worst by label_quality."""
+    """Instead of a file of ids: label issues found by cleanlab (column is_label_issue, with an id or in the order of
+    the training set), or FILE:N for the N examples with the lowest label_quality."""
     # Written out: cyclopts looks the names of inherited annotations up in the room of the subclass.
     dedupe: Annotated[bool, Parameter(negative=())] = False
-    "Take an id that the request names several times once, instead of refusing it."
+    "Accept duplicate ids in the request and use each once; by default they are an error."
 
 
 _READING_FIELDS = (

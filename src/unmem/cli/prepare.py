@@ -17,12 +17,12 @@ _CROSSFIT = Group("Cross-fit", sort_key=0)
 @Parameter(name="*", group=_CROSSFIT)
 @dataclass(frozen=True, kw_only=True)
 class CrossFitOptions:
-    """How the training set is predicted by models that did not see it."""
+    """How to predict the training set with models that were not trained on the predicted examples."""
 
     folds: int = 2
-    "Folds of the cross-fit: 2 costs one training, 5 four."
+    "Number of folds of the cross-fit. 2 folds cost one training, 5 folds cost four."
     work: Path | None = None
-    "Folder for the fold models' predictions, from which a stopped run goes on; by default members in --out."
+    "Folder for the predictions of the fold models, so that a stopped run can continue. Default: members in --out."
 
 
 def prepare(
@@ -32,10 +32,11 @@ def prepare(
     data: DataOptions = DataOptions(),
     model: ModelOptions = ModelOptions(),
 ) -> None:
-    """Predict every training example by a model that never saw it, once, for all later requests.
+    """Predict each training example with a model that was not trained on it, once for all later requests.
 
     Writes crossfit.npz, which `unmem forget --crossfit` reads (for matching and --tune), and the scores that come with
-    it to the run folder. Make it anew after many requests: its models have seen other forgotten examples.
+    it to the run folder. Recreate it after many requests: its models were trained on examples that were
+    forgotten since.
     """
     check_early(output, crossfit, data, model)
     from unmem.cli.console import console, stage

@@ -28,20 +28,20 @@ _SCENARIO = Group("Scenario", sort_key=0)
 @Parameter(name="*", group=_SCENARIO)
 @dataclass(frozen=True, kw_only=True)
 class ScenarioOptions:
-    """What is planted, and what forgets it."""
+    """What to plant, and which methods to use."""
 
     count: int = 100
-    "For privacy: how many random training examples ask to be deleted."
+    "For privacy: the number of random training examples to delete."
     share: float = 0.05
-    "For mislabelled and poisoned: the share of the training examples."
+    "For mislabelled and poisoned: the share of training examples to change."
     target: int = 0
-    "For poisoned: the class that the patch calls for."
+    "For poisoned: the class that the trigger patch should cause."
     method: str = "matching,neggrad+,fine-tune"
     "Methods, separated by commas; see unmem forget --help."
     set: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
-    "Fields of methods: METHOD.FIELD=VALUE."
+    "Parameters of methods: METHOD.FIELD=VALUE."
     reference_seeds: int = 2
-    "How many models to retrain without what was planted."
+    "Number of models to retrain without the planted examples."
 
 
 def scenario(
@@ -52,10 +52,10 @@ def scenario(
     data: DataOptions = DataOptions(),
     recipe: RecipeOptions = RecipeOptions(),
 ) -> None:
-    """Plant a use of unlearning on real data, forget it by several methods, and compare with retraining.
+    """Plant a use case in real data, unlearn it by several methods, and compare them with retraining.
 
-    privacy: random examples ask to be deleted. mislabelled: wrong labels are found out. poisoned: images with a patch
-    and the attacker's label. Writes result.json and report.html to the run folder.
+    privacy: deletion requests for random examples. mislabelled: training examples with wrong labels. poisoned: images
+    with a trigger patch and the attacker's label. Writes result.json and report.html to the run folder.
     """
     check_early(output, options, data, recipe)
     from unmem.cli.console import alarm, console, sentences, warn

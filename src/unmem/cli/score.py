@@ -22,26 +22,26 @@ _FROM_RUN = "confidence,max-confidence,entropy,accuracy"
 @Parameter(name="*", group=_SCORES)
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions:
-    """Which scores, and by how much work."""
+    """The scores to compute."""
 
     method: str | None = None
-    """Scores, separated by commas; a + joins two by the average of their ranks. Seen while the original trains:
-    confidence, max-confidence, entropy, accuracy, el2n, forgetting, aum, loss, late-gain, late-fit. From a finished
-    model or the data: holdout, curvature, crossfit, crossfit-gap, crossfit-fit, ensemble, feldman, feldman-confidence.
-    Default: the first four if the original is trained here, else holdout and curvature."""
+    """Scores, separated by commas; A+B averages the ranks of two scores. Recorded while the original is trained:
+    confidence, max-confidence, entropy, accuracy, el2n, forgetting, aum, loss, late-gain, late-fit. Computed from a
+    finished model or the data: holdout, curvature, crossfit, crossfit-gap, crossfit-fit, ensemble, feldman,
+    feldman-confidence. Default: the first four if the original is trained in this run, else holdout and curvature."""
     against: str | None = None
-    "Compare every score with this one, such as feldman."
+    "Compare all scores with this one, such as feldman."
     threshold: float = 0.25
-    "With --against: an example counts as memorized if that score is above this."
+    "With --against: examples above this value of that score count as memorized."
     members: int | None = None
-    "Models to train for feldman (default 100) and ensemble (default 20)."
+    "Number of models to train for feldman (default 100) and ensemble (default 20)."
     folds: int = 2
-    "Folds of the cross-fit: 2 costs one training, 5 four."
+    "Number of folds of the cross-fit. 2 folds cost one training, 5 folds cost four."
     checkpoints: Annotated[tuple[Path, ...], Parameter(negative=(), consume_multiple=True)] = ()
-    "Models saved during the training of --model, in order: learning events after the fact."
+    "Models saved during the training of --model, in order, to compute learning events from."
     work: Path | None = None
-    """Folder for the members of feldman, ensemble and cross-fit, from which a stopped run goes on; by default, members
-    in --out."""
+    """Folder for the models of feldman, ensemble and cross-fit, so that a stopped run can continue. Default: members in
+    --out."""
 
 
 def score(
@@ -51,7 +51,7 @@ def score(
     data: DataOptions = DataOptions(),
     model: ModelOptions = ModelOptions(),
 ) -> None:
-    """Score how memorized each training example is; larger = more memorized.
+    """Compute how memorized each training example is; larger means more memorized.
 
     Writes scores.parquet (id, label, a column per score), original.safetensors, report.html and, if the original is
     trained here, trace.npz to the run folder.

@@ -174,7 +174,7 @@ class Session:
         recipe = original.recipe
         if original.card is not None and original.card.data is None:
             warn(
-                f"the file does not say how it was trained; what is trained here takes {recipe.words} "
+                f"the file does not say how it was trained; models trained here use {recipe.words} "
                 "(--epochs, --optimizer, --lr, …)"
             )
         self.heed_model(original, checks.OF_MODEL_FIRST)

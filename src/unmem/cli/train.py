@@ -9,7 +9,7 @@ from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, setting
 
 
 def train(*, output: OutputOptions, data: DataOptions = DataOptions(), recipe: RecipeOptions = RecipeOptions()) -> None:
-    """Train a model, and keep it with what made it.
+    """Train a model and save it with its settings.
 
     Writes original.safetensors, trace.npz, result.json and config.yaml to the run folder. The trace holds early
     predictions of each training example; unmem forget uses them as targets.

@@ -254,7 +254,7 @@ def _tensor(values: Any) -> Tensor:
 def _class_labels(labels: Any, n_classes: int | None) -> Tensor:
     kind = "t" if isinstance(labels, Tensor) else np.asarray(labels).dtype.kind
     if kind in "USOV":
-        raise UserError("labels", None, "text is no class index", "number the classes 0, 1, …")
+        raise UserError("labels", None, "labels must be integer class indices", "number the classes 0, 1, …")
     y = _tensor(labels)
     if y.ndim != 1:
         raise UserError(

@@ -26,7 +26,7 @@ def start_from(base: str, model: nn.Module, input_shape: tuple[int, ...], n_clas
     other = {key for key, value in common.items() if value.shape != own[key].shape}
     wrong = sorted(key for key in other if not _is_head(common[key], own[key], n_classes))
     if not common.keys() - other:
-        raise UserError("base", base, "none of its weights has a place in the network", "pass the --arch it belongs to")
+        raise UserError("base", base, "no weights match this network", "pass the --arch it belongs to")
     if wrong:
         shapes = f"{tuple(common[wrong[0]].shape)}, the network needs {tuple(own[wrong[0]].shape)}"
         raise UserError("base", base, f"{wrong[0]} has shape {shapes}", "pass the --arch it belongs to")

@@ -149,7 +149,7 @@ def _name(path: Path, found: Checkpoint, input_shape: tuple[int, ...], on_warnin
             f"pass one of {', '.join(MODELS)}, torchvision/NAME, timm/NAME, transformers/DIR or FILE.py:FUNCTION",
         )
     if on_warning is not None:
-        on_warning(f"{path.name} has the keys and shapes of {name}, and is taken for one (--arch says otherwise)")
+        on_warning(f"{path.name} has the keys and shapes of {name}, and is loaded as such (override with --arch)")
     return name
 
 

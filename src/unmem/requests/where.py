@@ -86,7 +86,7 @@ def ids_where(
             holds = condition.holds(labels)  # by its number
         if not holds.any():
             fix = f"ask for a value that is there, such as {str(values[0])!r}"
-            raise NothingToDoError(field, str(condition), "holds for no training example", fix)
+            raise NothingToDoError(field, str(condition), "matches no training example", fix)
         chosen &= holds
     if not chosen.any():
         raise NothingToDoError(field, None, "no training example meets all conditions", "leave one out")
