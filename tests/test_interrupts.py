@@ -6,10 +6,19 @@ import hashlib
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from unmem.interrupts import interruptible, uninterrupted
+
+
+@pytest.fixture(autouse=True)
+def _listening() -> Iterator[None]:
+    """A shell that starts tests in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def _interrupt_in(seconds: float) -> None:

@@ -139,7 +139,6 @@ def test_scores_of_an_earlier_run_refine_a_later_request(tmp_path: Path, request
         ),
         (["forget", "--where", "label=3", "--method", "nothing", "--steps", "bogus"], ["nothing does not use it"]),
         (["forget", "--where", "label=3", "--method", "scrub", "--score", "blah"], ["--score 'blah'", "--method rum"]),
-        (["forget", "--where", "label=3", "--scores", "{run}/crossfit.npz"], ["auto does not use it", "--top SCORE:N"]),
         (["forget", "--where", "label=3", "--method", "ssd", "--targets", "teacher"], ["--method matching"]),
         (["forget", "--where", "label=3", "--budget", "3"], ["--tune, which is not given"]),
         (["forget", "--top", "confidense:5"], ["did you mean 'confidence'?"]),

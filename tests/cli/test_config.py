@@ -179,7 +179,7 @@ def test_init_writes_defaults_that_commands_take_back(capsys: pytest.CaptureFixt
     assert run("init") == 0
     text = Path("unmem.yaml").read_text()
     assert yaml.safe_load(text) == settings(DataOptions(), ModelOptions())
-    assert "# Passes over the training examples.\nepochs: 30\n" in text
+    assert "# Number of epochs.\nepochs: 30\n" in text
     assert "unmem train --out" in capsys.readouterr().out
     assert run("init") == 2
     assert "--force" in capsys.readouterr().err

@@ -33,7 +33,7 @@ _COMMANDS = {
         "unmem init --data digits --arch small_cnn",
     ),
     "check": (
-        "Show how data, model and request are understood, and what looks wrong; nothing is trained or written.",
+        "Show how data, model and request are interpreted and what looks wrong, without training or writing anything.",
         "unmem check --data data.npz --model model.safetensors --forget ids.txt",
     ),
     "demo": (
@@ -41,15 +41,15 @@ _COMMANDS = {
         "unmem demo --out runs/demo",
     ),
     "train": (
-        "Train a model, and keep it with what made it.",
+        "Train a model and save it with its settings.",
         "unmem train --data digits --flip 0.05 --out runs/original",
     ),
     "score": (
-        "Score how memorized each training example is; larger = more memorized.",
+        "Compute how memorized each training example is; larger means more memorized.",
         "unmem score --data digits --flip 0.05 --method confidence,accuracy --out runs/scores",
     ),
     "prepare": (
-        "Predict every training example by a model that never saw it, once, for all later requests.",
+        "Predict each training example with a model that was not trained on it, once for all later requests.",
         "unmem prepare --data digits --model runs/original/original.safetensors --out runs/prepared",
     ),
     "forget": (
@@ -57,11 +57,11 @@ _COMMANDS = {
         "unmem forget --data digits --top confidence:50 --method rum --reference retrain --out runs/forgot",
     ),
     "audit": (
-        "Show what an unlearned model still knows of its forget set, and what this run could have seen.",
+        "Measure what an unlearned model still knows about its forget set, and what this run could have detected.",
         "unmem audit --data digits --model runs/forgot/unlearned.safetensors --forget ids.txt --out runs/audit",
     ),
     "scenario": (
-        "Plant a use of unlearning on real data, forget it by several methods, and compare with retraining.",
+        "Plant a use case in real data, unlearn it by several methods, and compare them with retraining.",
         "unmem scenario poisoned --data digits --method matching,neggrad+ --out runs/poisoned",
     ),
     "store": ("List, check and tidy the members that unmem score and unmem prepare keep.", None),

@@ -74,14 +74,14 @@ def _check_number(name: str, value: object) -> None:
 def check_used(request: Any) -> None:
     """Refuse options of `unmem forget` that the chosen method does not use, instead of ignoring them.
 
-    Cross-fit, trace and members are used by every method: the forgotten examples are deleted from them.
+    Every method uses --crossfit, --trace and --members, from which the forgotten examples are deleted, and --scores,
+    which is listed among the files that still hold them.
     """
     rum = request.method == "rum" or (request.method == "auto" and bool(request.steps or request.score))
     with_targets = rum or request.method in ("auto", "matching") or request.tune
     unused = (
         ("steps", request.steps, rum, "pass --method rum"),
         ("score", request.score, rum, "pass --method rum"),
-        ("scores", request.scores, rum or request.top is not None, "pass --method rum or --top SCORE:N"),
         ("targets", None if request.targets == "auto" else request.targets, with_targets, "pass --method matching"),
     )
     for name, value, used, instead in unused:
