@@ -94,7 +94,7 @@ def test_a_base_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     for base, shape, said in (
         ("none.pth", (4,), "no such file"),
         ("empty", (4,), "without a config.json"),
-        ("other.safetensors", (4,), "none of its weights has a place"),
+        ("other.safetensors", (4,), "no weights match this network"),
         ("base.pth", (5,), r"1.weight has shape \(256, 4\), the network needs \(256, 5\)"),
     ):
         with pytest.raises(UserError, match=said) as caught:
