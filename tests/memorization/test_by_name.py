@@ -180,11 +180,11 @@ def test_parts_joined_by_plus_are_averaged_by_rank(data: Splits) -> None:
 
 def test_one_training_gives_all_events_and_the_original(data: Splits) -> None:
     watching = Trainings()
-    scorer = Scorer(data, RECIPE, watch=[watching])
+    scorer = Scorer(data, RECIPE)
     names = [*EVENTS, "curvature", "holdout", "crossfit-gap", "confidence+el2n"]
     scorer.check(*names)
     for name in names:
-        assert np.isfinite(scorer.get(name).values).all()
+        assert np.isfinite(scorer.get(name, observers=[watching]).values).all()
     scorer.original()
     assert watching.count == 1
     assert set(scorer.seconds) == set(names)
@@ -196,10 +196,10 @@ def test_one_training_gives_all_events_and_the_original(data: Splits) -> None:
 def test_a_given_model_is_not_trained_again_nor_changed(data: Splits, model: nn.Module) -> None:
     watching = Trainings()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    scorer = Scorer(data, RECIPE, model=model, watch=[watching], members=4)
+    scorer = Scorer(data, RECIPE, model=model, members=4)
     scorer.check(*FROM_MODEL)
     for name in FROM_MODEL:
-        scorer.get(name)
+        scorer.get(name, observers=[watching])
     assert scorer.original() is model
     assert watching.count == 0
     assert all(bool((value == before[key]).all()) for key, value in model.state_dict().items())
@@ -214,13 +214,11 @@ def test_two_scores_of_the_same_members_train_them_once(
     names: tuple[str, ...], members: int, turned: bool, data: Splits, model: nn.Module, tmp_path: Path
 ) -> None:
     seen: list[tuple[int, int]] = []
-    scorer = Scorer(
-        data, RECIPE, model=model, members=5, folds=3, folder=tmp_path, on_member=lambda *args: seen.append(args)
-    )
+    scorer = Scorer(data, RECIPE, model=model, members=5, folds=3, folder=tmp_path)
     names = names[::-1] if turned else names
     scorer.check(*names)
     for name in names:
-        scorer.get(name)
+        scorer.get(name, on_member=lambda *args: seen.append(args))
     assert seen == [(k + 1, members) for k in range(members)]
     assert len(list(tmp_path.iterdir())) == members
     # Each of the two costs the trainings that it cannot do without.

@@ -61,8 +61,7 @@ def prepare(
         )
         original = read or session.train_original(scorer)
         with stage(f"Cross-fit: {crossfit.folds} models, each without one part of the training set") as bar:
-            scorer.watch, scorer.on_member = [], bar.on_member
-            made = scorer.out_of_fold()
+            made = scorer.out_of_fold(bar.on_member)
         seconds = bar.seconds + made.seconds_before
         scores = [scorer.get("crossfit"), scorer.get("crossfit-fit")]
         doubts = [*unsound_work(scorer, original.model), *opposed_scores(scores)]

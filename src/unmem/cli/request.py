@@ -115,8 +115,7 @@ def _once(names: list[str], data: Splits, field: str, dedupe: bool) -> Ids:
 def scored(scorer: Scorer, name: str) -> Scores:
     """The score, with a bar while it is made."""
     with stage(f"Score by {name}") as bar:
-        scorer.watch, scorer.on_member = [bar], bar.on_member
-        found = scorer.get(name)
+        found = scorer.get(name, observers=[bar], on_member=bar.on_member)
     used = found.settings
     if used.get("discarded"):
         warn(

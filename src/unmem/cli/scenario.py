@@ -74,7 +74,7 @@ def scenario(
         asked = settings(data, recipe, options) | {"scenario": name}
         session = Session.open("scenario", asked, data, log=log, folder=folder)
         made = _made(name, session, options)
-        session.data = made.data
+        session = session.on(made.data)
         warn(made.explained)
         scorer = Scorer(made.data, recipe=session.recipe(recipe, seed=session.seed), **session.at_work())
         original = session.train_original(scorer)

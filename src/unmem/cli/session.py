@@ -127,6 +127,10 @@ class Session:
             None if folder is None else folder.work,
         )
 
+    def on(self, data: Splits) -> Session:
+        """The same command at work on other data."""
+        return replace(self, data=data)
+
     def original(self, options: RecipeOptions, *, seed: int, recorders: Mapping[str, Recorder]) -> Original:
         """The original, trained by the recipe under `recorders`, which are named for a run that takes it up."""
         recipe = self.recipe(options, seed=seed)
@@ -141,8 +145,7 @@ class Session:
         recorded = {**scorer.recorders, **(recorders or {})}
 
         def trained(bar: Stage) -> nn.Module:
-            scorer.watch = [*(recorders or {}).values(), *self.logged("original", bar)]
-            return scorer.original()
+            return scorer.original([*(recorders or {}).values(), *self.logged("original", bar)])
 
         original = self._taken_up(scorer.recipe, recorded)
         if original is None:

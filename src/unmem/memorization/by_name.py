@@ -87,6 +87,9 @@ def check_names(names: Iterable[str], *, field: str = "score", watched: bool) ->
             )
 
 
+OnMember = Callable[[int, int], None] | None  # called with (done, total) as members finish
+
+
 @dataclass(eq=False)
 class Scorer:
     """Scores of one training set that share their work: one training for all learning events, one cross-fit for both
@@ -95,9 +98,8 @@ class Scorer:
     model: the finished original; None trains it here. checkpoints: models saved during its training, in order, for
     learning events after the fact. members: of "feldman" (100 by default, each on 70%) and "ensemble" (20, halves).
     folds: of the cross-fit. folder: where members are kept for later runs. executor, workers: where they are trained,
-    and how many at a time. seconds: by score, what it took beyond the training of the original. watch: observers of
-    each training here. on_member: called with (done, total) as members finish. on_warning: called with a
-    sentence for each failure.
+    and how many at a time. seconds: by score, what it took beyond the training of the original. on_warning: called with
+    a sentence for each failure.
     """
 
     data: Splits
@@ -110,8 +112,6 @@ class Scorer:
     folder: Path | None = None
     executor: Where = None
     workers: int | None = None
-    watch: Sequence[Observer] = ()
-    on_member: Callable[[int, int], None] | None = None
     on_warning: Callable[[str], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
@@ -148,10 +148,13 @@ class Scorer:
         found: dict[str, Recorder] = {"events": self.events}
         return found | ({"curvature": self._curvature} if self._with_curvature else {})
 
-    def original(self) -> nn.Module:
-        """The finished original, trained here on first use under the learning events if none was given."""
+    def original(self, observers: Sequence[Observer] = ()) -> nn.Module:
+        """The finished original, trained here on first use under the learning events if none was given.
+
+        observers: of that training, besides those that the scores need.
+        """
         if self.model is None:
-            self.model = train(self.recipe, self.data.train, observers=[*self.recorders.values(), *self.watch])
+            self.model = train(self.recipe, self.data.train, observers=[*self.recorders.values(), *observers])
             self._watched = True
         return self.model
 
@@ -159,34 +162,39 @@ class Scorer:
         """Use an original that was trained before, under recorders that are now as after its training."""
         self.model, self._watched = model, True
 
-    def get(self, name: str) -> Scores:
-        """The score, computed now or with what earlier ones left; `seconds[name]` then says what it took."""
+    def get(self, name: str, *, observers: Sequence[Observer] = (), on_member: OnMember = None) -> Scores:
+        """The score, computed now or with what earlier ones left; `seconds[name]` then says what it took.
+
+        observers: of the training of the original, if it is trained for this score. on_member: called with
+            (done, total) as members finish, if some are trained.
+        """
         if "+" in name:
             parts = name.split("+")
-            found = rank_average([self.get(part) for part in parts], name=name)
+            ranked = [self.get(part, observers=observers, on_member=on_member) for part in parts]
+            found = rank_average(ranked, name=name)
             self.seconds[name] = sum(self.seconds[part] for part in parts)
             return found
         if name in EVENTS:
-            return self._event(name)
+            return self._event(name, observers)
         if name == "curvature" and self._trained_here:
             self._with_curvature |= self.model is None
-            self.original()
+            self.original(observers)
             if self._with_curvature:  # else the training is over: what is left is the finished model's
                 self.seconds[name] = self._curvature.seconds
                 return self._curvature.scores()
         if name in ("holdout", "curvature", "crossfit-gap", "crossfit-fit"):
-            self.original()
-        shared = self._shared_work(name)
+            self.original(observers)
+        shared = self._shared_work(name, on_member)
         began = time.perf_counter()
         found = self._computed(name)
         self.seconds[name] = shared + time.perf_counter() - began
         return found
 
-    def _shared_work(self, name: str) -> float:
+    def _shared_work(self, name: str, on_member: OnMember) -> float:
         """Do the trainings that a score may share with another; gives their seconds, which count for each of the two,
         and for members that were taken up those of the run that trained them."""
         key = name.split("-")[0]
-        work: Callable[[], Ensemble | CrossFit] | None = {
+        work: Callable[[OnMember], Ensemble | CrossFit] | None = {
             "crossfit": self.out_of_fold,
             "feldman": self._members,
             "ensemble": self._halves,
@@ -194,12 +202,12 @@ class Scorer:
         if work is None:
             return 0.0
         began = time.perf_counter()
-        made = work()
+        made = work(on_member)
         return self._shared.setdefault(key, time.perf_counter() - began + made.seconds_before)
 
-    def _event(self, name: str) -> Scores:
+    def _event(self, name: str, observers: Sequence[Observer]) -> Scores:
         if self._trained_here:
-            self.original()
+            self.original(observers)
         elif not self._watched:
             self.events = LearningEvents.from_checkpoints(self.checkpoints, self.data.train)
             self._watched = True
@@ -222,22 +230,22 @@ class Scorer:
             return feldman(self._halves(), measure="confidence", name=name)
         return feldman(self._members(), measure="correct" if name == "feldman" else "confidence")
 
-    def _members(self) -> Ensemble:
+    def _members(self, on_member: OnMember = None) -> Ensemble:
         if self._feldman is None:
             count = 100 if self.members is None else self.members
             kept = leave_out_masks(len(self.data.train), count, keep=0.7, seed=self.recipe.seed)
-            self._feldman = self._trained(kept)
+            self._feldman = self._trained(kept, on_member)
         return self._feldman
 
-    def _halves(self) -> Ensemble:
+    def _halves(self, on_member: OnMember = None) -> Ensemble:
         if self._ensemble is None:
             count = 20 if self.members is None else self.members
             kept = complementary_masks(len(self.data.train), count + count % 2, seed=self.recipe.seed)
-            self._ensemble = self._trained(kept)
+            self._ensemble = self._trained(kept, on_member)
         return self._ensemble
 
-    def out_of_fold(self) -> CrossFit:
-        """The predictions behind the cross-fit scores, made on first use."""
+    def out_of_fold(self, on_member: OnMember = None) -> CrossFit:
+        """The predictions behind the cross-fit scores, made on first use. on_member: as in `get`."""
         if self._crossfit is None:
             self._crossfit = crossfit(
                 self.recipe,
@@ -248,12 +256,12 @@ class Scorer:
                 folder=self.folder,
                 executor=self.executor,
                 workers=self.workers,
-                on_member=self.on_member,
+                on_member=on_member,
                 on_warning=self.on_warning,
             )
         return self._crossfit
 
-    def _trained(self, kept: Mask) -> Ensemble:
+    def _trained(self, kept: Mask, on_member: OnMember) -> Ensemble:
         return train_members(
             self.recipe,
             self.data.train,
@@ -263,6 +271,6 @@ class Scorer:
             folder=self.folder,
             executor=self.executor,
             workers=self.workers,
-            on_member=self.on_member,
+            on_member=on_member,
             on_warning=self.on_warning,
         )
