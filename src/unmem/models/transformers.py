@@ -197,6 +197,13 @@ def _auto(library: Any, config: Any, input_shape: tuple[int, ...]) -> Any:
     return library.AutoModelForImageClassification if images else library.AutoModelForSequenceClassification
 
 
+def _led_to(error: BaseException | None) -> Generator[BaseException]:
+    """The error, and those that it came from: before version 5 transformers raised others over them."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 @contextmanager
 def _quiet(field: str, value: str) -> Generator[Any]:
     """The library, without its bars and its notes on weights; its errors in the user's words."""
@@ -207,12 +214,14 @@ def _quiet(field: str, value: str) -> Generator[Any]:
     talk.disable_progress_bar()
     try:
         yield library
-    except UnpicklingError as error:
-        problem = "its weights are a pickle that holds more than weights, which was not run"
-        raise UserError(field, value, problem, "save it again with save_pretrained, as .safetensors") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, UnpicklingError),
+    ) as error:
         if isinstance(error, UserError) or out_of_memory(error):
             raise
+        if any(isinstance(one, UnpicklingError) for one in _led_to(error)):
+            problem = "its weights are a pickle that holds more than weights, which was not run"
+            raise UserError(field, value, problem, "save it again with save_pretrained, as .safetensors") from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(field, value, f"transformers cannot take it ({reason})", "check the folder") from error
     finally:
