@@ -12,7 +12,19 @@ import pytest
 
 from tests.test_report import FULL, IDS, outcome, without_reference
 from unmem.errors import UserError
-from unmem.evaluation import Attack, Audit, Evidence, Forecast, Missing, Relearning, Side, SingleModelTest, Verdict
+from unmem.evaluation import (
+    TOO_FEW,
+    Attack,
+    Audit,
+    Evidence,
+    Forecast,
+    Missing,
+    Relearning,
+    Side,
+    SingleModelTest,
+    Verdict,
+    aggregates_only,
+)
 from unmem.memorization import Scores
 
 VALUES = np.concatenate([np.linspace(0, 1, 399), [np.nan]])
@@ -86,6 +98,22 @@ def test_an_evaluation_shows_each_method_between_reference_and_controls() -> Non
     assert shown.row("one retrain vs another")[4:6] == ["0.985", "0.985"]
     assert "Two honest retrains differ by 0.015 in ToW" in FULL._repr_html_()
     assert ["model", "low (30)", "medium (30)", "high (30)"] in shown.rows
+
+
+def test_a_method_that_is_named_as_a_control_has_its_own_row() -> None:
+    named = replace(FULL, methods=dict.fromkeys(("retrained", "do nothing"), FULL.methods["rum"]))
+    rows = named.table().rows
+    assert [(row.name, row.kind) for row in rows[2:]] == [
+        *(("retrained", "method"), ("do nothing", "method"), ("do nothing", "control"))
+    ]
+    assert rows[2].values["tow"] == rows[3].values["tow"] == 0.982
+    assert [row[1:] for row in Cells(named.table().to_html()).rows[3:5]] == [Cells(FULL._repr_html_()).row("rum")] * 2
+
+
+def test_numbers_of_few_examples_are_left_out_for_one_reason() -> None:
+    table = aggregates_only(FULL, 3).table()
+    assert {row.reasons["tow"] for row in table.rows} == {TOO_FEW}
+    assert all(row.values["tow"] is None for row in table.rows)
 
 
 def test_a_number_that_is_missing_says_why() -> None:

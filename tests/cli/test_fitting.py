@@ -64,6 +64,11 @@ def test_a_column_without_a_number_is_left_out() -> None:
     assert (table.titles, table.rows) == (["method", "cost"], [["a method", "0.30"], ["b", "0.00"]])
 
 
+def test_a_table_without_any_number_is_not_printed() -> None:
+    columns = [Column("tow", "ToW", "decimals")]
+    assert printed(Fitted.of(Table(columns, [Row("a method", {"tow": None})], names="model")), 80) == []
+
+
 def test_what_fits_stays_one_table() -> None:
     assert len(printed(wide(3), 80)) == 1 + len(NAMES)
     gap, blocks = wide(8).blocks(80)

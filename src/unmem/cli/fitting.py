@@ -43,6 +43,8 @@ class Fitted:
         return cls(titles, rows, total=bool(found.rows) and found.rows[-1].kind == "total")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not self.rows:
+            return
         gap, blocks = self.blocks(options.max_width)
         for k, columns in enumerate(blocks):
             if k:

@@ -177,7 +177,7 @@ class Outcome:
         return markup.page(
             "One model",
             _readable(Table(COLUMNS, [self.row(name)])).to_html(),
-            _by_part_html(_by_part({name: ("method", self)})),
+            _by_part_html(_by_part([(name, "method", self)])),
             markup.paragraph(
                 "Read it beside retraining and doing nothing: they are in the evaluation it is from.", small=True
             ),
@@ -207,7 +207,7 @@ class Evaluation:
 
     def __repr__(self) -> str:
         """A line per model."""
-        lines = [f"  {name}: {outcome!r}" for name, (_, outcome) in self.outcomes().items()]
+        lines = [f"  {name}: {outcome!r}" for name, _, outcome in self.outcomes()]
         return "\n".join([f"Evaluation, against {self.n_reference} retrained models", *lines])
 
     @property
@@ -241,15 +241,15 @@ class Evaluation:
             ),
         }
 
-    def outcomes(self) -> dict[str, tuple[Kind, Outcome]]:
-        """Kind and outcome of all models that were measured, by name, in the order in which they are always shown."""
+    def outcomes(self) -> list[tuple[str, Kind, Outcome]]:
+        """Name, kind and outcome of all models that were measured, in the order in which they are always shown."""
         known: list[tuple[str, Kind, Outcome | None]] = [
             (RETRAINED, "reference", self.reference),
             (RETRAIN_VS_RETRAIN, "control", self.retrain_vs_retrain),
             *((name, "method", outcome) for name, outcome in self.methods.items()),
             (DO_NOTHING, "control", self.do_nothing),
         ]
-        return {name: (kind, outcome) for name, kind, outcome in known if outcome is not None}
+        return [(name, kind, outcome) for name, kind, outcome in known if outcome is not None]
 
     def table(self, labels: Mapping[str, str] | None = None, explained: Mapping[str, str] | None = None) -> Table:
         """A row for each model: the retrained ones, what they score against each other, the methods, doing nothing.
@@ -259,20 +259,17 @@ class Evaluation:
             explained: A line about each method.
         """
         labels, explained = labels or {}, explained or {}
-        rows: dict[str, Row] = {}
-        for name, (kind, outcome) in self.outcomes().items():
-            row = outcome.row(name, kind, why_no_tow=NO_OWN_TOW if kind == "reference" else NO_REFERENCE)
-            rows[name] = replace(row, label=labels.get(name, ""), explained=explained.get(name, ""))
-        shown = {RETRAINED: self._retrained_row(rows.pop(RETRAINED, None))}
-        why_none = ONE_REFERENCE if self.n_reference else NO_REFERENCE
-        shown[RETRAIN_VS_RETRAIN] = _spread_row(rows.pop(RETRAIN_VS_RETRAIN, None), why_none)
-        if DO_NOTHING in rows:
-            rows[DO_NOTHING] = replace(rows[DO_NOTHING], explained="control: the original model, as it is")
-        return Table([*COLUMNS, *self._part_columns()], [*shown.values(), *rows.values()], names="model")
+        rows = [self._retrained_row(), self._spread_row()]
+        for name, outcome in self.methods.items():
+            rows.append(replace(outcome.row(name), label=labels.get(name, ""), explained=explained.get(name, "")))
+        if self.do_nothing is not None:
+            line = "control: the original model, as it is"
+            rows.append(replace(self.do_nothing.row(DO_NOTHING, "control"), explained=line))
+        return Table([*COLUMNS, *self._part_columns()], rows, names="model")
 
     def by_part(self) -> Table:
         """Accuracy on the forget examples of each memorization part, a row for each model."""
-        return _by_part({name: one for name, one in self.outcomes().items() if name != RETRAIN_VS_RETRAIN})
+        return _by_part([one for one in self.outcomes() if one[2] is not self.retrain_vs_retrain])
 
     def to_pandas(self) -> DataFrame:
         """A row per model, controls and reference among them (column `kind`), numbers as in `Outcome`, in [0, 1].
@@ -295,8 +292,8 @@ class Evaluation:
         title = f"{n:,} unlearned model{'s' * (n != 1)}, {self.n_reference} retrained"
         return markup.page(title, *pieces, _by_part_html(self.by_part()))
 
-    def _retrained_row(self, row: Row | None) -> Row:
-        if row is None:
+    def _retrained_row(self) -> Row:
+        if self.reference is None:
             reasons = {column.key: NO_REFERENCE for column in COLUMNS}
             return Row(RETRAINED, dict.fromkeys(reasons), "reference", reasons, explained="reference: none was made")
         n = self.n_reference
@@ -304,26 +301,27 @@ class Evaluation:
         if self.shortfalls:
             line += "; far short of the original"
         goal = "falls short" if self.shortfalls else "the goal"
+        row = self.reference.row(RETRAINED, "reference", why_no_tow=NO_OWN_TOW)
         return replace(row, label=f"{RETRAINED} ({goal})", explained=line)
+
+    def _spread_row(self) -> Row:
+        """ToW alone: the accuracies would repeat those of the reference."""
+        pair = self.retrain_vs_retrain
+        why_none = ONE_REFERENCE if self.n_reference else NO_REFERENCE
+        values = {} if pair is None else pair.values
+        kept = {key: values.get(key) for key in ("tow", "tow_mia")}
+        of_parts = {key: value for key, value in values.items() if key.endswith(("_tow", "_tow_mia"))}
+        reasons = dict.fromkeys(kept, (pair and pair.reason) or why_none)
+        explained = "control: what an honest retrain scores"
+        return Row(RETRAIN_VS_RETRAIN, kept | of_parts, "control", reasons, explained=explained)
 
     def _part_columns(self) -> list[Column]:
         """Of the data frame: what is said of each memorization part."""
-        parts = next((outcome.parts for _, outcome in self.outcomes().values()), {})
         return [
             Column(f"{name}_{key}", f"{name}: {key}", "count" if key == "n" else "percent", shown=False)
-            for name, part in parts.items()
+            for name, part in _parts(self.outcomes()).items()
             for key in part.values
         ]
-
-
-def _spread_row(row: Row | None, why_none: str) -> Row:
-    """Its ToW alone: its accuracies would repeat those of the reference."""
-    values = row.values if row is not None else dict[str, Value]()
-    kept = {key: values.get(key) for key in ("tow", "tow_mia")}
-    more = {key: value for key, value in values.items() if key.endswith(("_tow", "_tow_mia"))}
-    explained = "control: what an honest retrain scores"
-    reasons = dict.fromkeys(kept, why_none)
-    return Row(RETRAIN_VS_RETRAIN, kept | more, "control", reasons, explained=explained)
 
 
 def _readable(table: Table) -> Table:
@@ -332,14 +330,19 @@ def _readable(table: Table) -> Table:
     return table.only([c.key for c in table.columns if c.key not in _TIMES or c.key in known])
 
 
-def _by_part(outcomes: Mapping[str, tuple[Kind, Outcome]]) -> Table:
-    parts = next((outcome.parts for _, outcome in outcomes.values()), {})
+def _parts(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> dict[str, Part]:
+    """The memorization parts of the first model: those of all are the same."""
+    return outcomes[0][2].parts if outcomes else {}
+
+
+def _by_part(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> Table:
+    parts = _parts(outcomes)
     columns = [
         Column(name, f"{name} ({part.n:,})", "percent", better="as the reference") for name, part in parts.items()
     ]
     rows = [
         Row(name, {part: outcome.parts[part].accuracy if part in outcome.parts else None for part in parts}, kind)
-        for name, (kind, outcome) in outcomes.items()
+        for name, kind, outcome in outcomes
     ]
     return Table(columns, rows, names="model")
 

@@ -235,17 +235,20 @@ class RunFolder:
             raise self._full(fault) from error
 
     def _gone(self) -> UserError:
-        kept = f"; {self.kept}" if self.kept else ""
         problem = "it was removed while the command was running"
-        return UserError("--out", str(self.path), problem, f"run the command again{kept}")
+        return UserError("--out", str(self.path), problem, f"run the command again{self._what_is_kept}")
+
+    @property
+    def _what_is_kept(self) -> str:
+        """`kept` as the end of a sentence."""
+        return f"; {self.kept}" if self.kept else ""
 
     def _unwritable(self, error: OSError) -> UserError:
         problem = f"cannot be written ({error.strerror})"
         return UserError("--out", str(self.path), problem, "choose a folder you may write to")
 
     def _full(self, fault: str) -> UserError:
-        kept = f"; {self.kept}" if self.kept else ""
-        fix = f"make room there, or choose another folder{kept}"
+        fix = f"make room there, or choose another folder{self._what_is_kept}"
         return UserError("--out", str(self.path), f"the results cannot be written ({fault})", fix)
 
 

@@ -154,27 +154,15 @@ class Table:
 
     def cells(self, row: Row) -> list[Cell]:
         """What readers see of a row."""
-        return [self._cell(row, column) for column in self.shown]
+        marks = {reason: mark for mark, reason in self.reasons}
+        return [_cell(row, column, marks) for column in self.shown]
 
     @property
     def reasons(self) -> list[tuple[str, str]]:
         """The marks of cells without a number, and what they stand for."""
         keys = [column.key for column in self.shown]
-        found = [row.reasons[key] for row in self.rows for key in keys if self._missing(row, key)]
+        found = [row.reasons[key] for row in self.rows for key in keys if _excused(row, key)]
         return [(chr(ord("a") + k), reason) for k, reason in enumerate(dict.fromkeys(found))]
-
-    def _cell(self, row: Row, column: Column) -> Cell:
-        if column.key not in row.values:
-            return Cell(column.title, "")
-        marks = {reason: mark for mark, reason in self.reasons}
-        mark = marks[row.reasons[column.key]] if self._missing(row, column.key) else ""
-        ends = row.intervals.get(column.key)
-        beside = "" if ends is None else f"{column.text(ends[0])} to {column.text(ends[1])}"
-        return Cell(column.title, column.text(row.values[column.key]), mark, beside)
-
-    @staticmethod
-    def _missing(row: Row, key: str) -> bool:
-        return key in row.reasons and key in row.values and row.values[key] is None
 
     # --- what it becomes ------------------------------------------------------------------------------------------
 
@@ -228,8 +216,8 @@ class Table:
 
     def to_html(self) -> str:
         """A `<table>` and the notes under it, to be put in a page of `markup`."""
-        cells = {row.name: [(_marked(cell), cell.interval) for cell in self.cells(row)] for row in self.rows}
-        rows = [(row.kind, row.title, cells[row.name]) for row in self.rows]
+        cells = [[(_marked(cell), cell.interval) for cell in self.cells(row)] for row in self.rows]
+        rows = [(row.kind, row.title, own) for row, own in zip(self.rows, cells, strict=True)]
         found = markup.table(self.names, [column.title for column in self.shown], rows)
         return found + "".join(markup.paragraph(line, small=True) for line in self._below() if line)
 
@@ -249,6 +237,21 @@ class Table:
                 low, high = row.intervals.get(column.key, (None, None))
                 found |= {f"{column.key}_low": low, f"{column.key}_high": high}
         return found
+
+
+def _cell(row: Row, column: Column, marks: Mapping[str, str]) -> Cell:
+    """marks: of reasons, by reason."""
+    if column.key not in row.values:
+        return Cell(column.title, "")
+    mark = marks[row.reasons[column.key]] if _excused(row, column.key) else ""
+    ends = row.intervals.get(column.key)
+    beside = "" if ends is None else f"{column.text(ends[0])} to {column.text(ends[1])}"
+    return Cell(column.title, column.text(row.values[column.key]), mark, beside)
+
+
+def _excused(row: Row, key: str) -> bool:
+    """Whether a number is missing for a reason."""
+    return key in row.reasons and key in row.values and row.values[key] is None
 
 
 def _for_frame(value: Value, *, text: bool) -> Value:
