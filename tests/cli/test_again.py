@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 import unmem as um
+from tests.cli.commands import run
 from unmem import models
-from unmem.cli.app import main
 from unmem.models import Forgotten
 
 RECIPE = ["--arch", "mlp", "--epochs", "60", "--batch-size", "32"]
@@ -23,13 +23,6 @@ METHODS = (
 )
 DEFAULT = ("auto", "fine-tune")
 SIZE = 12  # of a request
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
 
 
 @pytest.fixture(scope="module")

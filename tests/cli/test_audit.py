@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import unmem as um
-from unmem.cli.app import main
+from tests.cli.commands import result, run
 
 DATA = ["--limit", "300", "--flip", "0.1"]
 RECIPE = ["--arch", "mlp", "--epochs", "20", "--batch-size", "32"]
 SPLIT = ["--split", "70/15/15"]  # what a model from elsewhere was trained on
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
-
-
-def result(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "result.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 import unmem as um
+from tests.cli.commands import result
 from tests.cli.test_commands import run
 from tests.models.bert import save_bert, sentences
 from unmem import models
 
 RECIPE = um.Recipe(model="mlp", epochs=20)
 DATA = "from tests.models.bert import sentences\n\ndef make():\n    return sentences(480)\n"
-
-
-def result(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "result.json").read_text())
 
 
 @pytest.fixture(scope="module")

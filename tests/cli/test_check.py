@@ -12,17 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import unmem as um
-from unmem.cli.app import main
+from tests.cli.commands import run
 from unmem.requests import shared_inputs
 
 MODEL = "model.safetensors"
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from unmem.cli.app import main
+from tests.cli.commands import run
 from unmem.cli.options import DataOptions, ModelOptions, RecipeOptions, settings
 from unmem.store import write_text
 
@@ -24,13 +24,6 @@ QUICK = "arch: mlp\nepochs: 2\nlimit: 200\n"
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
 
 
 def kept(folder: str) -> dict:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.cli.commands import run
 from tests.helpers import started
 from unmem.cli.app import main
 
@@ -23,13 +24,6 @@ METHODS = (
     *("nothing", "retrain", "fine-tune", "l1-sparse", "neggrad", "neggrad+", "scrub", "random-label", "salun"),
     *("influence", "bad-teacher", "ssd", "matching", "rum", "auto"),
 )
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
 
 
 def _point(random: np.random.Generator) -> list[float | int]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import unmem as um
+from tests.cli.commands import run
 from unmem.cli import methods
-from unmem.cli.app import main
 from unmem.cli.early import METHOD_NAMES, SCORE_NAMES
 from unmem.cli.faults import step, step_of
 from unmem.memorization.by_name import SCORES
@@ -32,13 +32,6 @@ class Net(nn.Module):
 def make(shape, n):
     return Net(n)
 """
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
 
 
 @pytest.mark.parametrize(

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 import unmem as um
-from unmem.cli.app import main
+from tests.cli.commands import result, run
 from unmem.cli.methods import METHODS
 
 SIZE = ["--limit", "200"]
 SMALL = ["--arch", "mlp", "--epochs", "10", *SIZE]
 FORGOTTEN = 20
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
-
-
-def result(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "result.json").read_text())
 
 
 @pytest.fixture(scope="module")

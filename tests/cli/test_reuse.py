@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 import pytest
 
 import unmem as um
+from tests.cli.commands import result, run
 from tests.models.bert import save_bert, sentences
-from unmem.cli.app import main
 from unmem.cli.kept import what_makes
 from unmem.cli.options import folders_of
 from unmem.store import retrained_in
@@ -20,17 +19,6 @@ from unmem.store import retrained_in
 WHOLE = 1258  # training examples; a sample would be another one for another seed
 RECIPE = ["--arch", "mlp", "--epochs", "8"]
 FORGOTTEN = 30
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
-
-
-def result(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "result.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import unmem as um
-from unmem.cli.app import main
+from tests.cli.commands import result, run
 
 DATA = ["--limit", "400"]
 ADAMW = ["--arch", "mlp", "--batch-size", "32", "--epochs", "15", "--optimizer", "adamw", "--lr", "0.001"]
 SLOW = ["--arch", "mlp", "--batch-size", "32", "--epochs", "15", "--optimizer", "sgd", "--lr", "0.0004"]
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
-
-
-def result(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "result.json").read_text())
 
 
 @pytest.fixture(scope="module")

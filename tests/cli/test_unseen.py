@@ -12,19 +12,12 @@ import torch
 from sklearn.datasets import load_digits
 
 import unmem as um
-from unmem.cli.app import main
+from tests.cli.commands import run
 from unmem.data import Examples, Splits
 from unmem.errors import UserError
 from unmem.evaluation import seen_alike
 
 RECIPE = um.Recipe(model="mlp", epochs=120)
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
 
 
 @pytest.fixture(scope="module")
