@@ -197,6 +197,10 @@ def _auto(library: Any, config: Any, input_shape: tuple[int, ...]) -> Any:
     return library.AutoModelForImageClassification if images else library.AutoModelForSequenceClassification
 
 
+# What transformers raises for a folder that it cannot take.
+_REFUSALS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, UnpicklingError)
+
+
 def _led_to(error: BaseException | None) -> Generator[BaseException]:
     """The error, and those that it came from: before version 5 transformers raised others over them."""
     while error is not None:
@@ -214,9 +218,7 @@ def _quiet(field: str, value: str) -> Generator[Any]:
     talk.disable_progress_bar()
     try:
         yield library
-    except (
-        *(OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, UnpicklingError),
-    ) as error:
+    except _REFUSALS as error:
         if isinstance(error, UserError) or out_of_memory(error):
             raise
         if any(isinstance(one, UnpicklingError) for one in _led_to(error)):
