@@ -1,0 +1,1 @@
+"""Benchmarks: presets, their plans, and the claims that they test."""
