@@ -54,7 +54,7 @@ def test_a_file_of_torch_save_is_unlearned_with_no_other_option(
     assert forget(home, tmp_path / "out") == 0
     said = capsys.readouterr().out
     [line] = [line for line in said.splitlines() if line.startswith("  auto")]
-    assert "matching, targets by a short teacher: it needs nothing prepared; cost, all told: about 0." in line
+    assert "matching, targets by a short teacher: it needs nothing prepared; total cost: about 0." in line
     assert "matching (auto)" in said
     found = result(tmp_path / "out")
     assert list(found["methods"]) == ["auto"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +15,7 @@ from unmem.cli.options import (
     Flag,
     OutputOptions,
     RecipeOptions,
+    RunOptions,
     SelectOptions,
     check_reference,
     folders_of,
@@ -26,6 +25,8 @@ from unmem.cli.options import (
 if TYPE_CHECKING:
     from torch import nn
 
+    from unmem.cli.console import Stage
+    from unmem.cli.original import Original
     from unmem.cli.request import Request
     from unmem.cli.session import Session
     from unmem.cli.sources import Prepared
@@ -86,31 +87,31 @@ def audit(
     output: OutputOptions,
     options: AuditOptions,
     data: DataOptions = DataOptions(),
+    run: RunOptions = RunOptions(),
     recipe: RecipeOptions = RecipeOptions(),
 ) -> None:
     """Measure what an unlearned model still knows about its forget set, and what this run could have detected.
 
     Writes result.json and report.html to the run folder, with aggregates only: no ids, inputs or labels.
     """
-    check_early(output, options, data, recipe)
+    check_early(output, options, data, run, recipe)
     check_annex(options.annex, force=output.force)
     if options.reference == RETRAIN:
         check_reference(options.reference_seeds)
     from unmem.cli.console import alarm, stage
-    from unmem.cli.page import tell_page, write_page
+    from unmem.cli.page import print_page, write_page
     from unmem.cli.request import Request
-    from unmem.cli.session import Session, log_of
+    from unmem.cli.saving import finish
+    from unmem.cli.session import writing
     from unmem.evaluation import audit as examine
-    from unmem.store import RunFolder
 
     wanted = Request.read(options)
-    with RunFolder(output.out, force=output.force) as folder, log_of(output, "audit") as log:
-        session = Session.open("audit", settings(data, recipe, options), data, log=log, keep=wanted.ids, folder=folder)
+    kept = settings(data, run, recipe, options)
+    with writing("audit", kept, output, data, run, keep=wanted.ids) as (session, folder):
         asked = _Asked.read(session, options, wanted, recipe)
-        retrained = asked.reference(session, recipe, folder)
+        retrained = asked.reference(folder)
         with stage("Look for copies of the forget examples among the retained") as bar:
-            copies = _copies(asked.problem)
-            bar.note = _said(copies)
+            copies = _copies(asked.problem, bar)
         with stage(f"Judge the model on {len(asked.problem.forget):,} examples"):
             found = examine(
                 {"unlearned": asked.model},
@@ -118,58 +119,74 @@ def audit(
                 reference=retrained,
                 members=asked.prepared.members,
                 crossfit=asked.prepared.crossfit,
-                targets=asked.targets(session),
-                parts=asked.parts,
-                runs={"unlearned": asked.models(session, recipe, options.runs)},
+                targets=asked.targets(),
+                parts=asked.groups,
+                runs={"unlearned": [asked.read_model(path).model for path in options.runs]},
                 relearning=options.relearning,
-                seed=session.seed,
+                seed=run.seed,
             )
         shown = found.aggregates(len(asked.problem.forget))
         result: dict[str, Any] = {
             "forget": {"n": len(asked.problem.forget), "flags": asked.flags},
             "copies": copies.counts,
         }
-        write_page(folder, _page(session, asked, shown))
-        session.finish(folder, result | shown.to_dict())
+        write_page(folder, _page(asked, shown))
+        finish(session, folder, result | shown.to_dict())
     _print(shown)
     if options.reference == NONE:
-        _tell_retrained(options)
+        _point_to_retrained(options)
     for one in (*shown.evaluation.shortfalls, *shown.shortfalls):
         alarm(one.text)
-    tell_page(folder)
+    print_page(folder)
     if options.annex is not None:
         _write_annex(options.annex, asked, found, copies)
 
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """The files of the request, read and checked."""
+    """The files of the request, read and checked.
 
+    Attributes:
+        session: The command.
+        options: Its own options.
+        recipe: How the models were trained.
+        model: The unlearned model.
+        problem: The request.
+        flags: What makes the request or the model unusual.
+        prepared: What was made before.
+        groups: The memorization groups of --scores.
+    """
+
+    session: Session
     options: AuditOptions
+    recipe: RecipeOptions
     model: nn.Module
     problem: Problem
     flags: list[str]
     prepared: Prepared
-    parts: dict[str, Ids]
+    groups: dict[str, Ids]
 
     @classmethod
     def read(cls, session: Session, options: AuditOptions, wanted: Request, recipe: RecipeOptions) -> _Asked:
         from unmem.cli import checks
         from unmem.cli.console import warn
+        from unmem.cli.original import check_model, read_model, split_in_doubt
         from unmem.cli.sources import Prepared
         from unmem.errors import UserError
         from unmem.memorization import load_scores
         from unmem.rehearsal import check_answers
         from unmem.unlearning import Problem, model_flags
 
-        with session.split_in_doubt(options.original or options.model):
+        with split_in_doubt(session, options.original or options.model):
             ids = wanted.ids(session.data)
         if ids is None:
             raise ValueError("the most memorized examples were asked for without their scores")
-        read = partial(session.read_model, options=recipe, seed=session.seed, unsafe=options.unsafe_load)
-        unlearned = read(options.model)
-        original = None if options.original is None else read(options.original)
-        session.heed_model(original or unlearned, checks.OF_MODEL_FIRST if original else checks.OF_UNLEARNED_FIRST)
+        unlearned = read_model(session, options.model, recipe, unsafe=options.unsafe_load)
+        original = None
+        if options.original is not None:
+            original = read_model(session, options.original, recipe, unsafe=options.unsafe_load)
+        which = checks.OF_MODEL_FIRST if original else checks.OF_UNLEARNED_FIRST
+        check_model(session, original or unlearned, which)
         if len(session.data.holdout) == 0:
             fix = "name unseen examples with --test or --unseen"
             raise UserError("--split", "none", "an audit compares with unseen examples, and there are none", fix)
@@ -183,14 +200,14 @@ class _Asked:
         prepared = Prepared.read(options, None, session.data, ids)
         if options.targets != "auto":
             prepared.check(options.targets, trained_here=False)
-        parts: dict[str, Ids] = {}
+        groups: dict[str, Ids] = {}
         if options.scores is not None and len(ids) >= 3:
             cut = load_scores(options.scores, options.score).parts(3, among=ids)
-            parts.update(zip(("low", "medium", "high"), cut, strict=True))
-        return cls(options, unlearned.model, problem, flags, prepared, parts)
+            groups = dict(zip(("low", "medium", "high"), cut, strict=True))
+        return cls(session, options, recipe, unlearned.model, problem, flags, prepared, groups)
 
-    def targets(self, session: Session) -> Targets | None:
-        """What the forecast is made from, if it is not the members or the cross-fit; there is none without original."""
+    def targets(self) -> Targets | None:
+        """The targets of the forecast, unless members or a cross-fit give it; None without the original."""
         from unmem.cli.sources import make
 
         if self.problem.original is None:
@@ -198,10 +215,11 @@ class _Asked:
         chosen, there = self.options.targets, self.prepared.sources
         if chosen == "auto" and (not there or there[0] is not self.prepared.trace):
             return None
-        return make(there[0] if chosen == "auto" else self.prepared.source(chosen), self.problem, session)
+        return make(there[0] if chosen == "auto" else self.prepared.source(chosen), self.problem, self.session)
 
-    def reference(self, session: Session, recipe: RecipeOptions, folder: RunFolder) -> list[nn.Module]:
+    def reference(self, folder: RunFolder) -> list[nn.Module]:
         """The retrained models: made here and kept in the run folder, read from a folder, or none."""
+        from unmem.cli.retraining import retrain
         from unmem.errors import UserError
         from unmem.store import retrained_in
 
@@ -209,11 +227,8 @@ class _Asked:
         if chosen == NONE:
             return []
         if chosen == RETRAIN:
-            files = [self.options.model, *([self.options.original] if self.options.original else [])]
-            folders = [folder.path, *(one for file in files for one in folders_of(file))]
-            made = session.retrain(self.problem, self.options.reference_seeds, seed=session.seed, folders=folders)
-            session.save_retrained(folder, self.problem, made, seed=session.seed)
-            return made[0]
+            near, count = [self.options.model, self.options.original], self.options.reference_seeds
+            return retrain(self.session, self.problem, count, folder=folder, near=near)[0]
         place = Path(chosen)
         files = retrained_in(place) or sorted(place.glob("*.safetensors"))
         if not files:
@@ -223,35 +238,36 @@ class _Asked:
                 "neither retrain, nor none, nor a folder with .safetensors files",
                 "pass retrain to train models without the forget set here",
             )
-        return self.models(session, recipe, files)
+        return [self.read_model(path).model for path in files]
 
-    def models(self, session: Session, recipe: RecipeOptions, files: Sequence[Path]) -> list[nn.Module]:
-        unsafe = self.options.unsafe_load
-        return [session.read_model(path, recipe, seed=session.seed, unsafe=unsafe).model for path in files]
+    def read_model(self, file: Path) -> Original:
+        from unmem.cli.original import read_model
+
+        return read_model(self.session, file, self.recipe, unsafe=self.options.unsafe_load)
 
 
-def _copies(problem: Problem) -> Copies:
+def _copies(problem: Problem, bar: Stage) -> Copies:
+    """Near-duplicates of forget examples in the retain set; their number is printed after the title of the stage."""
     from unmem.requests import find_copies
 
-    return find_copies(problem.forget, problem.retain, unseen=problem.holdout)
+    found = find_copies(problem.forget, problem.retain, unseen=problem.holdout)
+    bar.end_with("none" if len(found) == 0 else f"{len(found.retain_ids):,} retained copies found")
+    return found
 
 
-def _said(copies: Copies) -> str:
-    return "none" if len(copies) == 0 else f"{len(copies.retain_ids):,} retained copies found"
-
-
-def _page(session: Session, asked: _Asked, found: Audit) -> Report:
+def _page(asked: _Asked, found: Audit) -> Report:
     from unmem.cli.console import sentences
+    from unmem.cli.describing import facts
     from unmem.report import Report
 
-    n, whole = len(asked.problem.forget), len(session.data.train)
+    data, n = asked.session.data, len(asked.problem.forget)
     return Report(
-        title=f"What one model still shows of {n:,} of {whole:,} examples of {session.data.name}",
+        title=f"What one model still shows of {n:,} of {len(data.train):,} examples of {data.name}",
         lead=sentences([*asked.flags, *found.notes]),
         warnings=sentences([one.text for one in found.shortfalls]),
         audit=found,
         evaluation=found.evaluation,
-        facts=session.facts(asked.problem.recipe, asked.options.model),
+        facts=facts(asked.session, asked.problem.recipe, asked.options.model),
     )
 
 
@@ -271,8 +287,8 @@ def _print(found: Audit) -> None:
         console.print(f"  Not seen: {one.what}; that needs {one.needs}{cost}.", style="dim", soft_wrap=True)
 
 
-def _tell_retrained(options: AuditOptions) -> None:
-    """Where retrained models lie beside the model, they can be compared with for nothing."""
+def _point_to_retrained(options: AuditOptions) -> None:
+    """Point to retrained models in the folder of the model: comparing with them costs nothing."""
     from unmem.cli.console import warn
     from unmem.store import retrained_in
 

@@ -1,7 +1,7 @@
 """What can be verified without training, as small functions: each looks at one thing and gives what it found.
 
 A check is a function from a `Subject` to findings, and raises `UserError` for what no command can work with. `unmem
-check` shows what all of them give; the other commands heed the cheap ones before they start (`heed`). To add a check,
+check` shows what all of them give; the other commands apply the cheap ones before they start (`apply`). To add a check,
 write such a function and name it in the list for what it needs.
 """
 
@@ -80,7 +80,7 @@ def examined(checks: Sequence[Check], subject: Subject) -> Iterator[Finding | Us
             yield error
 
 
-def heed(checks: Sequence[Check], subject: Subject, on_warning: Callable[[str], None]) -> None:
+def apply(checks: Sequence[Check], subject: Subject, on_warning: Callable[[str], None]) -> None:
     """Say the doubts, and raise the first error: what a command does before it starts."""
     for found in examined(checks, subject):
         if isinstance(found, UserError):

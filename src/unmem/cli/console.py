@@ -68,6 +68,10 @@ class Stage(Observer):
                 console.print(f"  {self._title}: {done:,} of {total:,}, {said}, {left} left", soft_wrap=True)
                 self._last_line = now
 
+    def end_with(self, note: str) -> None:
+        """Print a note after the title once the stage is done."""
+        self.note = note
+
     def stop(self) -> None:
         self.seconds = time.perf_counter() - self._began
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from unmem.cli.options import DataOptions, Flag, RecipeOptions, settings
+from unmem.cli.options import DataOptions, Flag, RecipeOptions, RunOptions, settings
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from unmem.cli.session import Original, Session
+    from unmem.cli.original import Original
+    from unmem.cli.session import Session
     from unmem.data import Ids, Splits
     from unmem.evaluation import Evaluation, Needed
     from unmem.memorization import Scores
-    from unmem.store import RunFolder
     from unmem.targets import Trace
     from unmem.unlearning import Problem, Unlearner
 
@@ -62,11 +62,15 @@ def demo(
     import torch
 
     from unmem.cli.console import alarm, console
+    from unmem.cli.describing import described_original, described_score, facts
     from unmem.cli.fitting import IN_TERMINAL, Fitted
-    from unmem.cli.page import tell_page
+    from unmem.cli.original import recipe_of, train_original
+    from unmem.cli.page import print_page, write_page
+    from unmem.cli.saving import finish, save_original, save_scores, save_unlearned
     from unmem.cli.session import Session
     from unmem.evaluation import Needed
     from unmem.memorization import PAPER_EVENTS, LearningEvents
+    from unmem.report import Report
     from unmem.store import RunFolder, free_folder
     from unmem.targets import TraceRecorder
     from unmem.unlearning import Problem, settings_of
@@ -74,16 +78,17 @@ def demo(
     # Two threads would save a few seconds on an idle machine, wait for each other on a busy one, and round differently
     # from one number of cores to the next.
     torch.set_num_threads(1)
-    data, recipe = DataOptions(data="digits", flip=FLIPPED, seed=seed, device="cpu"), RecipeOptions()
+    data, recipe = DataOptions(data="digits", flip=FLIPPED), RecipeOptions()
+    run = RunOptions(seed=seed, device="cpu")
     with RunFolder(out or free_folder(Path("runs"), "demo"), force=force) as folder:
         what = f"A network learns scanned digits, then must forget {3 * PER_GROUP} of them."
         console.item("unmem demo", what, style="bold")
         console.print()
-        session = Session.open("demo", settings(data, recipe), data)
+        session = Session.open("demo", settings(data, run, recipe), data, run)
         events, recorder = LearningEvents(), TraceRecorder(session.data.holdout)
-        original = session.original(recipe, seed=seed, recorders={"events": events, "trace": recorder})
+        original = train_original(session, recipe_of(session, recipe), {"events": events, "trace": recorder})
         scores = [events.scores(name) for name in PAPER_EVENTS]
-        described = {s.name: session.describe_score(s, events.seconds, original) for s in scores}
+        described = {s.name: described_score(session, s, events.seconds, original) for s in scores}
         _print_scores(described)
 
         groups = scores[0].groups(PER_GROUP)
@@ -92,18 +97,29 @@ def demo(
         methods = _methods(scores[0], recorder.trace)
         needed = {key: Needed(seconds=events.seconds) for key in USES_SCORES}
         needed["auto"] = Needed(seconds=recorder.seconds)
-        evaluation, best = _forget_and_evaluate(methods, problem, groups, original, folder, session, seed, needed)
-
-        _report(folder, session, original, evaluation, scores, groups, seed)
-        session.save_scores(folder, scores)
+        unlearned, evaluation = _forget_and_evaluate(methods, problem, groups, original, session, needed)
+        best = evaluation.best(list(methods))
+        report = Report(
+            title=f"Forgetting {3 * PER_GROUP} of {len(session.data.train):,} digits",
+            lead=_lead(session.data, groups, seed),
+            evaluation=evaluation,
+            scores=scores,
+            flipped=session.data.flipped,
+            labels=EXPLAINED,
+            facts=facts(session, original.recipe),
+        )
+        save_original(session, folder, original)
+        save_unlearned(session, folder, original, unlearned[best], problem)
+        write_page(folder, report)
+        save_scores(session, folder, scores)
         result = {
-            "original": session.describe(original),
+            "original": described_original(session, original),
             "scores": described,
             "unlearners": {key: settings_of(unlearner) for key, unlearner in methods.items()},
             "forget": {"n": len(problem.forget), "groups": {name: len(ids) for name, ids in groups.items()}},
             "unlearned": best,
         }
-        session.finish(folder, result | evaluation.to_dict())
+        finish(session, folder, result | evaluation.to_dict())
     console.print()
     console.print(Fitted.of(evaluation.table(SHOWN).only(IN_TERMINAL)))
     for shortfall in evaluation.shortfalls:
@@ -112,7 +128,7 @@ def demo(
     for line in _reading(evaluation, best):
         console.print(f"  {line}", soft_wrap=True)
     console.print()
-    tell_page(folder)
+    print_page(folder)
 
 
 def _forget_and_evaluate(
@@ -120,22 +136,21 @@ def _forget_and_evaluate(
     problem: Problem,
     groups: dict[str, Ids],
     original: Original,
-    folder: RunFolder,
     session: Session,
-    seed: int,
     needed: dict[str, Needed],
-) -> tuple[Evaluation, str]:
-    """Every method and the retrained reference; keeps the model of the best method."""
+) -> tuple[dict[str, nn.Module], Evaluation]:
+    """The model of every method, and all of them compared with retrained models."""
     from unmem.cli.console import stage
+    from unmem.cli.retraining import retrain
     from unmem.evaluation import evaluate
 
     unlearned: dict[str, nn.Module] = {}
     seconds: dict[str, float] = {}
     for key, unlearner in methods.items():
         with stage(f"Forget by {SHOWN[key]}") as bar:
-            unlearned[key] = unlearner(problem, seed=seed, observers=[bar])
+            unlearned[key] = unlearner(problem, seed=session.run.seed, observers=[bar])
         seconds[key] = bar.seconds
-    retrained, retrain_seconds = session.retrain(problem, RETRAINED, seed=seed)
+    retrained, retrain_seconds = retrain(session, problem, RETRAINED)
     evaluation = evaluate(
         unlearned,
         problem,
@@ -146,33 +161,7 @@ def _forget_and_evaluate(
         training_seconds=original.seconds,
         needed=needed,
     )
-    best = evaluation.best(list(methods))
-    session.save_models(folder, original, unlearned[best], problem=problem)
-    return evaluation, best
-
-
-def _report(
-    folder: RunFolder,
-    session: Session,
-    original: Original,
-    evaluation: Evaluation,
-    scores: list[Scores],
-    groups: dict[str, Ids],
-    seed: int,
-) -> None:
-    from unmem.cli.page import write_page
-    from unmem.report import Report
-
-    report = Report(
-        title=f"Forgetting {3 * PER_GROUP} of {len(session.data.train):,} digits",
-        lead=_lead(session.data, groups, seed),
-        evaluation=evaluation,
-        scores=scores,
-        flipped=session.data.flipped,
-        labels=EXPLAINED,
-        facts=session.facts(original.recipe),
-    )
-    write_page(folder, report)
+    return unlearned, evaluation
 
 
 def _methods(scores: Scores, trace: Trace) -> dict[str, Unlearner]:
@@ -218,7 +207,7 @@ def _reading(evaluation: Evaluation, best: str) -> list[str]:
     gain = reached - nothing.tow
     lines = [
         "Forget, retain, test: accuracy on the forgotten, the kept and unseen examples. ToW: closeness to retraining,",
-        "1 = the same; ToW-MIA: the same by a membership attack. Cost: in trainings of the original; all told: with",
+        "1 = the same; ToW-MIA: the same by a membership attack. Cost: in trainings of the original; total: with",
         "the scores and targets that the method needed.",
         "",
         f"Two honest retrains differ by {spread:.3f} in ToW, so smaller differences mean nothing.",

@@ -11,7 +11,8 @@ import numpy as np
 
 from unmem.cli.console import stage, warn
 from unmem.cli.options import SAME_DATA
-from unmem.cli.session import Original, Session
+from unmem.cli.original import Original
+from unmem.cli.session import Session
 from unmem.data import Examples, Ids, Splits
 from unmem.ensembles import Ensemble, read_members
 from unmem.errors import UserError
@@ -104,7 +105,7 @@ def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
             f"{SAME_DATA} as when it was made",
         )
     found.take(data.train.ids[:0] if ids is None else ids)
-    _tell_earlier(stored, path, CrossFit.load, ids)
+    _warn_of_earlier(stored, path, CrossFit.load, ids)
     return found
 
 
@@ -116,7 +117,7 @@ def read_trace(path: Path, data: Splits, ids: Ids | None) -> Trace:
         problem = "it was recorded from other examples than these"
         raise UserError("--trace", str(path), problem, f"{SAME_DATA} as when it was recorded")
     found.check(data.train.ids[:0] if ids is None else ids)
-    _tell_earlier(stored, path, Trace.load, ids)
+    _warn_of_earlier(stored, path, Trace.load, ids)
     return found
 
 
@@ -129,7 +130,7 @@ def with_moved(found: Rows, path: Path, load: Callable[[Path], Rows]) -> Rows:
     return found
 
 
-def _tell_earlier(found: Rows, path: Path, load: Callable[[Path], Rows], ids: Ids | None) -> None:
+def _warn_of_earlier(found: Rows, path: Path, load: Callable[[Path], Rows], ids: Ids | None) -> None:
     """The original of a request still knows what other requests made a copy of it forget."""
     rows = [load(file).ids for name in found.moved if (file := pending(path.parent / name)) is not None]
     others = {name for one in rows for name in one.tolist()} - set([] if ids is None else ids.tolist())
@@ -158,7 +159,7 @@ def make(source: Source, problem: Problem, session: Session) -> Targets:
     """The targets, with a progress bar, and a warning for each of their notes."""
     kind = source.describe()["source"]
     with stage(f"Targets for {len(problem.forget):,} examples ({_WORDS.get(kind, kind)})") as bar:
-        made = source(problem, seed=session.seed, observers=session.logged("targets", bar))
+        made = source(problem, seed=session.run.seed, observers=session.logged("targets", bar))
     for note in made.notes:
         warn(note)
     return made
