@@ -12,7 +12,7 @@ import torch
 
 import unmem as um
 from unmem import models
-from unmem.cli import opening
+from unmem.cli import session
 from unmem.cli.app import main
 from unmem.data import Splits, numbered_as
 from unmem.errors import UserError
@@ -109,17 +109,17 @@ def test_the_names_of_a_models_outputs(names: dict[str, str] | None, found: tupl
 
 def test_the_order_of_a_model_is_that_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(opening, "warn", said.append)
+    monkeypatch.setattr(session, "warn", said.append)
     folder = folder_with({str(k): name for k, name in enumerate(NAMES[::-1])}, tmp_path / "model")
-    data = opening.numbered(loaded(), "", str(folder))
+    data = session.numbered(loaded(), "", str(folder))
     assert data.classes == tuple(NAMES[::-1])
     assert labels_of(data) == labels_of(loaded())
     assert said == ["the classes are numbered as the model does: fir, elm, cedar, birch, ash"]
     # What the user says goes before what the model says.
-    assert opening.numbered(loaded(), ",".join(NAMES), str(folder)).classes == tuple(NAMES)
+    assert session.numbered(loaded(), ",".join(NAMES), str(folder)).classes == tuple(NAMES)
     other = folder_with({"0": "yes", "1": "no"}, tmp_path / "other")
     with pytest.raises(UserError, match=r"not among those of the model .yes, no.*--classes in the order"):
-        opening.numbered(loaded(), "", str(other))
+        session.numbered(loaded(), "", str(other))
 
 
 def test_a_model_with_two_classes_exchanged_is_refused_until_they_are_named(
@@ -164,4 +164,4 @@ def test_a_file_of_unmem_says_the_order_unless_the_data_have_other_classes(tmp_p
         ([*NAMES[::-1], "Fir"], NAMES),  # two names that are the same but for capitals
     ):
         models.save(network, models.Card("mlp", train.input_shape, 5, classes=tuple(names)), file)
-        assert opening.numbered(loaded(), "", str(file)).classes == tuple(expected)
+        assert session.numbered(loaded(), "", str(file)).classes == tuple(expected)

@@ -37,7 +37,7 @@ def test_without_log_there_are_no_logs_and_a_logger_that_is_missing_is_refused_b
     assert run("train", *QUICK, "--out", tmp_path / "plain") == 0
     assert not (tmp_path / "plain" / "logs").exists()
     monkeypatch.setattr("unmem.extras.find_spec", lambda name: None if name == "tensorboard" else name)
-    monkeypatch.setattr("unmem.cli.opening.load", lambda *_, **__: pytest.fail("data were read"))
+    monkeypatch.setattr("unmem.cli.session.load", lambda *_, **__: pytest.fail("data were read"))
     assert run("train", *QUICK, "--log", "tensorboard", "--out", tmp_path / "run") == 2
     assert "--log 'tensorboard': the package tensorboard is not installed; pip install 'unmem[log]'" in (
         capsys.readouterr().err

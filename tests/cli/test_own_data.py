@@ -151,7 +151,7 @@ def test_wrong_options_end_with_one_sentence_and_no_folder(
 
 def test_the_tokenizer_in_the_folder_of_the_model_is_taken(tmp_path: Path) -> None:
     from unmem.cli.options import DataOptions
-    from unmem.cli.opening import reading_of
+    from unmem.cli.session import reading_of
 
     (tmp_path / "tokenizer.json").write_text("{}")
     texts, named = DataOptions(text="t"), DataOptions(text="t", tokenizer=Path("mine"))
@@ -163,7 +163,7 @@ def test_the_tokenizer_in_the_folder_of_the_model_is_taken(tmp_path: Path) -> No
 
 def test_the_tokenizer_around_or_beside_a_model_file_is_taken(tmp_path: Path) -> None:
     from unmem.cli.options import DataOptions
-    from unmem.cli.opening import reading_of
+    from unmem.cli.session import reading_of
 
     bert, run_folder = tmp_path / "bert", tmp_path / "forgot"
     for folder in (bert, run_folder / "unlearned"):
@@ -178,7 +178,7 @@ def test_the_tokenizer_around_or_beside_a_model_file_is_taken(tmp_path: Path) ->
 
 
 def test_a_network_named_by_its_folder_brings_its_tokenizer_and_the_order_of_its_classes() -> None:
-    from unmem.cli.opening import model_named
+    from unmem.cli.session import model_named
 
     assert model_named({"model": "m.pt", "arch": "transformers/bert"}) == "m.pt"
     assert model_named({"model": None, "arch": "transformers/some/bert"}) == "some/bert"

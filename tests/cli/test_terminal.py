@@ -275,7 +275,7 @@ def test_an_interrupt_and_a_fault_name_paths_escaped(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for work, code in ((stop, 130), (fail, 1)):
-        monkeypatch.setattr("unmem.cli.opening.load", work)
+        monkeypatch.setattr("unmem.cli.session.load", work)
         found, said, error = run("train", "--out", tmp_path / "out")
         assert (found, acts(said + error)) == (code, [])
         assert "a\\x1b[2J[red]" in error

@@ -55,9 +55,8 @@ class _Checked:
 
     def run(self, request: SelectOptions, data: DataOptions, run: RunOptions, model: ModelOptions) -> None:
         from unmem.cli import checks
-        from unmem.cli.opening import model_named, reading_of
         from unmem.cli.request import Request
-        from unmem.cli.session import Session
+        from unmem.cli.session import Session, model_named, reading_of
 
         wanted = (
             self._tried(lambda: Request.read(request)) if request.forget or request.where or request.issues else None

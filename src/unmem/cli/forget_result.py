@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,29 +11,19 @@ import numpy as np
 from torch import nn
 
 from unmem.cli import sources
+from unmem.cli.comparing import Retrained, Unlearned, compare, retrain
 from unmem.cli.console import alarm, console, sentences, warn
-from unmem.cli.costs import score_cost, score_work, trainings
-from unmem.cli.describing import described_original, described_score, facts
 from unmem.cli.erasing import ANNEX, MODELS, TABLES, Carrier, Erasure, carriers, print_carriers
 from unmem.cli.faults import step
 from unmem.cli.fitting import IN_TERMINAL, Fitted
 from unmem.cli.forgetting import Forgetting, Made
 from unmem.cli.options import folders_of
 from unmem.cli.page import print_page, write_page
-from unmem.cli.retraining import retrain
-from unmem.cli.saving import finish, save_original, save_scores, save_unlearned
+from unmem.cli.plan import score_cost, score_work, trainings
+from unmem.cli.saving import facts, finish, save_original, save_scores, save_unlearned
 from unmem.cli.session import Session
 from unmem.data import Ids
-from unmem.evaluation import (
-    SMALLEST_CELL,
-    TOO_FEW,
-    Evaluation,
-    Needed,
-    accuracy,
-    aggregates_only,
-    evaluate,
-    label_confidence,
-)
+from unmem.evaluation import SMALLEST_CELL, TOO_FEW, Evaluation, Needed, accuracy, label_confidence
 from unmem.report import Report
 from unmem.store import PRIVATE, RESULT, TRACE, RunFolder
 from unmem.targets import FromCrossFit
@@ -43,21 +34,15 @@ UTILITY_FELL = 4  # exit code
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a request gave.
+    """The unlearned model, what was measured of it, and what the request deletes from files that were made before.
 
-    Attributes:
-        run: The request.
-        made: The unlearned model.
-        evaluation: That model compared with the original and with retrained models.
-        retrained: The retrained models of --reference.
-        guard: Whether unlearning cost more accuracy on unseen examples than --max-drop allows.
-        erasure: What the request deletes from the files that were made before.
+    guard: whether unlearning cost more accuracy on unseen examples than --max-drop allows.
     """
 
     run: Forgetting
     made: Made
     evaluation: Evaluation
-    retrained: list[nn.Module]
+    retrained: Sequence[nn.Module]
     guard: dict[str, Any]
     erasure: Erasure
 
@@ -67,24 +52,13 @@ class Result:
         request, session, original = run.asked.request, run.work.session, run.work.original
         guard = _guard(session, original.model, made.model, request.max_drop)
         with step("compare the models"):
-            retrained: list[nn.Module] = []
-            seconds: list[float] = []
+            retrained = Retrained()
             if request.reference == "retrain":
-                retrained, seconds = retrain(
-                    session, run.problem, request.reference_seeds, folder=folder, near=[original.source]
-                )
-            found = evaluate(
-                {request.method: made.model},
-                run.problem,
-                reference=retrained,
-                parts=_groups(run),
-                seconds={request.method: made.seconds},
-                reference_seconds=seconds,
-                training_seconds=original.seconds,
-                needed={request.method: _needed(run, made)},
-            )
-        evaluation = aggregates_only(found, len(run.problem.forget))
-        return cls(run, made, evaluation, retrained, guard, _erasure(run))
+                count, near = request.reference_seeds, [original.source]
+                retrained = retrain(session, run.problem, count, folder=folder, near=near)
+            unlearned = Unlearned(made.model, made.seconds, _needed(run, made))
+            evaluation = compare(original, run.problem, {request.method: unlearned}, retrained, _groups(run))
+        return cls(run, made, evaluation, retrained.models, guard, _erasure(run))
 
     @property
     def exit_code(self) -> int:
@@ -150,15 +124,10 @@ class Result:
 
     def _described(self) -> dict[str, Any]:
         """The sections of `result.json` that do not depend on the evaluation."""
-        run, session, original, tuned = self.run, self.run.work.session, self.run.work.original, self.made.tuned
-        seconds = run.work.scorer.seconds
-        made_here = {name: one for name, one in run.scores.items() if name in seconds}
-        result: dict[str, Any] = {
-            "original": described_original(session, original),
+        run, original, tuned = self.run, self.run.work.original, self.made.tuned
+        result = run.work.described(list(run.scores.values()), run.doubts) | {
             "unlearner": settings_of(self.made.unlearner),
             "forget": {"n": len(run.problem.forget), "flags": run.problem.flags()},
-            "warnings": [one.to_dict() for one in run.doubts],
-            "scores": {name: described_score(session, one, seconds[name], original) for name, one in made_here.items()},
         }
         if run.targets is not None:
             result["targets"] = sources.described(run.targets, original)

@@ -26,15 +26,10 @@ from unmem.training import Recorder, train
 
 @dataclass(frozen=True, eq=False)
 class Original:
-    """The model to work on.
+    """The model to work on, with its recipe as far as that is known.
 
-    Attributes:
-        model: The model.
-        recipe: How it was trained, as far as that is known.
-        seconds: How long its training took; None if it was read from a file.
-        card: The metadata of that file.
-        source: The path of that file.
-        fault: What is wrong with it, if it was trained here and did not learn.
+    seconds: how long its training took; None if it was read from the file `source`, whose metadata is `card`.
+    fault: what is wrong with it, if it was trained here and did not learn.
     """
 
     model: nn.Module
@@ -105,14 +100,7 @@ def read_original(session: Session, options: ModelOptions) -> Original | None:
 
 
 def read_model(session: Session, file: Path, options: RecipeOptions, *, unsafe: bool = False) -> Original:
-    """The model in a file, checked to fit the data.
-
-    Args:
-        session: The command.
-        file: The file, or a folder of save_pretrained.
-        options: How the model was trained, as far as they say.
-        unsafe: Whether to read pickled files.
-    """
+    """The model in a file, checked to fit the data. options: how it was trained, as far as they say."""
     examples = session.data.train
     with step(f"read the model {file}"):
         model, card = models.load(
@@ -168,37 +156,23 @@ def split_in_doubt(session: Session, file: Path | None) -> Generator[None]:
 
 
 def train_original(session: Session, recipe: Recipe, recorders: Mapping[str, Recorder]) -> Original:
-    """Train the original, or reuse the one that a stopped run left.
-
-    Args:
-        session: The command.
-        recipe: How to train.
-        recorders: What records the training, by name. Afterwards they hold the same in both cases.
-    """
+    """Train the original, or reuse the one that a stopped run left, with all that its recorders held."""
     _warm_up(session, recipe)
-    model, seconds = _left_by_a_stopped_run(session, recipe, recorders) or _trained(session, recipe, recorders)
-    fault = untrained(model, session.data.train, recipe=recipe)
+    data, work = session.data, session.work
+    found = None if work is None else kept.find_original(work, recipe, data, recorders)
+    if found is not None:
+        model, seconds = found
+        warn(f"the original was trained before this command was stopped, in {seconds:.1f} s, and is reused")
+    else:
+        with stage(f"Train the original ({recipe.model}, {recipe.passes})") as bar:
+            model = train(recipe, data.train, observers=[*recorders.values(), *session.logged("original", bar)])
+        seconds = bar.seconds
+        if work is not None and recipe.epochs:
+            kept.keep_original(work, recipe, data, recorders, model, seconds)
+    fault = untrained(model, data.train, recipe=recipe)
     if fault is not None:
         alarm(fault.text)
     return Original(model, recipe, seconds, fault=fault)
-
-
-def _left_by_a_stopped_run(
-    session: Session, recipe: Recipe, recorders: Mapping[str, Recorder]
-) -> tuple[nn.Module, float] | None:
-    found = None if session.work is None else kept.find_original(session.work, recipe, session.data, recorders)
-    if found is not None:
-        warn(f"the original was trained before this command was stopped, in {found[1]:.1f} s, and is reused")
-    return found
-
-
-def _trained(session: Session, recipe: Recipe, recorders: Mapping[str, Recorder]) -> tuple[nn.Module, float]:
-    with stage(f"Train the original ({recipe.model}, {recipe.passes})") as bar:
-        observers = [*recorders.values(), *session.logged("original", bar)]
-        model = train(recipe, session.data.train, observers=observers)
-    if session.work is not None and recipe.epochs:
-        kept.keep_original(session.work, recipe, session.data, recorders, model, bar.seconds)
-    return model, bar.seconds
 
 
 def _warm_up(session: Session, recipe: Recipe) -> None:

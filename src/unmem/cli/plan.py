@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from unmem.cli import methods
-from unmem.cli.choosing import chosen, default_score
-from unmem.cli.console import console
-from unmem.cli.costs import TIMED_STEPS, duration, score_cost, training_seconds, trainings
+from unmem.cli.choosing import Asked, chosen, default_score
+from unmem.cli.console import console, duration
 from unmem.cli.fitting import Fitted
-from unmem.cli.forgetting import Asked
 from unmem.cli.methods import Planned
-from unmem.cli.original import read_model, recipe_of, untrained_network
+from unmem.cli.original import Original, read_model, recipe_of, untrained_network
 from unmem.cli.session import Session
 from unmem.cli.sources import source_for
+from unmem.data import Examples
 from unmem.memorization import Scores
+from unmem.recipe import Recipe
 from unmem.tables import Column, Row, Table
 from unmem.targets import Source
-from unmem.unlearning import RUM, Choice, FineTune, Nothing, Option, Problem, SalUn, Unlearner
+from unmem.training import steps_per_epoch, train
+from unmem.unlearning import RUM, Choice, FineTune, Nothing, Option, Problem, SalUn, Tuned, Unlearner
 from unmem.unlearning.tune import budget_for
+
+# Trainings of the original that a score costs besides its own; the others cost next to nothing.
+_TRAININGS = {"feldman": 100 * 0.7, "ensemble": 20 * 0.5, "crossfit": 1.0, "holdout": 0.2, "curvature": 0.1}
+_TIMED_STEPS = 8
 
 
 def print_plan(session: Session, asked: Asked) -> None:
@@ -94,7 +100,7 @@ class Estimate:
 
     def notes(self) -> list[str]:
         return [
-            f"One training takes about {duration(self.training_seconds)} here (timed on {TIMED_STEPS} steps), "
+            f"One training takes about {duration(self.training_seconds)} here (timed on {_TIMED_STEPS} steps), "
             f"all of this about {duration(self.cost * self.training_seconds)}.",
             "Nothing was run and nothing was written.",
         ]
@@ -119,11 +125,7 @@ def _steps(unlearner: Unlearner, problem: Problem) -> list[Line]:
         return [Line("forget by rum, RUM parts by thresholds", f"{forget:,}", most)]
     names = _part_names(len(unlearner.steps), low_first=unlearner.order == "low-to-high")
     return [
-        Line(
-            f"forget by {step.name}: {names[k]} part",
-            f"{len(part.forget):,} of {forget + retain:,}",
-            step.cost(part),
-        )
+        Line(f"forget by {step.name}: {names[k]} part", f"{len(part.forget):,} of {forget + retain:,}", step.cost(part))
         for k, step, part in unlearner.plan(problem)
     ]
 
@@ -136,31 +138,60 @@ def _part_names(count: int, *, low_first: bool) -> list[str]:
 
 
 def plan_table(estimate: Estimate) -> Table:
-    columns = (
-        Column("examples", "examples"),
-        Column("cost", "cost", "number", unit="trainings"),
-        Column("about", "about"),
-    )
-
-    def about(cost: float) -> dict[str, float | str]:
-        return {"cost": cost, "about": duration(cost * estimate.training_seconds)}
-
-    rows = [Row(line.what, {"examples": line.examples} | about(line.cost)) for line in estimate.lines]
-    return Table(columns, [*rows, Row("together", about(estimate.cost), "total")], names="step")
+    columns = (Column("examples", "examples"), *_COST)
+    seconds = estimate.training_seconds
+    rows = [Row(line.what, {"examples": line.examples} | _cost(line.cost, seconds)) for line in estimate.lines]
+    return Table(columns, [*rows, Row("together", _cost(estimate.cost, seconds), "total")], names="step")
 
 
 def alternatives_table(options: list[Option], seconds: float) -> Table:
     """The alternatives side by side. seconds: of one training."""
-    columns = (
-        Column("cost", "cost", "number", unit="trainings"),
-        Column("cost_all_told", "total cost", "number", unit="trainings"),
-        Column("about", "about"),
-    )
-    rows = [
-        Row(
-            option.words,
-            {"cost": option.cost, "cost_all_told": option.cost_all_told, "about": duration(option.cost * seconds)},
-        )
-        for option in options
-    ]
+    columns = (_COST[0], Column("cost_all_told", "total cost", "number", unit="trainings"), _COST[1])
+    rows = [Row(one.words, {"cost_all_told": one.cost_all_told} | _cost(one.cost, seconds)) for one in options]
     return Table(columns, rows, names="alternatives")
+
+
+_COST = (Column("cost", "cost", "number", unit="trainings"), Column("about", "about"))
+
+
+def _cost(cost: float, seconds: float) -> dict[str, float | str]:
+    return {"cost": cost, "about": duration(cost * seconds)}
+
+
+def trainings(work: Unlearner | Tuned, problem: Problem) -> float:
+    """The cost of a run or a search in trainings of the original; both count in trainings on the retain set."""
+    kept = len(problem.retain)
+    cost = work.cost if isinstance(work, Tuned) else work.cost(problem)
+    return cost * kept / (kept + len(problem.forget))
+
+
+def score_cost(name: str) -> float:
+    """Estimate the cost of a score besides the training of the original, in trainings."""
+    return sum(_TRAININGS.get(part.split("-")[0], 0.0) for part in name.split("+"))
+
+
+def score_work(name: str) -> str:
+    """Scores that come from the same trainings have the same work; learning events need none of their own."""
+    families = {part.split("-")[0] for part in name.split("+")}
+    return "+".join(sorted(families & _TRAININGS.keys()))
+
+
+def training_seconds(recipe: Recipe, examples: Examples) -> float:
+    """Estimate the seconds of a training from a few timed steps."""
+    few = examples.at(np.arange(min(len(examples), _TIMED_STEPS * recipe.batch_size)))
+    train(replace(recipe, epochs=1), few.at(np.arange(min(len(few), 2 * recipe.batch_size))))  # loads what is lazy
+    began = time.perf_counter()
+    train(replace(recipe, epochs=1), few)
+    each = (time.perf_counter() - began) / steps_per_epoch(recipe, few)
+    return each * recipe.epochs * steps_per_epoch(recipe, examples)
+
+
+def print_choice(choice: Choice, original: Original, examples: Examples) -> None:
+    """Print in one line what auto chose, why, and what it costs."""
+    taken = choice.taken
+    seconds = original.seconds or training_seconds(original.recipe, examples)
+    about = f"about {taken.cost:.2f} trainings ({duration(taken.cost * seconds)})"
+    cost = f"total cost: {about}"
+    if taken.cost_all_told > taken.cost:
+        cost = f"cost: {about}, total cost: {taken.cost_all_told:.2f}"
+    console.item("auto", f"{choice.words}; {cost}", style="cyan")

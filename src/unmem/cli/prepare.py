@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cyclopts import Group, Parameter
 
@@ -41,7 +40,6 @@ def prepare(
     """
     check_early(output, crossfit, data, run, model)
     from unmem.cli.console import console, stage
-    from unmem.cli.describing import described_original, described_score
     from unmem.cli.saving import finish, save_original, save_scores
     from unmem.cli.session import writing
     from unmem.cli.work import Work
@@ -53,24 +51,17 @@ def prepare(
     ):
         work = Work.start(session, model, folds=crossfit.folds, folder=folder.members)
         with stage(f"Cross-fit: {crossfit.folds} models, each without one part of the training set") as bar:
-            made = work.scorer.out_of_fold(bar.on_member)
-        seconds = bar.seconds + made.seconds_before
-        scores = [work.scorer.get("crossfit"), work.scorer.get("crossfit-fit")]
-        doubts = work.doubts(scores)
+            scores = [work.scorer.get(name, on_member=bar.on_member) for name in ("crossfit", "crossfit-fit")]
+        made, doubts = work.scorer.out_of_fold(), work.doubts(scores)
         folder.file("crossfit.npz", replace(made, forgotten=session.before.deleted).save)
         save_original(session, folder, work.original)
         save_scores(session, folder, scores)
-        result: dict[str, Any] = {
-            "original": described_original(session, work.original),
-            "crossfit": {
-                "examples": len(made),
-                "accuracy": float((made.margin > 0).mean()),
-                "seconds": seconds,
-                "settings": made.settings,
-            },
-            "scores": {s.name: described_score(session, s, seconds, work.original) for s in scores},
-            "warnings": [one.to_dict() for one in doubts],
+        about = {
+            "examples": len(made),
+            "accuracy": float((made.margin > 0).mean()),
+            "seconds": work.scorer.seconds["crossfit"],
+            "settings": made.settings,
         }
-        finish(session, folder, result)
+        finish(session, folder, work.described(scores, doubts) | {"crossfit": about})
     console.print(f"  Models that never saw them get {(made.margin > 0).mean():.1%} of the training examples right.")
     console.print(f"  Cross-fit: {folder.path / 'crossfit.npz'}", soft_wrap=True)

@@ -1,24 +1,28 @@
-"""Files of a run folder: models, scores, the trace, and what every run has."""
+"""Files of a run folder: models, scores, the trace, and what every run says of itself."""
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from torch import nn
 
 from unmem import __version__, models
-from unmem.cli.describing import versions
 from unmem.cli.original import Original
 from unmem.cli.session import Session
 from unmem.data import Ids
+from unmem.evaluation import accuracy
 from unmem.memorization import Scores
 from unmem.memorization import save_scores as write_scores
 from unmem.models import Card
+from unmem.recipe import Recipe
 from unmem.store import TRACE, RunFolder
 from unmem.targets import TraceRecorder
 from unmem.unlearning import Problem
@@ -103,3 +107,34 @@ def finish(session: Session, folder: RunFolder, result: dict[str, Any], forgotte
     folder.json("result.json", head | result)
     if session.log:
         session.log.results(result)
+
+
+def described_original(session: Session, original: Original) -> dict[str, Any]:
+    """The section `original`; the accuracy on a split without examples is None."""
+    splits = session.data.parts.items()
+    return {
+        "recipe": asdict(original.recipe),
+        "seconds": original.seconds,
+        "accuracy": {name: accuracy(original.model, split) if len(split) else None for name, split in splits},
+    } | ({} if original.fault is None else {"fault": asdict(original.fault) | {"text": original.fault.text}})
+
+
+def versions() -> dict[str, str]:
+    return {"unmem": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+
+
+def facts(session: Session, recipe: Recipe, source: Path | None = None) -> dict[str, str]:
+    """How the run came about, for the page. source: the file of the original, if it was not trained here."""
+    data = session.data
+    threads = torch.get_num_threads()
+    cpu = f"{threads} CPU thread{'s' * (threads != 1)}"
+    trained = recipe.words + (f", from {recipe.base}" if recipe.base else "")
+    read = "" if source is None else f"read from {source}; models trained here: "
+    return {
+        "data": f"{data.name}: {data.sizes}",
+        "model": f"{recipe.model}, {read}{trained}",
+        "seed": str(recipe.seed),
+        "command": f"unmem {session.command}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "hardware": f"{platform.machine()}, {cpu}, work on {data.train.device}",
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,10 +15,11 @@ from unmem.tables import Column, Row, Table
 if TYPE_CHECKING:
     from torch import nn
 
+    from unmem.cli.comparing import Unlearned
     from unmem.cli.methods import Planned
     from unmem.cli.session import Session
     from unmem.cli.work import Work
-    from unmem.evaluation import Needed, Outcome
+    from unmem.evaluation import Outcome
     from unmem.scenarios import Scenario
     from unmem.unlearning import Problem
 
@@ -59,15 +60,13 @@ def scenario(
     with a trigger patch and the attacker's label. Writes result.json and report.html to the run folder.
     """
     check_early(output, options, data, run, recipe)
+    from unmem.cli.comparing import compare, retrain
     from unmem.cli.console import alarm, console, sentences, warn
-    from unmem.cli.describing import facts
     from unmem.cli.fitting import Fitted
     from unmem.cli.page import print_page, write_page
-    from unmem.cli.retraining import retrain
-    from unmem.cli.saving import finish, save_original, save_unlearned
+    from unmem.cli.saving import facts, finish, save_original, save_unlearned
     from unmem.cli.session import writing
     from unmem.cli.work import Work
-    from unmem.evaluation import aggregates_only, evaluate
     from unmem.report import Report
     from unmem.unlearning import Problem
 
@@ -82,19 +81,11 @@ def scenario(
         work = Work.start(session, recipe)
         original = work.original
         problem = Problem(original.model, made.data, made.forget, recipe=original.recipe)
-        models, seconds, needed = _forgotten(planned, work, problem)
-        retrained, reference_seconds = retrain(session, problem, options.reference_seeds)
-        evaluation = evaluate(
-            models,
-            problem,
-            reference=retrained,
-            seconds=seconds,
-            reference_seconds=reference_seconds,
-            training_seconds=original.seconds,
-            needed=needed,
-        )
-        evaluation = aggregates_only(evaluation, len(made.forget))
-        measures = _measured(made, original.model, models, retrained)
+        unlearned = _forgotten(planned, work, problem)
+        retrained = retrain(session, problem, options.reference_seeds)
+        evaluation = compare(original, problem, unlearned, retrained)
+        models = {name: one.model for name, one in unlearned.items()}
+        measures = _measured(made, original.model, models, retrained.models)
         save_original(session, folder, original)
         save_unlearned(session, folder, original, models[first], problem)
         report = Report(
@@ -142,11 +133,10 @@ def _made(name: str, session: Session, options: ScenarioOptions) -> Scenario:
     return scenarios.poisoned(session.data, options.share, target=options.target, seed=session.run.seed)
 
 
-def _forgotten(
-    planned: dict[str, Planned], work: Work, problem: Problem
-) -> tuple[dict[str, nn.Module], dict[str, float], dict[str, Needed]]:
-    """By method: its model, the seconds it took, and the targets and scores that it needed, which may be shared."""
+def _forgotten(planned: dict[str, Planned], work: Work, problem: Problem) -> dict[str, Unlearned]:
+    """By method: its model, and what it needed; methods may share targets and scores."""
     from unmem.cli import sources
+    from unmem.cli.comparing import Unlearned
     from unmem.cli.console import stage
     from unmem.evaluation import Needed
     from unmem.targets import ShortTeacher
@@ -157,22 +147,19 @@ def _forgotten(
         targets = sources.make(ShortTeacher(), problem, session)
     if any(one.needs_scores for one in planned.values()):
         scores = work.score("holdout")
-    models: dict[str, nn.Module] = {}
-    seconds: dict[str, float] = {}
-    needed: dict[str, Needed] = {}
+    found: dict[str, Unlearned] = {}
     for name, one in planned.items():
         spent = targets.seconds if targets is not None and one.needs_targets else 0.0
-        needed[name] = Needed(seconds=spent + (work.scorer.seconds["holdout"] if one.needs_scores else 0.0))
+        needed = Needed(seconds=spent + (work.scorer.seconds["holdout"] if one.needs_scores else 0.0))
         with stage(f"Forget by {name}") as bar:
-            models[name] = one.make(scores, targets)(
-                problem, seed=session.run.seed, observers=session.logged(name, bar)
-            )
-        seconds[name] = bar.seconds
-    return models, seconds, needed
+            observers = session.logged(name, bar)
+            model = one.make(scores, targets)(problem, seed=session.run.seed, observers=observers)
+        found[name] = Unlearned(model, bar.seconds, needed)
+    return found
 
 
 def _measured(
-    made: Scenario, original: nn.Module, models: dict[str, nn.Module], retrained: list[nn.Module]
+    made: Scenario, original: nn.Module, models: dict[str, nn.Module], retrained: Sequence[nn.Module]
 ) -> dict[str, dict[str, float]]:
     """By model, the measures of the scenario: before, after each method, and the mean over retrained models."""
     import numpy as np

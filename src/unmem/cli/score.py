@@ -61,11 +61,10 @@ def score(
     names = _names(scores, trained_here=model.model is None)
     check_scores(names, "--method")
     from unmem.cli.console import console, sentences
-    from unmem.cli.describing import described_original, described_score, facts
     from unmem.cli.fitting import Fitted
     from unmem.cli.original import read_model
     from unmem.cli.page import print_page, write_page
-    from unmem.cli.saving import finish, save_original, save_scores, save_trace
+    from unmem.cli.saving import facts, finish, save_original, save_scores, save_trace
     from unmem.cli.session import writing
     from unmem.cli.work import Work
     from unmem.report import Report
@@ -89,9 +88,9 @@ def score(
         )
         found = [work.score(name) for name in names]
         original, doubts = work.original, work.doubts(found)
-        described = {s.name: described_score(session, s, work.scorer.seconds[s.name], original) for s in found}
+        result = work.described(found, doubts)
         if scores.against is not None:
-            _compare(found, scores.against, scores.threshold, described)
+            _compare(found, scores.against, scores.threshold, result["scores"])
         report = Report(
             title=f"How memorized are {len(session.data.train):,} examples of {session.data.name}?",
             warnings=sentences([*original.warnings, *(one.text for one in doubts)]),
@@ -105,9 +104,8 @@ def score(
         save_trace(session, folder, recorder)
         save_scores(session, folder, found)
         write_page(folder, report)
-        result = {"original": described_original(session, original), "scores": described}
-        finish(session, folder, result | {"warnings": [one.to_dict() for one in doubts]})
-    console.print(Fitted.of(_table(described)))
+        finish(session, folder, result)
+    console.print(Fitted.of(_table(result["scores"])))
     print_page(folder)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -94,31 +94,29 @@ class Prepared:
 
 
 def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
-    """A cross-fit of `unmem prepare`, made sure to be of the examples at hand and to hold those asked for."""
+    """A cross-fit of `unmem prepare`, checked to be of the training examples and to hold those of the request."""
     stored = CrossFit.load(path)
     found = with_moved(stored, path, CrossFit.load)
-    if found.settings.get("data") != data.train.fingerprint:
-        raise UserError(
-            "--crossfit",
-            str(path),
-            "it was made from other examples than these",
-            f"{SAME_DATA} as when it was made",
-        )
+    _check_data(found.settings, data, "--crossfit", path, "made")
     found.take(data.train.ids[:0] if ids is None else ids)
     _warn_of_earlier(stored, path, CrossFit.load, ids)
     return found
 
 
 def read_trace(path: Path, data: Splits, ids: Ids | None) -> Trace:
-    """A trace, checked to be of the examples at hand and to hold those asked for."""
+    """A trace, checked to be of the training examples and to hold those of the request."""
     stored = Trace.load(path)
     found = with_moved(stored, path, Trace.load)
-    if found.describe().get("data") != data.train.fingerprint:
-        problem = "it was recorded from other examples than these"
-        raise UserError("--trace", str(path), problem, f"{SAME_DATA} as when it was recorded")
+    _check_data(found.describe(), data, "--trace", path, "recorded")
     found.check(data.train.ids[:0] if ids is None else ids)
     _warn_of_earlier(stored, path, Trace.load, ids)
     return found
+
+
+def _check_data(about: Mapping[str, Any], data: Splits, field: str, path: Path, made: str) -> None:
+    if about.get("data") != data.train.fingerprint:
+        problem = f"it was {made} from other examples than these"
+        raise UserError(field, str(path), problem, f"{SAME_DATA} as when it was {made}")
 
 
 def with_moved(found: Rows, path: Path, load: Callable[[Path], Rows]) -> Rows:

@@ -20,9 +20,8 @@ def train(
     """
     check_early(output, data, run, recipe)
     from unmem.cli.console import console
-    from unmem.cli.describing import described_original
     from unmem.cli.original import recipe_of, train_original
-    from unmem.cli.saving import finish, save_original, save_trace
+    from unmem.cli.saving import described_original, finish, save_original, save_trace
     from unmem.cli.session import writing
     from unmem.targets import TraceRecorder
 

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from unmem.cli.console import alarm, stage, warn
-from unmem.cli.options import SAME_DATA, ModelOptions, RecipeOptions
+from unmem.cli.options import ModelOptions, RecipeOptions
 from unmem.cli.original import Original, read_original, recipe_of, train_original
+from unmem.cli.saving import described_original
 from unmem.cli.session import Session
-from unmem.errors import UserError
 from unmem.evaluation import Shortfall, shortfalls_of
-from unmem.memorization import Opposed, Scorer, Scores, check_names, load_scores, opposed
+from unmem.memorization import Opposed, Scorer, Scores, opposed
 from unmem.training import Recorder
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """The original of a command, and the scorer that shares its training.
-
-    Attributes:
-        session: The command.
-        original: The model, read from a file or trained here.
-        scorer: Makes the scores; `scorer.seconds` says what each took.
-    """
+    """The original of a command, and the scorer that shares its training."""
 
     session: Session
     original: Original
@@ -41,14 +34,9 @@ class Work:
         recorders: Mapping[str, Recorder] | None = None,
         **further: Any,
     ) -> Work:
-        """Read the original of the options, or train it recorded by what the scores need.
+        """Read the original of the options, or train it while the scores and the recorders watch.
 
-        Args:
-            session: The command.
-            options: The model file, or how to train the original.
-            scores: Names of the scores to come, checked before anything is trained.
-            recorders: What else records the training, by name.
-            further: Arguments of `Scorer`.
+        scores: names of the scores to come, checked before anything is trained. further: arguments of `Scorer`.
         """
         read = read_original(session, options) if isinstance(options, ModelOptions) else None
         scorer = Scorer(
@@ -81,6 +69,27 @@ class Work:
             )
         return found
 
+    def described(self, scores: Sequence[Scores], doubts: Sequence[Shortfall | Opposed]) -> dict[str, Any]:
+        """The sections of `result.json` about the original, the scores that were made here, and the warnings."""
+        seconds = self.scorer.seconds
+        made = [one for one in scores if one.name in seconds]
+        return {
+            "original": described_original(self.session, self.original),
+            "scores": {one.name: self._described(one, seconds[one.name]) for one in made},
+            "warnings": [one.to_dict() for one in doubts],
+        }
+
+    def _described(self, scores: Scores, seconds: float) -> dict[str, Any]:
+        """seconds: what the score took besides the training of the original."""
+        entry: dict[str, Any] = {"seconds": seconds, "settings": scores.settings}
+        if self.original.seconds:
+            entry["cost"] = seconds / self.original.seconds
+        else:
+            entry |= {"cost": None, "reason": "the original was not trained here, so its training time is not known"}
+        if len(self.session.data.flipped):
+            entry["auroc_flipped"] = scores.auroc(self.session.data.flipped)
+        return entry
+
     def doubts(self, scores: Sequence[Scores]) -> tuple[Shortfall | Opposed, ...]:
         """Fold models and members that fall far short of the original, and pairs of scores that rank the examples in
         opposite order, each printed as a warning."""
@@ -89,35 +98,3 @@ class Work:
         for one in found:
             alarm(one.text)
         return found
-
-
-@dataclass(frozen=True)
-class ScoreSource:
-    """Where scores come from: a file that `unmem score` wrote, or work done in this run.
-
-    trained_here: whether the original is trained in this run, so that its learning events can be watched.
-    """
-
-    file: Path | None
-    trained_here: bool
-
-    def check(self, name: str, *, option: str) -> None:
-        """Refuse, before any work, a score that this run cannot have; say which it can."""
-        if self.file is not None:
-            load_scores(self.file, name)
-        else:
-            check_names([name], field=option, watched=self.trained_here)
-
-    def get(self, name: str, work: Work) -> Scores:
-        """The score, checked to be of the training examples, with or without those that were forgotten before."""
-        if self.file is None:
-            return work.score(name)
-        scores = load_scores(self.file, name)
-        if scores.settings.get("data") not in (None, *work.session.before.fingerprints(work.session.data.train)):
-            raise UserError(
-                "--scores",
-                str(self.file),
-                "they are scores of other examples than these",
-                f"{SAME_DATA} as when they were made",
-            )
-        return scores
