@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from unmem.cli.annex import check_annex
-from unmem.cli.audit_options import RETRAIN, AuditOptions
 from unmem.cli.early import check_early
 from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, RunOptions, check_reference
+from unmem.cli.request_options import RETRAIN, AuditOptions
 
 
 def audit(

@@ -10,14 +10,14 @@ from torch import nn
 
 from unmem.cli import checks
 from unmem.cli.annex import write_annex
-from unmem.cli.audit_options import NONE, RETRAIN, AuditOptions
 from unmem.cli.comparing import retrain
-from unmem.cli.console import Stage, alarm, console, sentences, stage, warn
+from unmem.cli.console import alarm, console, sentences, stage, warn
 from unmem.cli.fitting import IN_TERMINAL, Fitted
 from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, RunOptions, folders_of, settings
 from unmem.cli.original import Original, check_model, read_model, split_in_doubt
 from unmem.cli.page import print_page, write_page
 from unmem.cli.request import Request
+from unmem.cli.request_options import NONE, RETRAIN, AuditOptions
 from unmem.cli.saving import facts, finish
 from unmem.cli.session import Session, writing
 from unmem.cli.sources import Prepared, make
@@ -44,7 +44,8 @@ def run_audit(
         asked = _Asked.read(session, options, wanted, recipe)
         retrained = asked.reference(folder)
         with stage("Look for copies of the forget examples among the retained") as bar:
-            copies = _copies(asked.problem, bar)
+            copies = find_copies(asked.problem.forget, asked.problem.retain, unseen=asked.problem.holdout)
+            bar.end_with("none" if len(copies) == 0 else f"{len(copies.retain_ids):,} retained copies found")
         with stage(f"Judge the model on {len(asked.problem.forget):,} examples"):
             found = examine(
                 {"unlearned": asked.model},
@@ -149,13 +150,6 @@ class _Asked:
 
     def read_model(self, file: Path) -> Original:
         return read_model(self.session, file, self.recipe, unsafe=self.options.unsafe_load)
-
-
-def _copies(problem: Problem, bar: Stage) -> Copies:
-    """Near-duplicates of forget examples in the retain set; their number is printed after the title of the stage."""
-    found = find_copies(problem.forget, problem.retain, unseen=problem.holdout)
-    bar.end_with("none" if len(found) == 0 else f"{len(found.retain_ids):,} retained copies found")
-    return found
 
 
 def _page(asked: _Asked, found: Audit) -> Report:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from unmem.cli import methods
 from unmem.cli.checks import copied
 from unmem.cli.console import warn
-from unmem.cli.forget_options import RequestOptions
 from unmem.cli.methods import Planned
 from unmem.cli.options import SAME_DATA, ModelOptions
 from unmem.cli.original import split_in_doubt
 from unmem.cli.request import Request
+from unmem.cli.request_options import RequestOptions
 from unmem.cli.session import Session
 from unmem.cli.sources import Prepared
 from unmem.cli.work import Work

@@ -43,7 +43,7 @@ def compare(
     retrained: Retrained,
     groups: Mapping[str, Ids] | None = None,
 ) -> Evaluation:
-    """The model of each method beside the original and the retrained models. groups: memorization groups, by name."""
+    """Compare the model of each method with the original and the retrained models. groups: of memorization, by name."""
     found = evaluate(
         {name: one.model for name, one in methods.items()},
         problem,

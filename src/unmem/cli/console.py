@@ -61,11 +61,11 @@ class Stage(Observer):
         self._progress.update(self._task, completed=done, total=total)
         if done > self._taken_up:
             rate = (done - self._taken_up) / (now - self._began_members)
-            said = f"{60 * rate:,.1f} a minute" if rate < 1 else f"{rate:,.1f} a second"
-            self._progress.update(self._task, description=f"{self._title}, {said}")
+            speed = f"{60 * rate:,.1f} a minute" if rate < 1 else f"{rate:,.1f} a second"
+            self._progress.update(self._task, description=f"{self._title}, {speed}")
             if not console.is_terminal and now - self._last_line > EVERY and done < total:
                 left = duration((total - done) / rate)
-                console.print(f"  {self._title}: {done:,} of {total:,}, {said}, {left} left", soft_wrap=True)
+                console.print(f"  {self._title}: {done:,} of {total:,}, {speed}, {left} left", soft_wrap=True)
                 self._last_line = now
 
     def end_with(self, note: str) -> None:

@@ -29,7 +29,7 @@ RETRAINED = 2
 EXPLAINED = {
     "fine-tune": "train on, without them",
     "neggrad+": "train on, and push them away",
-    "rum-f": "RUM^F: NegGrad+ on each part, from least to most memorized",
+    "rum-f": "RUM^F: NegGrad+ on each RUM part, from least to most memorized",
     "rum": "RUM: nothing, then fine-tune, then NegGrad+ for the most memorized",
     "auto": "matching: move each towards what a model that never saw it would predict; the default of unmem forget",
 }
@@ -160,7 +160,7 @@ def _reading(evaluation: Evaluation, best: str) -> list[str]:
     if gain <= spread:
         lines.append(f"{SHOWN[best]} ({reached:.3f}) is not above doing nothing ({nothing.tow:.3f}) by more than that.")
     elif reached >= control.tow:
-        lines.append(f"{SHOWN[best]} ({reached:.3f}) cannot be told from retraining at this resolution.")
+        lines.append(f"{SHOWN[best]} ({reached:.3f}) cannot be distinguished from retraining at this resolution.")
     else:
         lines.append(
             f"{SHOWN[best]} ({reached:.3f}) closes {gain / (control.tow - nothing.tow):.0%} of the gap between "

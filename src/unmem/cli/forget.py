@@ -5,8 +5,8 @@ from __future__ import annotations
 from unmem.cli.annex import check_annex, write_annex
 from unmem.cli.early import check_early, check_methods, check_used
 from unmem.cli.faults import step
-from unmem.cli.forget_options import RequestOptions
 from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, RunOptions, check_reference, settings
+from unmem.cli.request_options import RequestOptions
 
 
 def forget(

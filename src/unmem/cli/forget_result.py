@@ -81,7 +81,7 @@ class Result:
             write_page(folder, self._page())
         left = _carriers(run, self.erasure, folder.path)
         more = {"guard": self.guard, "still_carrying": [one.to_dict() for one in left]}
-        finish(session, folder, self._described() | more | self._outcomes(), forget)
+        finish(session, folder, self._described() | more, forget)
         return left
 
     def print(self, folder: RunFolder, left: list[Carrier]) -> None:
@@ -123,7 +123,7 @@ class Result:
         return lines if tow is None else lines | {"closeness to retraining (ToW, 1 = the same)": f"{tow:.3f}"}
 
     def _described(self) -> dict[str, Any]:
-        """The sections of `result.json` that do not depend on the evaluation."""
+        """The sections of `result.json`; auto says which method it chose."""
         run, original, tuned = self.run, self.run.work.original, self.made.tuned
         result = run.work.described(list(run.scores.values()), run.doubts) | {
             "unlearner": settings_of(self.made.unlearner),
@@ -136,14 +136,10 @@ class Result:
         if tuned is not None:
             trials = [asdict(trial) for trial in tuned.trials]
             result["tuning"] = {"budget": run.asked.request.budget, "cost": tuned.cost, "trials": trials}
-        return result
-
-    def _outcomes(self) -> dict[str, Any]:
-        """The sections of the evaluation; auto says which method it chose."""
-        found, method = self.evaluation.to_dict(), self.run.asked.request.method
+        outcomes, method = self.evaluation.to_dict(), run.asked.request.method
         if method == "auto":
-            found["methods"][method]["took"] = self.run.planned.name
-        return found
+            outcomes["methods"][method]["took"] = run.planned.name
+        return result | outcomes
 
     def _page(self) -> Report:
         run, session, original = self.run, self.run.work.session, self.run.work.original

@@ -53,8 +53,10 @@ def print_plan(session: Session, asked: Asked) -> None:
     console.print()
     other = alternatives(choice, problem, score=default_score(trained_here=asked.trained_here))
     console.print(Fitted.of(alternatives_table(other, estimate.training_seconds)))
-    for line in estimate.notes():
-        console.print(f"  {line}", soft_wrap=True)
+    seconds = estimate.training_seconds
+    timed = f"One training takes about {duration(seconds)} here (timed on {_TIMED_STEPS} steps)"
+    console.print(f"  {timed}, all of this about {duration(estimate.cost * seconds)}.", soft_wrap=True)
+    console.print("  Nothing was run and nothing was written.")
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,6 @@ class Estimate:
     @property
     def cost(self) -> float:
         return sum(line.cost for line in self.lines)
-
-    def notes(self) -> list[str]:
-        return [
-            f"One training takes about {duration(self.training_seconds)} here (timed on {_TIMED_STEPS} steps), "
-            f"all of this about {duration(self.cost * self.training_seconds)}.",
-            "Nothing was run and nothing was written.",
-        ]
 
 
 def alternatives(choice: Choice, problem: Problem, *, score: str) -> list[Option]:

@@ -173,7 +173,7 @@ def _measured(
 
 
 def _table(measures: dict[str, dict[str, float]], outcomes: Mapping[str, Outcome]) -> Table:
-    """What the scenario measures of each model, beside its closeness to retraining and its cost."""
+    """The measures of the scenario for each model, its closeness to retraining and its cost."""
     from unmem.evaluation.outcome import COLUMNS
 
     own = [Column(name, name, "percent") for name in next(iter(measures.values()))]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from unmem.cli.console import stage, warn
 from unmem.cli.options import SAME_DATA
 from unmem.cli.original import Original
+from unmem.cli.request_options import AuditOptions, RequestOptions
 from unmem.cli.session import Session
 from unmem.data import Examples, Ids, Splits
 from unmem.ensembles import Ensemble, read_members
@@ -22,17 +22,7 @@ from unmem.targets import FromCrossFit, FromMembers, ShortTeacher, Source, Targe
 from unmem.unlearning import Problem, best_source
 
 Rows = TypeVar("Rows", CrossFit, Trace)
-
-
-class Files(Protocol):
-    """The options that name files made before."""
-
-    @property
-    def crossfit(self) -> Path | None: ...
-    @property
-    def trace(self) -> Path | None: ...
-    @property
-    def members(self) -> Path | None: ...
+Options = RequestOptions | AuditOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,17 +38,17 @@ class Prepared:
     members: Ensemble | None = None
 
     @classmethod
-    def read(cls, options: Files, model: Path | None, data: Splits, ids: Ids | None) -> Prepared:
-        """Read the files that the options name, and the trace beside the model if they name none."""
+    def read(cls, options: Options, model: Path | None, data: Splits, ids: Ids | None) -> Prepared:
+        """Read the files that the options name, and the trace in the folder of the model if they name none."""
         made = None if options.crossfit is None else read_crossfit(options.crossfit, data, ids)
         members = None
         if options.members is not None:
             members = read_members(options.members, data.train, unseen=data.holdout)
         if options.trace is not None:
             return cls(made, read_trace(options.trace, data, ids), options.trace, members)
-        beside = None if model is None else (model if model.is_dir() else model.parent) / TRACE
-        found = None if beside is None or not beside.is_file() else _usable(beside, data, ids)
-        return cls(made, found, None if found is None else beside, members)
+        found_here = None if model is None else (model if model.is_dir() else model.parent) / TRACE
+        found = None if found_here is None or not found_here.is_file() else _usable(found_here, data, ids)
+        return cls(made, found, None if found is None else found_here, members)
 
     @property
     def sources(self) -> list[Source]:
@@ -94,57 +84,47 @@ class Prepared:
 
 
 def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
-    """A cross-fit of `unmem prepare`, checked to be of the training examples and to hold those of the request."""
-    stored = CrossFit.load(path)
-    found = with_moved(stored, path, CrossFit.load)
-    _check_data(found.settings, data, "--crossfit", path, "made")
+    """A cross-fit of `unmem prepare`, checked to hold the examples of the request."""
+    found = _read(CrossFit, path, data, ids, "--crossfit", "made")
     found.take(data.train.ids[:0] if ids is None else ids)
-    _warn_of_earlier(stored, path, CrossFit.load, ids)
     return found
 
 
 def read_trace(path: Path, data: Splits, ids: Ids | None) -> Trace:
-    """A trace, checked to be of the training examples and to hold those of the request."""
-    stored = Trace.load(path)
-    found = with_moved(stored, path, Trace.load)
-    _check_data(found.describe(), data, "--trace", path, "recorded")
+    """A trace, checked to hold the examples of the request."""
+    found = _read(Trace, path, data, ids, "--trace", "recorded")
     found.check(data.train.ids[:0] if ids is None else ids)
-    _warn_of_earlier(stored, path, Trace.load, ids)
     return found
 
 
-def _check_data(about: Mapping[str, Any], data: Splits, field: str, path: Path, made: str) -> None:
-    if about.get("data") != data.train.fingerprint:
+def _read(kind: type[Rows], path: Path, data: Splits, ids: Ids | None, field: str, made: str) -> Rows:
+    """The rows in a file, with those of forgotten examples, as far as the files that they were moved to still exist.
+
+    Says if examples were forgotten that the request does not name: the original of a request still knows what other
+    requests made a copy of it forget.
+    """
+    found = kind.load(path)
+    moved: list[Rows] = [kind.load(file) for name in found.moved if (file := pending(path.parent / name)) is not None]
+    for one in moved:
+        found = found.with_rows_of(one)
+    if (found.settings or {}).get("data") != data.train.fingerprint:
         problem = f"it was {made} from other examples than these"
         raise UserError(field, str(path), problem, f"{SAME_DATA} as when it was {made}")
-
-
-def with_moved(found: Rows, path: Path, load: Callable[[Path], Rows]) -> Rows:
-    """With the rows of forgotten examples, as far as the files that they were moved to are still there."""
-    for name in found.moved:
-        file = pending(path.parent / name)
-        if file is not None:
-            found = found.with_rows_of(load(file))
-    return found
-
-
-def _warn_of_earlier(found: Rows, path: Path, load: Callable[[Path], Rows], ids: Ids | None) -> None:
-    """The original of a request still knows what other requests made a copy of it forget."""
-    rows = [load(file).ids for name in found.moved if (file := pending(path.parent / name)) is not None]
-    others = {name for one in rows for name in one.tolist()} - set([] if ids is None else ids.tolist())
+    others = {name for one in moved for name in one.ids.tolist()} - set([] if ids is None else ids.tolist())
     if others:
         warn(
             f"{len(others):,} other examples were forgotten by way of {path} before, and the model that this run "
             "starts from still knows them: start from the unlearned model of that run (--model), or they come back"
         )
+    return found
 
 
 def _usable(path: Path, data: Splits, ids: Ids | None) -> Trace | None:
-    """The trace beside the model, unless it is of other examples: nobody named it, so that is only said."""
+    """The trace in the folder of the model; a note if it is of other examples, since nobody named it."""
     try:
         return read_trace(path, data, ids)
     except UserError as error:
-        warn(f"the trace beside the model is not used: {error}")
+        warn(f"the trace in the folder of the model is not used: {error}")
         return None
 
 

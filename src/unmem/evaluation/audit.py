@@ -1,7 +1,7 @@
 """`audit`: all the evidence that the given models allow, and what is missing for the rest.
 
-Every number of a model stands beside the same number of two controls: the original, which forgot nothing, and retrained
-models, which never knew. Where an input is not there, what it would have given is listed with what it would cost.
+Every number of a model is compared with that of two controls: the original, which forgot nothing, and retrained models,
+which never knew. A number whose input is missing is listed with the cost of that input.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Ids
@@ -26,7 +25,7 @@ from unmem.evaluation.reasons import SMALLEST_CELL, TOO_FEW
 from unmem.evaluation.signals import log_odds_of
 from unmem.evaluation.soundness import Shortfall, shortfalls_of, to_reach
 from unmem.evaluation.verdict import FORECAST, Signal, Verdict, decide, numbers_of
-from unmem.evaluation.witness import Judged, Witness
+from unmem.evaluation.witness import Judged, Real, Witness
 from unmem.memorization import CrossFit
 from unmem.tables import Column, Row, Table, markup
 from unmem.targets import ShortTeacher, Source, Targets
@@ -35,7 +34,6 @@ from unmem.unlearning import Problem
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Real = NDArray[np.float64]
 MEMBERS = 40  # enough for the tests of single examples
 ANNEX = "--annex has a row for each"
 _FREE = ("seed", "precision")  # of a recipe: what may differ between members and the model
@@ -59,7 +57,7 @@ class Missing:
 @dataclass(frozen=True, eq=False)
 class Audit:
     """evaluation: accuracies and ToW. evidence: by model audited. do_nothing: the same for the original, None if it is
-    not at hand. retrained: for each retrained model. verdicts: by model audited. notes: what weakens
+    not given. retrained: for each retrained model. verdicts: by model audited. notes: what weakens
     them. shortfalls: members and fold models that do not reach the original; retrained models that do not are in the
     evaluation. t: of each forget example in the order of the request, by model: personal data, and so in no report."""
 
@@ -183,7 +181,7 @@ def audit(
     relearning: bool = True,
     seed: int = 0,
 ) -> Audit:
-    """Judge unlearned models by all that is at hand; what is not at hand is listed and stops nothing.
+    """Judge unlearned models by everything that is given; what is missing is listed and stops nothing.
 
     reference: models retrained without the forget set. members: an ensemble that knows unseen examples and neither
     picked nor refined the forget set. crossfit: for the forecast, where there are no members. targets: for the forecast
