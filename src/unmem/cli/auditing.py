@@ -10,7 +10,7 @@ from torch import nn
 
 from unmem.cli import checks
 from unmem.cli.annex import write_annex
-from unmem.cli.comparing import retrain
+from unmem.cli.comparing import groups_of, retrain
 from unmem.cli.console import alarm, console, sentences, stage, warn
 from unmem.cli.fitting import IN_TERMINAL, Fitted
 from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, RunOptions, folders_of, settings
@@ -114,10 +114,7 @@ class _Asked:
         prepared = Prepared.read(options, None, session.data, ids)
         if options.targets != "auto":
             prepared.check(options.targets, trained_here=False)
-        groups: dict[str, Ids] = {}
-        if options.scores is not None and len(ids) >= 3:
-            cut = load_scores(options.scores, options.score).parts(3, among=ids)
-            groups = dict(zip(("low", "medium", "high"), cut, strict=True))
+        groups = groups_of(None if options.scores is None else load_scores(options.scores, options.score), ids)
         return cls(session, options, recipe, unlearned.model, problem, flags, prepared, groups)
 
     def targets(self) -> Targets | None:

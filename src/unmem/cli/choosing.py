@@ -114,7 +114,7 @@ def _check_steps(count: int, planned: Planned, request: RequestOptions) -> None:
     """Refuse, before any work, a RUM with more steps than there are examples to forget."""
     steps = len((request.steps or DEFAULT_STEPS).split(","))
     if planned.needs_scores and count < steps and not any("thresholds" in one for one in request.set):
-        problem = f"its {steps} steps need {steps} parts, and the request has {count} example{'s' * (count != 1)}"
+        problem = f"its {steps} steps need {steps} RUM parts, and the request has {count} example{'s' * (count != 1)}"
         raise UserError("--method", planned.name, problem, "leave --method out, or name fewer --steps")
 
 

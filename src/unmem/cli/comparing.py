@@ -15,6 +15,7 @@ from unmem.cli.original import Original
 from unmem.cli.session import Session
 from unmem.data import Ids
 from unmem.evaluation import Evaluation, Needed, aggregates_only, evaluate
+from unmem.memorization import Scores
 from unmem.store import RunFolder
 from unmem.unlearning import Problem, Retrain, retrain_all
 
@@ -55,6 +56,13 @@ def compare(
         needed={name: one.needed for name, one in methods.items()},
     )
     return aggregates_only(found, len(problem.forget))
+
+
+def groups_of(scores: Scores | None, ids: Ids) -> dict[str, Ids]:
+    """The memorization groups of a request, by name; none without scores, and none of fewer than three examples."""
+    if scores is None or len(ids) < 3:
+        return {}
+    return dict(zip(("low", "medium", "high"), scores.parts(3, among=ids), strict=True))
 
 
 def retrain(

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from unmem.cli import sources
-from unmem.cli.comparing import Retrained, Unlearned, compare, retrain
+from unmem.cli.comparing import Retrained, Unlearned, compare, groups_of, retrain
 from unmem.cli.console import alarm, console, sentences, warn
 from unmem.cli.erasing import ANNEX, MODELS, TABLES, Carrier, Erasure, carriers, print_carriers
 from unmem.cli.faults import step
@@ -159,10 +159,8 @@ class Result:
 
 def _groups(run: Forgetting) -> dict[str, Ids]:
     """The memorization groups of the request, by the score of RUM, else by that of --top; none without a score."""
-    name, forget = run.asked.divided_by or run.asked.wanted.score, run.problem.forget.ids
-    if name is None or len(forget) < 3:
-        return {}
-    return dict(zip(("low", "medium", "high"), run.scores[name].parts(3, among=forget), strict=True))
+    name = run.asked.divided_by or run.asked.wanted.score
+    return groups_of(None if name is None else run.scores[name], run.problem.forget.ids)
 
 
 def _needed(run: Forgetting, made: Made) -> Needed:
