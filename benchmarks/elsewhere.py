@@ -245,7 +245,7 @@ def table(entry: dict[str, Any]) -> str:
     spread = {one: usual_spread([row[one] for row in rows.values()], least[one]) for one in least}
     lines = [
         "| method | ToW | ToW-MIA | under | over | LiRA AUC | RMIA AUC | forget, by group | retain | test | cost "
-        "| cost, all told |",
+        "| total cost |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     controls = {"retrain": "*retrain against retrain*", "nothing": "*do nothing*"}

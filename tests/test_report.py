@@ -98,7 +98,7 @@ def test_numbers_are_written_as_percentages_and_three_decimals(full: str) -> Non
         ("ToW-MIA", "0.993"),
         ("seconds", "0.7"),
         ("cost", "0.42"),
-        ("cost, all told", "0.58"),
+        ("total cost", "0.58"),
     ]
 
 

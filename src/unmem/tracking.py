@@ -41,8 +41,7 @@ class LogTo(Observer):
     to: "tensorboard", "wandb" or "mlflow", several separated by commas, or any object with `log(values, step)`.
     folder: for the files of TensorBoard and W&B. on_warning: called with a sentence when a logger fails; work goes on
     without it.
-    stage: the name of what is being trained, first part of every name; set it before each training. settings: what the
-    run was asked, for loggers that keep it.
+    settings: what the run was asked, for loggers that keep it.
 
     A step is an epoch, counted over all trainings. Losses are read once an epoch, so that the loop never waits. Loggers
     given by name are started by the first training and ended by `close` (or by leaving a `with` block). An object is
@@ -54,11 +53,12 @@ class LogTo(Observer):
         to: str | Logger | Sequence[str | Logger],
         folder: str | Path = "logs",
         *,
+        settings: Mapping[str, Any] | None = None,
         on_warning: Callable[[str], None] = warnings.warn,
         field: str = "LogTo",
     ) -> None:
-        self.stage = "train"
-        self.settings: dict[str, Any] = {}
+        self._stage = "train"
+        self._settings = settings or {}
         self._folder, self._on_warning, self._field = Path(folder), on_warning, field
         self._names: list[str] = []
         self._loggers: list[Logger] = []
@@ -82,6 +82,11 @@ class LogTo(Observer):
     def __enter__(self) -> LogTo:
         return self
 
+    def at(self, stage: str) -> LogTo:
+        """Begin the names of the numbers from now on with `stage`, the name of what is trained next."""
+        self._stage = stage
+        return self
+
     def __exit__(self, kind: type[BaseException] | None, *_: TracebackType | BaseException | None) -> None:
         self.close()
 
@@ -101,7 +106,7 @@ class LogTo(Observer):
         mean = float(np.average(losses, weights=self._sizes))
         now = time.perf_counter()
         self._step += 1
-        self._log({"loss": mean, "lr": self._lr, "seconds": now - self._began}, prefix=f"{self.stage}/")
+        self._log({"loss": mean, "lr": self._lr, "seconds": now - self._began}, prefix=f"{self._stage}/")
         self._losses.clear()
         self._sizes.clear()
         self._began = time.perf_counter()
@@ -129,7 +134,7 @@ class LogTo(Observer):
         self._started = {}
         for name in self._names:
             try:
-                self._started[name] = _tracker(name, self._folder, self.settings)
+                self._started[name] = _tracker(name, self._folder, self._settings)
             except Exception as error:  # of whatever kind its client raises: no login, no network, no place
                 raise UserError(
                     self._field, name, f"could not be started ({error})", "check that logger's own settings"
@@ -165,7 +170,7 @@ def _check(name: str, field: str) -> None:
         require(package, field=field, value=name)
 
 
-def _tracker(name: str, folder: Path, settings: dict[str, Any]) -> Any:
+def _tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Any:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,10 +14,10 @@ from tests.helpers import without_original
 from unmem.ensembles import leave_out_masks, train_members
 from unmem.errors import UserError
 from unmem.evaluation import audit
-from unmem.evaluation.audit import _Judged, _Witness  # pyright: ignore[reportPrivateUsage]
 from unmem.evaluation.signals import Signals
 from unmem.evaluation.single_model import Judge
 from unmem.evaluation.verdict import RELEARNING, TEST
+from unmem.evaluation.witness import Judged, Witness
 
 RECIPE = um.Recipe(model="mlp", epochs=40, batch_size=32)
 DATA = um.load("digits", limit=400, flip=0.05)
@@ -150,8 +150,8 @@ def test_the_forget_set_and_relearning_share_the_level(
     full: um.Audit, problem: um.Problem, retrained: list[torch.nn.Module]
 ) -> None:
     """p = 0.02 is below the 2.5% of a whole verdict, and above the half of it that each of the two has."""
-    witness = _Witness(problem, retrained, None, {}, relearning=True, seed=0)
-    judged = _Judged(problem, full.evaluation, witness, None, None)
+    witness = Witness(problem, retrained, None, {}, relearning=True, seed=0)
+    judged = Judged(problem, full.evaluation, witness, None, None)
     seen = full.evidence["retrained"]
     assert seen.test is not None
     assert seen.relearning is not None

@@ -69,11 +69,11 @@ COLUMNS = (
         explained="Time to make the model, in trainings of the original; 1 = as long as training it.",
     ),
     Column(
-        *("cost_all_told", "cost, all told", "number"),
+        *("cost_all_told", "total cost", "number"),
         unit="trainings",
         better="lower",
         explained="Cost with the targets, scores and tuning that the method needed, whenever they were made.",
-        short="cost,\nall told",
+        short="total\ncost",
     ),
 )
 _TIMES = ("seconds", "cost", "cost_all_told")
