@@ -1,4 +1,4 @@
-"""`evaluate`: unlearned models against retrained ones, with the two controls that make the numbers readable."""
+"""`evaluate`: compare unlearned models with retrained ones and with the two controls."""
 
 from __future__ import annotations
 
@@ -33,13 +33,23 @@ def evaluate(
     training_seconds: float | None = None,
     needed: Mapping[str, Needed] | None = None,
 ) -> Evaluation:
-    """Measure models against the mean of the retrained `reference` models; the original, if there is one, is a control.
+    """Measure models against the mean of retrained models.
 
-    parts: ids of forget examples by memorization part ("low", "medium", "high").
-    seconds, reference_seconds, training_seconds: what the models, the retrained ones and the original took to make.
-        The cost is in trainings, a training being the median of the last two (one alone is a noisy measure).
-    needed: by method, what it needed besides; a method that is not named needed nothing.
-    Membership is attacked with the holdout as unseen examples, so that the test set serves the accuracies alone.
+    The membership attack uses the holdout as unseen examples, so that the test set is only used for accuracies.
+
+    Args:
+        models: Models by name.
+        problem: The request. Its original, if there is one, is the control that does nothing.
+        reference: Models retrained without the forget set, for ToW. With two or more, each is compared with the others.
+        parts: Ids of forget examples per memorization group ("low", "medium", "high").
+        seconds: Time to make each model.
+        reference_seconds: Time to retrain each reference model.
+        training_seconds: Time to train the original. Costs are in trainings, and a training takes the median of this
+            and `reference_seconds`, because one time alone is noisy.
+        needed: Further cost of each method; a method that is not named has none.
+
+    Returns:
+        An outcome per model, with the reference and the controls.
     """
     evaluator = Evaluator(
         problem,
@@ -67,9 +77,18 @@ def evaluate(
 
 
 class Evaluator:
-    """Measures the reference once, and then any number of models against it; the arguments are those of `evaluate`.
+    """Measures the reference once, and then any number of models against it.
 
-    reference: the mean of the retrained models, or None. retrain_vs_retrain: as in `Evaluation`.
+    Args:
+        problem: As in `evaluate`, like the other arguments.
+        reference: Models retrained without the forget set.
+        parts: Ids of forget examples per memorization group.
+        reference_seconds: Time to retrain each reference model.
+        training_seconds: Time to train the original.
+
+    Attributes:
+        reference: The mean of the retrained models, or None.
+        retrain_vs_retrain: As in `Evaluation`.
     """
 
     def __init__(
@@ -92,7 +111,7 @@ class Evaluator:
         self.reference = self._timed(self._target, _mean_of(reference_seconds)) if self._target else None
 
     def outcome(self, model: nn.Module, seconds: float | None = None, needed: Needed = NOTHING_MORE) -> Outcome:
-        """What the model shows, and how close that is to the reference; `seconds` is what it took to make."""
+        """Measure a model and its closeness to the reference. `seconds` is the time it took to make."""
         return self._timed(_compare(_measure(model, self._problem, self._parts), self._target), seconds, needed)
 
     def _timed(self, outcome: Outcome, spent: float | None, needed: Needed = NOTHING_MORE) -> Outcome:

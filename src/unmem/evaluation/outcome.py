@@ -1,4 +1,4 @@
-"""What models show on one problem: numbers of unlearned models beside retrained ones and the two controls."""
+"""Outcomes: what was measured of unlearned models, of retrained models and of the two controls, on one problem."""
 
 from __future__ import annotations
 
@@ -81,7 +81,15 @@ _TIMES = ("seconds", "cost", "cost_all_told")
 
 @dataclass(frozen=True)
 class Part:
-    """The forget examples of one memorization part: accuracy and share called unseen, and ToW on this part alone."""
+    """What was measured on the forget examples of one memorization group.
+
+    Attributes:
+        n: Number of examples.
+        accuracy: Accuracy on them, or None.
+        mia: Share of them that the membership attack calls unseen, or None.
+        tow: ToW on this group alone.
+        tow_mia: ToW-MIA on this group alone.
+    """
 
     n: int
     accuracy: float | None
@@ -91,20 +99,20 @@ class Part:
 
     @property
     def values(self) -> dict[str, Value]:
-        """By the end of the key of its column."""
+        """The measures by the last part of the keys of their columns."""
         return {"n": self.n, "forget": self.accuracy, "mia": self.mia, "tow": self.tow, "tow_mia": self.tow_mia}
 
 
 @dataclass(frozen=True)
 class Needed:
-    """What a method needed besides the run that made its model: targets, scores, tuning.
+    """The cost of a method besides the run that made its model: targets, scores, tuning.
 
     Attributes:
-        seconds: What it took in this run.
-        trainings: The same in trainings of the original, counted from passes over examples. Used where the time of a
+        seconds: Time spent on them in this run.
+        trainings: The same in trainings of the original, counted from passes over examples. Used if the time of a
             training is not known.
-        before: What was made for it in earlier runs, in trainings of the original.
-        unlearning: The run that made the model, in trainings, counted likewise.
+        before: Cost of what earlier runs made for it, in trainings of the original.
+        unlearning: Cost of the run that made the model, in trainings, counted likewise.
     """
 
     seconds: float = 0.0
@@ -115,13 +123,18 @@ class Needed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one model shows on one problem. All shares are in [0, 1].
+    """What was measured of one model on one problem. All shares are in [0, 1].
 
-    accuracy: on the forget, retain and test sets. mia: share of the forget set that the attack calls unseen. Both are
-        NaN where there are no unseen examples.
-    tow, tow_mia: closeness to the retrained reference, 1 = the same; None without a reference (`reason` says so).
-    parts: the same by memorization part. seconds, cost: of making the model; cost in trainings of the original.
-    cost_all_told: cost with everything that the method needed and that was made for it, in this run or before.
+    Attributes:
+        accuracy: Accuracy on the "forget", "retain" and "test" sets; NaN for an empty set.
+        mia: Share of the forget set that the membership attack calls unseen; NaN without unseen examples.
+        parts: The same per memorization group.
+        tow: Closeness to the retrained models (ToW), 1 = the same; None without retrained models.
+        tow_mia: ToW-MIA, likewise.
+        reason: Why a number is missing, or None.
+        seconds: Time to make the model.
+        cost: The same in trainings of the original.
+        cost_all_told: Cost including everything that the method needed, whether made in this run or before.
     """
 
     accuracy: dict[str, float]
@@ -141,7 +154,7 @@ class Outcome:
         return f"Outcome({', '.join(known)})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as in `result.json`; `reason` only where a number is missing."""
+        """Return plain values as in `result.json`, with `reason` only if a number is missing."""
         values = asdict(self)
         values["accuracy"] = {key: _known(value) for key, value in self.accuracy.items()}
         values["mia"] = _known(self.mia)
@@ -151,7 +164,7 @@ class Outcome:
 
     @property
     def values(self) -> dict[str, Value]:
-        """By the keys of `COLUMNS`, and those of memorization parts, such as `low_tow`; none that is NaN."""
+        """The numbers by the keys of `COLUMNS` and of memorization groups, such as `low_tow`, without NaN."""
         found: dict[str, Value] = {
             **self.accuracy,
             "mia": self.mia,
@@ -166,7 +179,7 @@ class Outcome:
         return {key: value for key, value in found.items() if not (isinstance(value, float) and math.isnan(value))}
 
     def row(self, name: str, kind: Kind = "method", *, why_no_tow: str = NO_REFERENCE) -> Row:
-        """A row of `COLUMNS`. why_no_tow: unless the outcome itself knows."""
+        """Return a row of `COLUMNS`. `why_no_tow` is the reason for a missing ToW if the outcome has none."""
         no_tow = self.reason or why_no_tow
         no_cost = NO_SECONDS if self.seconds is None else NO_COST
         reasons = {"tow": no_tow, "tow_mia": no_tow, "seconds": NO_SECONDS, "cost": no_cost, "cost_all_told": no_cost}
@@ -190,12 +203,15 @@ def _known(value: float) -> float | None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Outcomes by method name, beside the controls and the reference they are read against.
+    """Outcomes of several methods, with the reference and the controls to compare them with.
 
-    reference: the mean of the retrained models, or None. do_nothing: the original model as it is;
-    None if the problem has none.
-    retrain_vs_retrain: each retrained model against the mean of the others, averaged: what an honest retrain scores.
-    shortfalls: whether retrained models fall far short of the original, so that ToW is no measure of unlearning.
+    Attributes:
+        methods: Outcome by name of the method.
+        do_nothing: The original as it is; None if the problem has none.
+        retrain_vs_retrain: Each retrained model against the mean of the others, averaged; None with fewer than two.
+        reference: The mean of the retrained models, or None.
+        n_reference: Number of retrained models.
+        shortfalls: Retrained models that fall far short of the original, so that ToW does not measure unlearning.
     """
 
     methods: dict[str, Outcome]
@@ -212,16 +228,16 @@ class Evaluation:
 
     @property
     def spread(self) -> float | None:
-        """How far two honest retrains are apart in ToW: differences smaller than this mean nothing."""
+        """The distance of two honest retrains in ToW. Smaller differences are not meaningful."""
         control = self.retrain_vs_retrain
         return None if control is None or control.tow is None else 1 - control.tow
 
     def best(self, among: Sequence[str]) -> str:
-        """The method with the highest ToW of those named."""
+        """Return the method with the highest ToW among those named."""
         return max(among, key=lambda name: self.methods[name].tow or 0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """The sections `methods`, `controls` and `reference` of `result.json`."""
+        """Return the sections `methods`, `controls` and `reference` of `result.json`."""
         missing = {"tow": None, "tow_mia": None, "reason": ONE_REFERENCE if self.n_reference else NO_REFERENCE}
         pair = self.retrain_vs_retrain
         return {
@@ -242,7 +258,7 @@ class Evaluation:
         }
 
     def outcomes(self) -> list[tuple[str, Kind, Outcome]]:
-        """Name, kind and outcome of all models that were measured, in the order in which they are always shown."""
+        """Return name, kind and outcome of all models, in the order in which they are always shown."""
         known: list[tuple[str, Kind, Outcome | None]] = [
             (RETRAINED, "reference", self.reference),
             (RETRAIN_VS_RETRAIN, "control", self.retrain_vs_retrain),
@@ -252,11 +268,11 @@ class Evaluation:
         return [(name, kind, outcome) for name, kind, outcome in known if outcome is not None]
 
     def table(self, labels: Mapping[str, str] | None = None, explained: Mapping[str, str] | None = None) -> Table:
-        """A row for each model: the retrained ones, what they score against each other, the methods, doing nothing.
+        """Return a row per model: the retrained models, retraining against itself, the methods, doing nothing.
 
         Args:
-            labels: How readers see the names of methods.
-            explained: A line about each method.
+            labels: Names of methods for readers.
+            explained: One line about each method.
         """
         labels, explained = labels or {}, explained or {}
         rows = [self._retrained_row(), self._spread_row()]
@@ -268,13 +284,13 @@ class Evaluation:
         return Table([*COLUMNS, *self._part_columns()], rows, names="model")
 
     def by_part(self) -> Table:
-        """Accuracy on the forget examples of each memorization part, a row for each model."""
+        """Return the accuracy on each memorization group of the forget set, a row per model."""
         return _by_part([one for one in self.outcomes() if one[2] is not self.retrain_vs_retrain])
 
     def to_pandas(self) -> DataFrame:
-        """A row per model, controls and reference among them (column `kind`), numbers as in `Outcome`, in [0, 1].
+        """Return a data frame with a row per model; the column `kind` tells methods, controls and reference apart.
 
-        Numbers by memorization part are in columns such as `low_tow`. Needs pandas.
+        Numbers are as in `Outcome`. Those per memorization group are in columns such as `low_tow`. Requires pandas.
         """
         found = self.table()
         return found.filled(keep=[column.key for column in found.columns]).to_pandas()
@@ -354,9 +370,9 @@ def _by_part_html(found: Table) -> str:
 
 
 def aggregates_only(evaluation: Evaluation, n_forget: int) -> Evaluation:
-    """The evaluation without what would tell about single examples: for a small forget set, all that is measured on it.
+    """Return the evaluation without anything that reveals single examples.
 
-    What anybody may read, such as the files of a run, holds this one.
+    For a small forget set, that is everything measured on it. Files that anybody may read hold this form.
     """
     if n_forget >= SMALLEST_CELL:
         return evaluation
