@@ -15,7 +15,7 @@ from unmem.recipe import Augment
 _SHARE = 8  # the padding is the side divided by this
 
 
-def drawn(n: int, how: Augment, shape: tuple[int, ...], random: torch.Generator) -> Tensor:
+def draw_views(n: int, how: Augment, shape: tuple[int, ...], random: torch.Generator) -> Tensor:
     """For each of n images of shape [C, H, W]: rows down, columns right, flipped or not. [n, 3] int64, on the CPU."""
     down, right = (torch.randint(0, 2 * (side // _SHARE) + 1, (n,), generator=random) for side in shape[1:])
     flip = torch.randint(0, 2 if how == "crop-flip" else 1, (n,), generator=random)

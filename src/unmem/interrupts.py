@@ -21,14 +21,16 @@ def uninterrupted(*, drop: bool) -> Generator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard: list[int] = []
-    before = {one: signal.signal(one, lambda which, _: heard.append(which)) for one in (signal.SIGINT, signal.SIGTERM)}
+    received: list[int] = []
+    before = {
+        one: signal.signal(one, lambda which, _: received.append(which)) for one in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-        for one in heard[-1:] if not drop else []:
+        for one in received[-1:] if not drop else []:
             signal.raise_signal(one)
 
 

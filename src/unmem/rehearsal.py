@@ -22,10 +22,10 @@ from unmem.errors import Phrase, UserError, out_of_memory
 from unmem.recipe import Recipe
 from unmem.training import autocast, predict, single_values
 
-FEW = 32  # examples that are looked at: enough to tell probabilities from logits, and a batch from its halves
-_SAME = 1e-2  # difference of the answers to the same example, as a share of their spread, that rounding explains
-_LARGE = 100.0
-_WHOLE = 1e-3  # how far a sum of probabilities may be from 1
+N_CHECKED = 32  # examples that are looked at: enough to tell probabilities from logits, and a batch from its halves
+_TOLERANCE = 1e-2  # difference of the answers to the same example, as a share of their spread, that rounding explains
+_FACTOR = 100.0
+_SUM_TOLERANCE = 1e-3  # how far a sum of probabilities may be from 1
 _FAULTS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, KeyError, AttributeError)
 
 
@@ -37,15 +37,15 @@ def rehearse(recipe: Recipe, examples: Examples) -> None:
     """
     shape, classes = examples.input_shape, examples.n_classes
     model = models.build(recipe.model, shape, classes, seed=0).to(examples.device)
-    check_answers(model, examples, value=recipe.model)
-    few = examples.at(few_positions(examples, 2))
+    check_outputs(model, examples, value=recipe.model)
+    few = examples.at(sample_positions(examples, 2))
     for count in (2, 1):
         batch = few.at(np.arange(min(count, len(few))))
         _try(partial(_step, model, batch, recipe), batch, recipe.model, "in training mode")
     models.check_state(model, recipe.model)
 
 
-def check_answers(model: nn.Module, examples: Examples, *, field: str = "model", value: str | None = None) -> None:
+def check_outputs(model: nn.Module, examples: Examples, *, field: str = "model", value: str | None = None) -> None:
     """Refuse a model that cannot take these inputs, or whose answers are no logits of their own example.
 
     Args:
@@ -57,7 +57,7 @@ def check_answers(model: nn.Module, examples: Examples, *, field: str = "model",
     Raises:
         UserError: What is wrong with it.
     """
-    some = examples.at(few_positions(examples, FEW))
+    some = examples.at(sample_positions(examples, N_CHECKED))
     logits = _try(lambda: predict(model, some), some, value, "", field)
     if logits.ndim != 2 or logits.shape[1] < examples.n_classes:
         named = Phrase(f"with outputs of shape {tuple(logits.shape[1:])}") if value is None else value
@@ -66,7 +66,7 @@ def check_answers(model: nn.Module, examples: Examples, *, field: str = "model",
             problem = f"gives outputs of shape {tuple(logits.shape[1:])}, but {problem}"
         raise UserError(field, named, problem, "use a network with an output for each class")
     _check_logits(model, some, logits, field, value)
-    _check_alone(model, some, logits, field, value)
+    _check_independence(model, some, logits, field, value)
 
 
 def _check_logits(model: nn.Module, some: Examples, logits: Tensor, field: str, value: str | None) -> None:
@@ -76,7 +76,7 @@ def _check_logits(model: nn.Module, some: Examples, logits: Tensor, field: str, 
         raise UserError(field, value, "gives NaN or infinity for some of the training examples", fix)
     if not _within_one(logits):
         return
-    if float((logits.sum(1) - 1).abs().max()) < _WHOLE:
+    if float((logits.sum(1) - 1).abs().max()) < _SUM_TOLERANCE:
         problem, layer = "gives probabilities that sum to 1, not logits", "softmax"
     elif _bounded(model, some):
         problem, layer = "gives numbers between 0 and 1 only, not logits", "sigmoid"
@@ -87,7 +87,7 @@ def _check_logits(model: nn.Module, some: Examples, logits: Tensor, field: str, 
 
 
 def _within_one(logits: Tensor) -> bool:
-    return float(logits.min()) >= 0 and float(logits.max()) <= 1 + _WHOLE
+    return float(logits.min()) >= 0 and float(logits.max()) <= 1 + _SUM_TOLERANCE
 
 
 @torch.no_grad()
@@ -99,18 +99,18 @@ def _bounded(model: nn.Module, some: Examples) -> bool:
     large = copy.deepcopy(model)
     layers = [own for layer in large.modules() if (own := list(layer.parameters(recurse=False)))]
     for parameter in layers[-1] if layers else ():
-        parameter.mul_(_LARGE)
+        parameter.mul_(_FACTOR)
     found = predict(large, some)
     return _within_one(found) and bool((found > 0).any())  # a head of zeros, or one that ends in a ReLU, may give zeros
 
 
-def _check_alone(model: nn.Module, some: Examples, logits: Tensor, field: str, value: str | None) -> None:
+def _check_independence(model: nn.Module, some: Examples, logits: Tensor, field: str, value: str | None) -> None:
     """The answer to an example may not depend on which others share its batch."""
     if len(some) < 4:
         return
     half = len(some) // 2
     halves = torch.cat([predict(model, some.at(part)) for part in (np.arange(half), np.arange(half, len(some)))])
-    allowed = _SAME * (float(logits.std()) + 1e-6)
+    allowed = _TOLERANCE * (float(logits.std()) + 1e-6)
     if _differ(halves, logits, allowed) and not _differ(predict(model, some), logits, allowed):
         layers = _without_statistics(model)
         which = f" ({layers[0]!r} keeps no running statistics)" if layers else ""
@@ -162,15 +162,15 @@ def _try(work: Callable[[], Tensor], examples: Examples, value: str | None, when
 
 
 def _fix(error: Exception) -> str:
-    said = str(error)
-    if isinstance(error, TypeError) and "forward()" in said and "argument" in said:
+    message = str(error)
+    if isinstance(error, TypeError) and "forward()" in message and "argument" in message:
         return "give it a forward that takes the inputs alone"
-    if any(word in said for word in ("size", "shape", "height", "width", "Height", "dimension", "channels")):
+    if any(word in message for word in ("size", "shape", "height", "width", "Height", "dimension", "channels")):
         return "use a network for inputs of this shape, or pass the --size, --grey or --rgb that it takes"
     return "use the model that was trained on these data, or call it by hand to see why"
 
 
-def few_positions(examples: Examples, count: int) -> NDArray[np.int64]:
+def sample_positions(examples: Examples, count: int) -> NDArray[np.int64]:
     """Of the first examples, and of the one with the largest token id, which must be in the vocabulary."""
     found = set(range(min(count, len(examples))))
     if examples.scaling is None and not examples.inputs.dtype.is_floating_point:

@@ -84,7 +84,7 @@ def poisoned(data: Splits, share: float, *, target: int = 0, seed: int) -> Scena
     labels[torch.as_tensor(chosen, device=train.device)] = target
     planted = replace(data, train=with_patch(train, chosen).relabel(labels))
     victims = with_patch(data.test.at(data.test.labels.cpu().numpy() != target))
-    measures: dict[str, Measure] = {"attack succeeds": lambda model: _called(model, victims, target)}
+    measures: dict[str, Measure] = {"attack succeeds": lambda model: _share_classified_as(model, victims, target)}
     words = f"{count:,} training images ({share:.1%}) carry a patch and the label {target}, and must be forgotten."
     return Scenario("poisoned", planted, train.ids[chosen], measures | _utility(planted), words)
 
@@ -113,5 +113,5 @@ def _utility(data: Splits) -> dict[str, Measure]:
     return {"test accuracy": lambda model: accuracy(model, data.test)}
 
 
-def _called(model: nn.Module, examples: Examples, label: int) -> float:
+def _share_classified_as(model: nn.Module, examples: Examples, label: int) -> float:
     return accuracy_of(predict(model, examples), torch.full_like(examples.labels, label))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unmem import models
-from unmem.augmentation import augmented, drawn
+from unmem.augmentation import augmented, draw_views
 from unmem.data import Examples
 from unmem.errors import DivergedError, UserError
 from unmem.recipe import Recipe
@@ -307,7 +307,7 @@ def views(found: Iterable[Batch], examples: Examples, recipe: Recipe, random: to
 def _draws(n: int, examples: Examples, recipe: Recipe, random: torch.Generator) -> Tensor:
     if len(examples.input_shape) != 3:
         raise UserError("augment", recipe.augment, f"the inputs are no images: {examples.input_shape}", "use none")
-    return drawn(n, recipe.augment, examples.input_shape, random).to(examples.device)
+    return draw_views(n, recipe.augment, examples.input_shape, random).to(examples.device)
 
 
 def _view(batch: Batch, draws: Tensor, examples: Examples) -> Batch:

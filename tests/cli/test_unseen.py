@@ -97,7 +97,7 @@ def test_without_unseen_examples_nothing_is_said_of_them(home: Path, tmp_path: P
     assert found["data"]["sizes"] == {"train": 600, "holdout": 0, "test": 0}
     outcome = found["methods"]["auto"]
     assert (outcome["accuracy"]["test"], outcome["mia"], outcome["tow"], outcome["tow_mia"]) == (None,) * 4
-    assert outcome["reason"] == "needs unseen examples, and all of the data are training data"
+    assert outcome["reason"] == "needs unseen examples, but all examples are training examples"
     assert outcome["accuracy"]["forget"] is not None
     assert found["guard"]["fell"] is False
     page = (tmp_path / "out" / "report.html").read_text().split("<script>")[0]

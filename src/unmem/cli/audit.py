@@ -159,7 +159,7 @@ class _Asked:
         from unmem.cli.sources import Prepared
         from unmem.errors import UserError
         from unmem.memorization import load_scores
-        from unmem.rehearsal import check_answers
+        from unmem.rehearsal import check_outputs
         from unmem.unlearning import Problem, model_flags
 
         with session.split_in_doubt(options.original or options.model):
@@ -176,7 +176,7 @@ class _Asked:
         problem = Problem(None if original is None else original.model, session.data, ids, recipe=unlearned.recipe)
         flags = problem.flags()
         if original is None:
-            check_answers(unlearned.model, session.data.train)
+            check_outputs(unlearned.model, session.data.train)
             flags += model_flags(unlearned.model, session.data.train)
         for flag in flags:
             warn(flag)

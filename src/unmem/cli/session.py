@@ -29,7 +29,7 @@ from unmem.memorization import Scorer, Scores, save_scores
 from unmem.models import Card
 from unmem.models.transformers import PREFIX
 from unmem.recipe import Recipe
-from unmem.rehearsal import check_answers, rehearse
+from unmem.rehearsal import check_outputs, rehearse
 from unmem.requests import read_ids
 from unmem.store import LOGS, RunFolder, free_folder
 from unmem.tracking import LogTo
@@ -220,7 +220,7 @@ class Session:
                 on_warning=warn,
             )
         model = model.to(train_set.device).eval()
-        check_answers(model, train_set, field="--model", value=str(file))
+        check_outputs(model, train_set, field="--model", value=str(file))
         if not self.before.of_these(card, train_set):
             fix = f"{SAME_DATA} as when it was trained"
             if card.forgotten is not None:

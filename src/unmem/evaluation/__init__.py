@@ -1,6 +1,5 @@
-"""What an unlearned model shows, each number beside its controls, and what that allows to say."""
+"""Evaluation of unlearned models: metrics with their controls, and verdicts."""
 
-from unmem.evaluation.answers import accuracy, correct, label_confidence
 from unmem.evaluation.attacks import Attack, attacks
 from unmem.evaluation.audit import Audit, Missing, audit
 from unmem.evaluation.distance import prediction_distance
@@ -9,6 +8,7 @@ from unmem.evaluation.evidence import Evidence
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
 from unmem.evaluation.lira import lira
+from unmem.evaluation.logits import accuracy, correct, label_confidence
 from unmem.evaluation.membership import called_unseen
 from unmem.evaluation.mismatch import Mismatch, chance, find_mismatch, find_order, find_scaling, seen_alike
 from unmem.evaluation.outcome import Evaluation, Needed, Outcome, Part, aggregates_only

@@ -18,19 +18,19 @@ from torch import nn
 
 from unmem.data import Ids
 from unmem.ensembles import Ensemble
-from unmem.evaluation.answers import accuracy, answers, correct
 from unmem.evaluation.attacks import attacks
 from unmem.evaluation.distance import prediction_distance
 from unmem.evaluation.evaluate import evaluate
 from unmem.evaluation.evidence import Evidence, columns_of, mean_values
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
+from unmem.evaluation.log_odds import MemberLogOdds, log_odds_of
+from unmem.evaluation.logits import accuracy, correct, model_logits
 from unmem.evaluation.outcome import DO_NOTHING, RETRAINED, Evaluation, aggregates_only
 from unmem.evaluation.reasons import SMALLEST_CELL, TOO_FEW
-from unmem.evaluation.relearning import Relearning, Rises, relearn, relearning
-from unmem.evaluation.signals import Signals, log_odds_of
+from unmem.evaluation.relearning import ConfidenceChange, Relearning, relearn, relearning
 from unmem.evaluation.single_model import TAIL, Judge, SingleModelTest
-from unmem.evaluation.soundness import Shortfall, shortfalls_of, to_reach
+from unmem.evaluation.soundness import Shortfall, baseline, shortfalls_of
 from unmem.evaluation.verdict import (
     FORECAST,
     Signal,
@@ -251,12 +251,14 @@ class _Witness:
     ) -> None:
         self.problem, self.reference, self.relearning, self.seed = problem, reference, relearning, seed
         self.cells = {name: problem.forget.positions(ids) for name, ids in parts.items()}
-        self.signals = None if members is None else Signals.of(members, problem.forget.ids)
+        self.signals = None if members is None else MemberLogOdds.of(members, problem.forget.ids)
         self.judge = None if self.signals is None else Judge.make(self.signals)
         self.log_probs = [_log_probs(model, problem) for model in reference]
         self._members = members
         self.retrained_t = [] if self.judge is None else [self.t(model) for model in reference]
-        self.rises: list[Rises] = [relearn(model, problem, seed=seed) for model in reference] if relearning else []
+        self.rises: list[ConfidenceChange] = (
+            [relearn(model, problem, seed=seed) for model in reference] if relearning else []
+        )
 
     @property
     def level(self) -> float:
@@ -285,7 +287,7 @@ class _Witness:
     def t(self, model: nn.Module) -> Real:
         if self.judge is None or self.signals is None:
             raise ValueError("there are no members")
-        said = self.signals.said_by(model, self.problem.forget, self.problem.holdout)
+        said = self.signals.model_log_odds(model, self.problem.forget, self.problem.holdout)
         return self.judge.t(said, damaged=self.damage(model) is not None)
 
     def damage(self, model: nn.Module) -> Signal | None:
@@ -351,7 +353,7 @@ class _Judged:
             evidence.parts,
             do_nothing=None if nothing is None else _tests_of(nothing),
             relearned=relearned,
-            taught=None if self.witness.reference else _taught(self.problem),
+            over_untestable=None if self.witness.reference else _taught(self.problem),
             alone=not self.witness.reference,
         )
 
@@ -400,7 +402,7 @@ def _shortfalls(
 ) -> tuple[Shortfall, ...]:
     """Members and fold models that do not reach the original, or the audited model in its place."""
     made = [one for one in (members, crossfit) if one is not None]
-    reach, than = to_reach(problem, stand_in)
+    reach, than = baseline(problem, stand_in)
     return () if reach is None else shortfalls_of(reach, made, problem.data, than=than)
 
 
@@ -431,7 +433,7 @@ def _klom(made: Sequence[nn.Module], reference: Sequence[nn.Module], problem: Pr
 
 
 def _log_probs(model: nn.Module, problem: Problem) -> Real:
-    found: Real = answers(model, problem.forget).double().log_softmax(1).cpu().numpy()
+    found: Real = model_logits(model, problem.forget).double().log_softmax(1).cpu().numpy()
     return found
 
 

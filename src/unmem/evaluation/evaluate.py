@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Ids
-from unmem.evaluation.answers import accuracy, correct, named
+from unmem.evaluation.logits import accuracy, add_model_name, correct
 from unmem.evaluation.membership import called_unseen
 from unmem.evaluation.outcome import Evaluation, Needed, Outcome, Part
 from unmem.evaluation.reasons import NO_REFERENCE, NO_UNSEEN, SMALLEST_CELL
@@ -19,7 +19,7 @@ from unmem.evaluation.soundness import retrained_shortfalls
 from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.unlearning import Problem
 
-NOTHING_MORE = Needed()
+NO_FURTHER_COST = Needed()
 
 
 def evaluate(
@@ -60,11 +60,11 @@ def evaluate(
     )
     outcomes: dict[str, Outcome] = {}
     for name, model in models.items():
-        with named(name):
+        with add_model_name(name):
             outcomes[name] = evaluator.outcome(model, (seconds or {}).get(name), (needed or {}).get(name, Needed()))
     do_nothing = None
     if problem.original is not None:
-        with named("original"):
+        with add_model_name("original"):
             do_nothing = evaluator.outcome(problem.original, 0.0, Needed(unlearning=0.0))
     return Evaluation(
         methods=outcomes,
@@ -72,12 +72,12 @@ def evaluate(
         retrain_vs_retrain=evaluator.retrain_vs_retrain,
         reference=evaluator.reference,
         n_reference=len(reference),
-        shortfalls=retrained_shortfalls(problem, reference, stand_in=next(iter(models.values()), None)),
+        shortfalls=retrained_shortfalls(problem, reference, fallback=next(iter(models.values()), None)),
     )
 
 
 class Evaluator:
-    """Measures the reference once, and then any number of models against it.
+    """Measurement of any number of models against one reference, which is measured only once.
 
     Args:
         problem: As in `evaluate`, like the other arguments.
@@ -104,24 +104,24 @@ class Evaluator:
         self._trainings = [*reference_seconds, *([training_seconds] if training_seconds else [])]
         retrained: list[Outcome] = []
         for k, model in enumerate(reference, 1):
-            with named(f"retrained {k}"):
+            with add_model_name(f"retrained {k}"):
                 retrained.append(_measure(model, problem, self._parts))
         self._target = _mean(retrained) if retrained else None
         self.retrain_vs_retrain = _against_each_other(retrained) if len(retrained) > 1 else None
         self.reference = self._timed(self._target, _mean_of(reference_seconds)) if self._target else None
 
-    def outcome(self, model: nn.Module, seconds: float | None = None, needed: Needed = NOTHING_MORE) -> Outcome:
+    def outcome(self, model: nn.Module, seconds: float | None = None, needed: Needed = NO_FURTHER_COST) -> Outcome:
         """Measure a model and its closeness to the reference. `seconds` is the time it took to make."""
         return self._timed(_compare(_measure(model, self._problem, self._parts), self._target), seconds, needed)
 
-    def _timed(self, outcome: Outcome, spent: float | None, needed: Needed = NOTHING_MORE) -> Outcome:
+    def _timed(self, outcome: Outcome, spent: float | None, needed: Needed = NO_FURTHER_COST) -> Outcome:
         if spent is None or not self._trainings:
             cost, other = needed.unlearning, needed.trainings
         else:
             training = float(np.median(self._trainings))
             cost, other = spent / training, needed.seconds / training
-        told = None if cost is None else cost + other + needed.before
-        return replace(outcome, seconds=spent, cost=cost, cost_all_told=told)
+        total = None if cost is None else cost + other + needed.before
+        return replace(outcome, seconds=spent, cost=cost, cost_all_told=total)
 
 
 def _measure(model: nn.Module, problem: Problem, parts: dict[str, Ids]) -> Outcome:
@@ -194,7 +194,7 @@ def _compare(outcome: Outcome, target: Outcome | None) -> Outcome:
 
 
 def _against_each_other(retrained: Sequence[Outcome]) -> Outcome:
-    """Each retrained model against the mean of the others, then the mean of the scores."""
+    """Compare each retrained model with the mean of the others, and average the scores."""
     compared = [_compare(one, _mean([o for o in retrained if o is not one])) for one in retrained]
     mean = _mean(compared)
     parts = {

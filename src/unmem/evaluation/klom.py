@@ -1,7 +1,6 @@
 """KLoM, the KL divergence of margins (Georgiev et al. 2024, arXiv 2410.23232).
 
-It asks whether an unlearning *procedure* gives the same models as retraining, from many unlearned models. It does not
-judge the one model that is released.
+KLoM compares many models of an unlearning *procedure* with retrained models. It does not evaluate one released model.
 """
 
 from __future__ import annotations
@@ -13,7 +12,9 @@ from unmem.errors import Phrase, UserError
 
 Real = NDArray[np.float64]
 
-LIMIT = 100.0  # margins are cut here, as in the authors' code: an infinite one would leave no bins to tell others apart
+LIMIT = (
+    100.0  # margins are clipped here, as in the authors' code: an infinite margin would make the bins infinitely wide
+)
 
 
 def klom(
@@ -48,13 +49,13 @@ def klom(
     share = (margins - low) / np.where(span > 0, span, 1)
     place = np.minimum((share * bins).astype(np.int64), bins - 1)
     p, q = _shares(place[: len(unlearned)], bins), _shares(place[len(unlearned) :], bins)
-    # Where p is 0 the logarithm is of 1, whatever q.
+    # Terms with p = 0 are 0: they become 0 · log 1.
     divergence = (p * np.log(np.where(p > 0, p, 1) / np.where(p > 0, np.maximum(q, floor), 1))).sum(1)
-    return np.maximum(divergence, 0)  # floors make q sum to a little over 1
+    return np.maximum(divergence, 0)  # with the floor, q sums to slightly more than 1
 
 
 def _shares(place: NDArray[np.int64], bins: int) -> Real:
-    """Share of models in each bin, [n, bins], from the bin of each model, [models, n]."""
+    """Return the share of models in each bin, [n, bins], from the bin of each model, [models, n]."""
     models, n = place.shape
     counts = np.bincount((place + bins * np.arange(n)).ravel(), minlength=n * bins)
     return counts.reshape(n, bins) / models

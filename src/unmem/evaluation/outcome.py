@@ -156,8 +156,8 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values as in `result.json`, with `reason` only if a number is missing."""
         values = asdict(self)
-        values["accuracy"] = {key: _known(value) for key, value in self.accuracy.items()}
-        values["mia"] = _known(self.mia)
+        values["accuracy"] = {key: _none_if_nan(value) for key, value in self.accuracy.items()}
+        values["mia"] = _none_if_nan(self.mia)
         if self.reason is None:
             del values["reason"]
         return values
@@ -190,14 +190,14 @@ class Outcome:
         return markup.page(
             "One model",
             _readable(Table(COLUMNS, [self.row(name)])).to_html(),
-            _by_part_html(_by_part([(name, "method", self)])),
+            _group_html(_group_table([(name, "method", self)])),
             markup.paragraph(
                 "Read it beside retraining and doing nothing: they are in the evaluation it is from.", small=True
             ),
         )
 
 
-def _known(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
@@ -281,11 +281,11 @@ class Evaluation:
         if self.do_nothing is not None:
             line = "control: the original model, as it is"
             rows.append(replace(self.do_nothing.row(DO_NOTHING, "control"), explained=line))
-        return Table([*COLUMNS, *self._part_columns()], rows, names="model")
+        return Table([*COLUMNS, *self._group_columns()], rows, names="model")
 
     def by_part(self) -> Table:
         """Return the accuracy on each memorization group of the forget set, a row per model."""
-        return _by_part([one for one in self.outcomes() if one[2] is not self.retrain_vs_retrain])
+        return _group_table([one for one in self.outcomes() if one[2] is not self.retrain_vs_retrain])
 
     def to_pandas(self) -> DataFrame:
         """Return a data frame with a row per model; the column `kind` tells methods, controls and reference apart.
@@ -306,7 +306,7 @@ class Evaluation:
             )
         n = len(self.methods)
         title = f"{n:,} unlearned model{'s' * (n != 1)}, {self.n_reference} retrained"
-        return markup.page(title, *pieces, _by_part_html(self.by_part()))
+        return markup.page(title, *pieces, _group_html(self.by_part()))
 
     def _retrained_row(self) -> Row:
         if self.reference is None:
@@ -326,16 +326,16 @@ class Evaluation:
         why_none = ONE_REFERENCE if self.n_reference else NO_REFERENCE
         values = {} if pair is None else pair.values
         kept = {key: values.get(key) for key in ("tow", "tow_mia")}
-        of_parts = {key: value for key, value in values.items() if key.endswith(("_tow", "_tow_mia"))}
+        of_groups = {key: value for key, value in values.items() if key.endswith(("_tow", "_tow_mia"))}
         reasons = dict.fromkeys(kept, (pair and pair.reason) or why_none)
         explained = "control: what an honest retrain scores"
-        return Row(RETRAIN_VS_RETRAIN, kept | of_parts, "control", reasons, explained=explained)
+        return Row(RETRAIN_VS_RETRAIN, kept | of_groups, "control", reasons, explained=explained)
 
-    def _part_columns(self) -> list[Column]:
+    def _group_columns(self) -> list[Column]:
         """Of the data frame: what is said of each memorization part."""
         return [
             Column(f"{name}_{key}", f"{name}: {key}", "count" if key == "n" else "percent", shown=False)
-            for name, part in _parts(self.outcomes()).items()
+            for name, part in _groups(self.outcomes()).items()
             for key in part.values
         ]
 
@@ -346,13 +346,13 @@ def _readable(table: Table) -> Table:
     return table.only([c.key for c in table.columns if c.key not in _TIMES or c.key in known])
 
 
-def _parts(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> dict[str, Part]:
+def _groups(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> dict[str, Part]:
     """The memorization parts of the first model: those of all are the same."""
     return outcomes[0][2].parts if outcomes else {}
 
 
-def _by_part(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> Table:
-    parts = _parts(outcomes)
+def _group_table(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> Table:
+    parts = _groups(outcomes)
     columns = [
         Column(name, f"{name} ({part.n:,})", "percent", better="as the reference") for name, part in parts.items()
     ]
@@ -363,7 +363,7 @@ def _by_part(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> Table:
     return Table(columns, rows, names="model")
 
 
-def _by_part_html(found: Table) -> str:
+def _group_html(found: Table) -> str:
     if not found.columns:
         return ""
     return markup.paragraph("Accuracy on the forget set by memorization part:") + found.to_html()

@@ -36,17 +36,17 @@ from torch import nn
 from unmem.batchnorm import recompute_batchnorm
 from unmem.data import Examples, Splits, stratified_sample
 from unmem.ensembles import Ensemble
-from unmem.evaluation.answers import accuracy, correct
+from unmem.evaluation.logits import accuracy, correct
 from unmem.evaluation.mismatch import chance
 from unmem.memorization import CrossFit
 from unmem.recipe import Recipe
 from unmem.unlearning import Problem
 
 TOLERANCE = 0.05
-ERRORS = 3  # standard errors
-RATE = 0.5  # exponent of the learning curve
-MOST = 5000  # examples to look at on each side: three standard errors are then 3% at most
-STAND_IN = "the audited model"  # where there is no original
+STANDARD_ERRORS = 3  # standard errors
+LEARNING_CURVE_EXPONENT = 0.5  # exponent of the learning curve
+MAX_EXAMPLES = 5000  # examples to look at on each side: three standard errors are then 3% at most
+FALLBACK_NAME = "the audited model"  # where there is no original
 On = Literal["retain", "unseen"]
 Trained = Literal["retrained model", "member", "fold model", "teacher"]
 
@@ -77,7 +77,7 @@ class Comparison:
     def allowed(self) -> float:
         """Largest drop in accuracy that does not count as falling short."""
         variance = sum(share * (1 - share) for share in (self.original, self.trained)) / max(1, self.n)
-        return self.lost + TOLERANCE + ERRORS * variance**0.5
+        return self.lost + TOLERANCE + STANDARD_ERRORS * variance**0.5
 
     @property
     def excess(self) -> float:
@@ -132,19 +132,19 @@ class Shortfall:
 
 
 def retrained_shortfalls(
-    problem: Problem, models: Sequence[nn.Module], *, stand_in: nn.Module | None = None
+    problem: Problem, models: Sequence[nn.Module], *, fallback: nn.Module | None = None
 ) -> tuple[Shortfall, ...]:
     """Compare models that were retrained without the forget set with the original.
 
     Args:
         problem: The request; its original is what the retrained models must reach on the retain set and the holdout.
         models: Retrained models.
-        stand_in: What they must reach where the problem has no original, such as the unlearned model.
+        fallback: What they must reach where the problem has no original, such as the unlearned model.
 
     Returns:
         One entry if some of the models fall short, else none; none without models or a model to reach.
     """
-    reach, than = to_reach(problem, stand_in)
+    reach, than = baseline(problem, fallback)
     if reach is None or not models:
         return ()
     retain, unseen = _sample(problem.retain), _sample(problem.holdout)
@@ -161,9 +161,9 @@ def retrained_shortfalls(
     )
 
 
-def to_reach(problem: Problem, stand_in: nn.Module | None) -> tuple[nn.Module | None, str]:
+def baseline(problem: Problem, fallback: nn.Module | None) -> tuple[nn.Module | None, str]:
     """The original, or what stands in for it where the problem has none, and what it is called."""
-    return (stand_in, STAND_IN) if problem.original is None else (problem.original, "the original")
+    return (fallback, FALLBACK_NAME) if problem.original is None else (problem.original, "the original")
 
 
 def model_shortfalls(
@@ -201,12 +201,12 @@ def model_shortfalls(
     }
     compared = [
         tuple(
-            Comparison(on, len(examples), ours, _accuracy(model, examples), explained + _curve(ours, share))
+            Comparison(on, len(examples), ours, _accuracy(model, examples), explained + _smaller_set_loss(ours, share))
             for on, (examples, ours, explained) in sides.items()
         )
         for model in models
     ]
-    return _judged(what, than, compared, recipe, models, retain)
+    return _shortfall(what, than, compared, recipe, models, retain)
 
 
 def member_shortfalls(
@@ -236,7 +236,7 @@ def member_shortfalls(
         if unseen is not None:
             found.append(_on_subset("unseen", unseen.shape[1], known, float(unseen[k].sum()), float(share[k])))
         compared.append(tuple(found))
-    return _judged("member", than, compared, _recipe_of(members.settings))
+    return _shortfall("member", than, compared, _recipe_of(members.settings))
 
 
 def fold_shortfalls(
@@ -262,7 +262,7 @@ def fold_shortfalls(
         tuple(_on_subset(on, n, ours[on], reached[on][k] * n, share) for on, n in sizes.items() if on in reached)
         for k in range(len(next(iter(reached.values()), ())))
     ]
-    return _judged("fold model", than, compared, _recipe_of(crossfit.settings))
+    return _shortfall("fold model", than, compared, _recipe_of(crossfit.settings))
 
 
 def shortfalls_of(
@@ -318,10 +318,10 @@ def untrained(model: nn.Module, examples: Examples, *, recipe: Recipe) -> Untrai
     sample = _sample(examples)
     reached, (share, most) = accuracy(model, sample), chance(sample)
     if reached <= most:
-        return Untrained(reached, share, True, _retry(model, sample, reached, recipe))
+        return Untrained(reached, share, True, _advice(model, sample, reached, recipe))
     simple, n = nearest_mean_accuracy(sample)
-    if n and reached + ERRORS * (simple * (1 - simple) / n) ** 0.5 < simple:
-        return Untrained(reached, simple, False, _retry(model, sample, reached, recipe))
+    if n and reached + STANDARD_ERRORS * (simple * (1 - simple) / n) ** 0.5 < simple:
+        return Untrained(reached, simple, False, _advice(model, sample, reached, recipe))
     return None
 
 
@@ -350,12 +350,12 @@ def _inputs(examples: Examples) -> torch.Tensor:
 
 
 def _on_subset(on: On, n: int, original: float, hits: float, share: float) -> Comparison:
-    return Comparison(on, n, original, hits / max(1, n), _curve(original, share))
+    return Comparison(on, n, original, hits / max(1, n), _smaller_set_loss(original, share))
 
 
-def _curve(original: float, share: float) -> float:
+def _smaller_set_loss(original: float, share: float) -> float:
     """Drop in accuracy that training on a random share of the examples explains at most."""
-    return (1 - original) * (share**-RATE - 1)
+    return (1 - original) * (share**-LEARNING_CURVE_EXPONENT - 1)
 
 
 def _recipe_of(settings: Mapping[str, Any]) -> Recipe:
@@ -373,14 +373,14 @@ def _class_losses(problem: Problem) -> NDArray[np.float64]:
 
 
 def _sample(examples: Examples) -> Examples:
-    return examples if len(examples) <= MOST else stratified_sample(examples, MOST, seed=0)
+    return examples if len(examples) <= MAX_EXAMPLES else stratified_sample(examples, MAX_EXAMPLES, seed=0)
 
 
 def _accuracy(model: nn.Module, examples: Examples) -> float:
     return accuracy(model, examples) if len(examples) else 0.0
 
 
-def _judged(
+def _shortfall(
     what: Trained,
     than: str,
     compared: Sequence[tuple[Comparison, ...]],
@@ -393,15 +393,15 @@ def _judged(
     if not short:
         return ()
     worst = max(short, key=lambda k: max(one.excess for one in compared[k] if one.short))
-    likely = _likely(compared[worst], recipe)
+    likely = _likely_cause(compared[worst], recipe)
     if models and retain is not None:
         first = compared[worst][0]
-        lagging = _lagging_batchnorm(models[worst], retain, first.trained, first.original)
-        likely = _batchnorm_words(lagging) if lagging is not None else likely
+        recomputed = _recomputed_accuracy(models[worst], retain, first.trained, first.original)
+        likely = _batchnorm_text(recomputed) if recomputed is not None else likely
     return (Shortfall(what, len(compared), len(short), compared[worst], likely, than),)
 
 
-def _likely(compared: Sequence[Comparison], recipe: Recipe) -> str:
+def _likely_cause(compared: Sequence[Comparison], recipe: Recipe) -> str:
     """Where the fault most likely lies: a model that does not fit what it saw was trained wrongly; one that fits it and
     knows less of the rest started or was regularized otherwise."""
     now = f"the recipe of this run is {recipe.words}, {_start(recipe)}"
@@ -415,15 +415,15 @@ def _start(recipe: Recipe) -> str:
     return f"from the weights of {recipe.base}" if recipe.base else "from random weights"
 
 
-def _retry(model: nn.Module, examples: Examples, reached: float, recipe: Recipe) -> str:
-    lagging = _lagging_batchnorm(model, examples, reached, 1.0)
-    if lagging is not None:
-        return _batchnorm_words(lagging)
+def _advice(model: nn.Module, examples: Examples, reached: float, recipe: Recipe) -> str:
+    recomputed = _recomputed_accuracy(model, examples, reached, 1.0)
+    if recomputed is not None:
+        return _batchnorm_text(recomputed)
     other = "sgd --lr 0.1" if recipe.optimizer == "adamw" else "adamw --lr 0.001"
     return f"try another --lr, --optimizer {other} or more --epochs (it was trained with {recipe.words})"
 
 
-def _lagging_batchnorm(model: nn.Module, examples: Examples, reached: float, wanted: float) -> float | None:
+def _recomputed_accuracy(model: nn.Module, examples: Examples, reached: float, wanted: float) -> float | None:
     """Accuracy with batch-norm statistics recomputed from the examples, if that closes half of the gap or more."""
     layers = (nn.modules.batchnorm._BatchNorm,)  # pyright: ignore[reportPrivateUsage] (the only common base)
     if not any(isinstance(module, layers) for module in model.modules()):
@@ -434,7 +434,7 @@ def _lagging_batchnorm(model: nn.Module, examples: Examples, reached: float, wan
     return found if found > reached and found - reached >= (wanted - reached) / 2 else None
 
 
-def _batchnorm_words(reached: float) -> str:
+def _batchnorm_text(reached: float) -> str:
     return (
         f"its running BatchNorm statistics do not fit its weights (recomputed, it classifies {reached:.1%} correctly): "
         "raise the momentum of its BatchNorm layers, or train for more --epochs"

@@ -27,13 +27,13 @@ from scipy.stats import t as student
 from unmem.evaluation.attacks import Attack
 from unmem.evaluation.forecast import Forecast
 from unmem.evaluation.relearning import Relearning
-from unmem.evaluation.single_model import APART, POWER, TAIL, Side, SingleModelTest
+from unmem.evaluation.single_model import POWER, SHIFT_SD, TAIL, Side, SingleModelTest
 
 Finding = Literal["residual influence found", "over-forgetting found", "both found", "none found", "inconclusive"]
-Says = Literal["under-forgotten", "over-forgotten", "both", "neither", "cannot say"]
-FEWEST = 20  # forget examples for a verdict on the set from accuracies
-DAMAGE = 0.001  # chance that an honest model as weak as a member is called damaged
-COVERED = 0.9  # share of the forget examples that controls must cover
+Result = Literal["under-forgotten", "over-forgotten", "both", "neither", "cannot say"]
+MIN_EXAMPLES = 20  # forget examples for a verdict on the set from accuracies
+DAMAGE_LEVEL = 0.001  # chance that an honest model as weak as a member is called damaged
+MIN_COVERED = 0.9  # share of the forget examples that controls must cover
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,21 @@ class Signal:
 
     Attributes:
         name: which.
-        says: in which direction the model is wrong, if in any.
+        result: in which direction the model is wrong, if in any.
         text: why, in a clause.
         numbers: what entered it.
     """
 
     name: str
-    says: Says
+    result: Result
     text: str
     numbers: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
 
     @property
     def directions(self) -> frozenset[str]:
-        if self.says == "both":
+        if self.result == "both":
             return frozenset({"under-forgotten", "over-forgotten"})
-        return frozenset({self.says}) & {"under-forgotten", "over-forgotten"}
+        return frozenset({self.result}) & {"under-forgotten", "over-forgotten"}
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def decide(signals: Sequence[Signal], *, broken: str | None = None) -> Verdict:
     signals = tuple(signals)
     if broken is not None:
         return Verdict("inconclusive", f"inconclusive: {broken}", "models that are no measure", signals, (broken,))
-    strongest = next((one for one in signals if one.name in _STRENGTH and one.says != "cannot say"), None)
-    extra = [one for one in signals if one.name == RELEARNING and one.says == "under-forgotten"]
+    strongest = next((one for one in signals if one.name in _STRENGTH and one.result != "cannot say"), None)
+    extra = [one for one in signals if one.name == RELEARNING and one.result == "under-forgotten"]
     found = frozenset[str]().union(*(one.directions for one in [strongest, *extra] if one is not None))
     if found:
         return _found(found, strongest, extra, signals)
@@ -136,7 +136,7 @@ def from_test(
     *,
     do_nothing: Mapping[str, SingleModelTest] | None = None,
     relearned: float | None = None,
-    taught: str | None = None,
+    over_untestable: str | None = None,
     alone: bool = False,
 ) -> Signal:
     """From the single-model test on the whole forget set and on its memorization groups.
@@ -147,14 +147,14 @@ def from_test(
         do_nothing: the same tests of the original, the whole set under "". Without them what members show that were
             trained on the examples stands in.
         relearned: p-value of relearning, which shares the level.
-        taught: why the members cannot see over-forgetting of this set, if they cannot.
+        over_untestable: why the members cannot see over-forgetting of this set, if they cannot.
         alone: whether no retrained model is at hand.
     """
     named = {"": test} | {name: one for name, one in groups.items() if one is not None}
-    under = holm({name: one.under.p for name, one in named.items()} | _given(RELEARNING, relearned), TAIL) - {
+    under = holm({name: one.under.p for name, one in named.items()} | _optional(RELEARNING, relearned), TAIL) - {
         RELEARNING
     }
-    over = frozenset[str]() if taught else holm({name: one.over.p for name, one in named.items()}, TAIL)
+    over = frozenset[str]() if over_untestable else holm({name: one.over.p for name, one in named.items()}, TAIL)
     numbers: dict[str, float | None] = {
         "n": float(test.n),
         "under": test.under.share,
@@ -166,37 +166,37 @@ def from_test(
         "do_nothing": test.nothing if do_nothing is None else do_nothing[""].under.share,
     }
     if under or over:
-        said = [_beyond(name, named[name].n, named[name].under, "better") for name in named if name in under][:1]
-        worse = [_beyond(name, named[name].n, named[name].over, "worse") for name in named if name in over][:1]
+        said = [_side_text(name, named[name].n, named[name].under, "better") for name in named if name in under][:1]
+        worse = [_side_text(name, named[name].n, named[name].over, "worse") for name in named if name in over][:1]
         if worse and alone:
             worse[0] += "; if they teach each other (one person, copies, a trigger), only retrained models can tell"
-        says: Says = "both" if under and over else "under-forgotten" if under else "over-forgotten"
-        return Signal(TEST, says, "; ".join(said + worse), numbers)
-    if test.covered < COVERED:
-        text = f"no unseen examples are like {_share(1 - test.covered)} of the {test.n:,} forget examples"
+        result: Result = "both" if under and over else "under-forgotten" if under else "over-forgotten"
+        return Signal(TEST, result, "; ".join(said + worse), numbers)
+    if test.covered < MIN_COVERED:
+        text = f"no unseen examples are like {_percent(1 - test.covered)} of the {test.n:,} forget examples"
         return Signal(TEST, "cannot say", text, numbers)
     if do_nothing is not None:
-        shared = _given(RELEARNING, None if relearned is None else 1.0)  # the level is shared as for the model
+        shared = _optional(RELEARNING, None if relearned is None else 1.0)  # the level is shared as for the model
         seen = holm({name: one.under.p for name, one in do_nothing.items()} | shared, TAIL)
         if not seen:
             text = (
                 f"of these {test.n:,} examples the original, which forgot nothing, shows "
-                f"{_share(do_nothing[''].under.share)}, and the alarm begins above {_share(test.under.limit)}"
+                f"{_percent(do_nothing[''].under.share)}, and the alarm begins above {_percent(test.under.limit)}"
             )
             return Signal(TEST, "cannot say", text, numbers)
     elif test.blind:
-        least = "none" if test.under.detectable is None else f"no less than {_share(test.under.detectable)}"
-        shows = "an unknown share" if test.nothing is None else _share(test.nothing)
+        least = "none" if test.under.detectable is None else f"no less than {_percent(test.under.detectable)}"
+        shows = "an unknown share" if test.nothing is None else _percent(test.nothing)
         text = (
             f"of these {test.n:,} examples a model that forgot nothing would show {shows}, and this run detects {least}"
         )
         return Signal(TEST, "cannot say", text, numbers)
-    if taught:
-        return Signal(TEST, "cannot say", taught, numbers)
-    over_text = "" if test.over.detectable is None else f", or {_share(test.over.detectable)} over-forgotten"
+    if over_untestable:
+        return Signal(TEST, "cannot say", over_untestable, numbers)
+    over_text = "" if test.over.detectable is None else f", or {_percent(test.over.detectable)} over-forgotten"
     text = (
-        f"smallest detectable effect: {_share(test.under.detectable)} of the {test.n:,} examples under-forgotten"
-        f"{over_text}; doing nothing shows {_share(numbers['do_nothing'])}"
+        f"smallest detectable effect: {_percent(test.under.detectable)} of the {test.n:,} examples under-forgotten"
+        f"{over_text}; doing nothing shows {_percent(numbers['do_nothing'])}"
     )
     return Signal(TEST, "neither", text, numbers)
 
@@ -220,8 +220,8 @@ def from_accuracies(ours: float, retrained: Sequence[float], n: int, *, do_nothi
         n: forget examples.
         do_nothing: of the original; without it the largest gap that there is stands in.
     """
-    if n < FEWEST:
-        return Signal(ACCURACY, "cannot say", f"{n} forget examples are fewer than {FEWEST}")
+    if n < MIN_EXAMPLES:
+        return Signal(ACCURACY, "cannot say", f"{n} forget examples are fewer than {MIN_EXAMPLES}")
     if len(retrained) < 2:
         return Signal(ACCURACY, "cannot say", "one retrained model does not show how far two differ")
     m, mean = len(retrained), float(np.mean(retrained))
@@ -229,7 +229,7 @@ def from_accuracies(ours: float, retrained: Sequence[float], n: int, *, do_nothi
     spread = max(float(np.std(retrained, ddof=1)), np.sqrt(mean * (1 - mean) / n), 1 / n) * np.sqrt(1 + 1 / m)
     limit = float(student.ppf(1 - TAIL, m - 1)) * spread
     smallest = smallest_gap(m) * spread
-    than = f"that of {m} retrained models ({_share(mean)})"
+    than = f"that of {m} retrained models ({_percent(mean)})"
     more = "retrain 4 or 5 models, or judge with members"
     return _by_gap(ACCURACY, ours, mean, (limit, limit), smallest, do_nothing, than, more)
 
@@ -246,10 +246,10 @@ def smallest_gap(m: int) -> float:
 
 def from_forecast(ours: float, expected: Forecast, *, do_nothing: float | None = None) -> Signal:
     """From the accuracy on the forget set against its forecast."""
-    if expected.n < FEWEST:
-        return Signal(FORECAST, "cannot say", f"{expected.n} forget examples are fewer than {FEWEST}")
+    if expected.n < MIN_EXAMPLES:
+        return Signal(FORECAST, "cannot say", f"{expected.n} forget examples are fewer than {MIN_EXAMPLES}")
     limits = (expected.accuracy - expected.low, expected.high - expected.accuracy)
-    than = f"its forecast ({_share(expected.accuracy)}, {_share(expected.low)} to {_share(expected.high)})"
+    than = f"its forecast ({_percent(expected.accuracy)}, {_percent(expected.low)} to {_percent(expected.high)})"
     more = "judge with members or with retrained models"
     # 1.96 standard deviations to the limit, and 0.84 beyond it for a power of 80%.
     smallest = limits[1] * (1 + 0.84 / 1.96)
@@ -274,9 +274,9 @@ def _by_gap(
         "smallest_detectable": smallest, "do_nothing": do_nothing,
     }  # fmt: skip
     if gap > above or -gap > below:
-        says: Says = "under-forgotten" if gap > 0 else "over-forgotten"
+        result: Result = "under-forgotten" if gap > 0 else "over-forgotten"
         side = "above" if gap > 0 else "below"
-        return Signal(name, says, f"accuracy on the forget set, {_share(ours)}, is {side} {than}", numbers)
+        return Signal(name, result, f"accuracy on the forget set, {_percent(ours)}, is {side} {than}", numbers)
     if smallest > largest:
         shows = "the largest possible gap" if do_nothing is None else "doing nothing"
         least = f"{smallest:.1%}" if smallest <= 1 else "more than 100%"
@@ -294,7 +294,7 @@ def from_attack(name: str, ours: Attack, retrained: Sequence[Attack]) -> Signal:
     """From a membership attack by members: whether forget examples can be told from unseen ones, and more so than by
     a retrained model."""
     # Members saw fewer examples than the model at hand. What that shifts, an AUC shows too: Φ(d/√2) for a shift d.
-    floor = max(0.5, *(one.high for one in retrained)) if retrained else float(norm.cdf(APART / np.sqrt(2)))
+    floor = max(0.5, *(one.high for one in retrained)) if retrained else float(norm.cdf(SHIFT_SD / np.sqrt(2)))
     numbers: dict[str, float | None] = {"auc": ours.auc, "low": ours.low, "high": ours.high}
     if ours.low > floor:
         beyond = "" if not retrained else ", which retrained models do not exceed"
@@ -330,28 +330,28 @@ def from_damage(ours: float, members: NDArray[np.float64]) -> Signal | None:
     """
     k, mean = len(members), float(members.mean())
     spread = max(float(members.std(ddof=1)), 1e-3) * np.sqrt(1 + 1 / k)
-    if k < 2 or ours >= mean - float(student.ppf(1 - DAMAGE, k - 1)) * spread:
+    if k < 2 or ours >= mean - float(student.ppf(1 - DAMAGE_LEVEL, k - 1)) * spread:
         return None
-    text = f"the model is damaged: {_share(ours)} right on unseen examples, where members have {_share(mean)}"
+    text = f"the model is damaged: {_percent(ours)} right on unseen examples, where members have {_percent(mean)}"
     return Signal(DAMAGED, "cannot say", text, {"unseen_accuracy": ours, "members": mean})
 
 
 def numbers_of(signals: Iterable[Signal]) -> dict[str, dict[str, float | str | None]]:
     """For `result.json`: what each signal says, and the numbers that entered it."""
-    return {one.name: {"says": one.says, **one.numbers} for one in signals}
+    return {one.name: {"says": one.result, **one.numbers} for one in signals}
 
 
-def _given(name: str, value: float | None) -> dict[str, float]:
+def _optional(name: str, value: float | None) -> dict[str, float]:
     return {} if value is None else {name: value}
 
 
-def _beyond(where: str, n: int, side: Side, way: str) -> str:
+def _side_text(where: str, n: int, side: Side, way: str) -> str:
     inside = f" in the {where} group" if where else ""
     return (
-        f"{_share(side.share)} of {n:,} examples{inside} are known {way} than models that never saw them can explain "
-        f"(expected {_share(side.expected)}, limit {_share(side.limit)})"
+        f"{_percent(side.share)} of {n:,} examples{inside} are known {way} than models that never saw them can explain "
+        f"(expected {_percent(side.expected)}, limit {_percent(side.limit)})"
     )
 
 
-def _share(value: float | None) -> str:
+def _percent(value: float | None) -> str:
     return "no share" if value is None else f"{value:.1%}"

@@ -11,7 +11,7 @@ from torch import nn
 from unmem.data import Examples, Ids, Splits, as_ids
 from unmem.errors import UserError
 from unmem.recipe import Recipe
-from unmem.rehearsal import check_answers, few_positions
+from unmem.rehearsal import check_outputs, sample_positions
 from unmem.requests import check_request
 from unmem.training import predict
 
@@ -50,7 +50,7 @@ class Problem:
         self.forget: Examples = data.train.take(ids, field="forget")
         self.retain: Examples = data.train.drop(ids, field="forget")
         if model is not None:
-            check_answers(model, data.train)
+            check_outputs(model, data.train)
 
     def __repr__(self) -> str:
         whole = len(self.forget) + len(self.retain)
@@ -99,7 +99,7 @@ def model_flags(model: nn.Module, examples: Examples) -> list[str]:
     found: list[str] = []
     if any(not p.requires_grad for p in model.parameters()):
         found.append("some parameters are frozen: they stay as they are, and may still carry the forget set")
-    few = examples.at(few_positions(examples, 2))
+    few = examples.at(sample_positions(examples, 2))
     if not torch.allclose(*(predict(model, few) for _ in range(2)), rtol=1e-3, atol=1e-3, equal_nan=True):
         found.append("the model answers the same inputs differently each time: all that is measured is uncertain")
     return found
