@@ -152,7 +152,7 @@ def test_each_member_is_judged_by_the_others_alone() -> None:
     t = np.where(t > 0, t / judge.scale[1], t / judge.scale[0])
     left = world.members.out[3]
     np.testing.assert_allclose(judge.null.t[3, left], t[left])
-    np.testing.assert_allclose(judge.seen[3, ~left], t[~left])
+    np.testing.assert_allclose(judge.trained[3, ~left], t[~left])
     assert np.isnan(judge.null.t[3, ~left]).all()
 
 

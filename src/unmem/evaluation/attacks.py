@@ -87,16 +87,10 @@ def _tpr(examples: Real, unseen: Real, fpr: float) -> float | None:
 
 
 def member_attacks(forget: Real, unseen: Real, members: MemberLogOdds, *, seed: int = 0) -> dict[str, Attack]:
-    """Run LiRA offline and online, and RMIA offline, on one model.
+    """Run LiRA offline and online, and RMIA offline, from log-odds of forget [n] and unseen [m] examples.
 
-    Args:
-        forget: [n] log-odds of the forget examples under the model.
-        unseen: [m] log-odds of the unseen examples under the model.
-        members: Log-odds of the members for the same examples, in the same order.
-        seed: Determines which members score which unseen example.
-
-    Returns:
-        Attacks by name: `lira`, `lira-online`, `rmia`. An attack that the members cannot score is missing.
+    `members` has log-odds of the same examples in the same order; `seed` determines which members score which unseen
+    example. The result omits attacks without scores.
     """
     assigned = assign_columns(members.out, len(unseen), seed=seed)
     offline = [

@@ -39,14 +39,14 @@ def evaluate(
 
     Args:
         models: Models by name.
-        problem: The request. Its original, if there is one, is the control that does nothing.
+        problem: The request. Its original, if there is one, is the do-nothing control.
         reference: Models retrained without the forget set, for ToW. With two or more, each is compared with the others.
         parts: Ids of forget examples per memorization group ("low", "medium", "high").
         seconds: Time to make each model.
         reference_seconds: Time to retrain each reference model.
         training_seconds: Time to train the original. Costs are in trainings, and a training takes the median of this
             and `reference_seconds`, because one time alone is noisy.
-        needed: Further cost of each method; a method that is not named has none.
+        needed: Further cost of each method; none for a method that is missing here.
 
     Returns:
         An outcome per model, with the reference and the controls.
@@ -134,15 +134,15 @@ def _measure(model: nn.Module, problem: Problem, parts: dict[str, Ids]) -> Outco
         "retain": accuracy(model, problem.retain),
         "test": accuracy(model, problem.test),
     }
-    cells = {name: problem.forget.positions(ids) for name, ids in parts.items()}
+    groups = {name: problem.forget.positions(ids) for name, ids in parts.items()}
     return Outcome(
         accuracy=shares,
         mia=math.nan if unseen is None else float(unseen.mean()),
-        parts={name: _part(hits[cell], None if unseen is None else unseen[cell]) for name, cell in cells.items()},
+        parts={name: _group(hits[at], None if unseen is None else unseen[at]) for name, at in groups.items()},
     )
 
 
-def _part(hits: NDArray[np.bool_], unseen: NDArray[np.bool_] | None) -> Part:
+def _group(hits: NDArray[np.bool_], unseen: NDArray[np.bool_] | None) -> Part:
     if len(hits) < SMALLEST_CELL:
         return Part(len(hits), None, None)
     return Part(len(hits), float(hits.mean()), None if unseen is None else float(unseen.mean()))
@@ -151,14 +151,14 @@ def _part(hits: NDArray[np.bool_], unseen: NDArray[np.bool_] | None) -> Part:
 def _mean(outcomes: Sequence[Outcome]) -> Outcome:
     first = outcomes[0]
 
-    def part(name: str) -> Part:
-        cells = [outcome.parts[name] for outcome in outcomes]
-        return Part(cells[0].n, _mean_of([c.accuracy for c in cells]), _mean_of([c.mia for c in cells]))
+    def group(name: str) -> Part:
+        groups = [outcome.parts[name] for outcome in outcomes]
+        return Part(groups[0].n, _mean_of([one.accuracy for one in groups]), _mean_of([one.mia for one in groups]))
 
     return Outcome(
         accuracy={key: float(np.mean([o.accuracy[key] for o in outcomes])) for key in first.accuracy},
         mia=float(np.mean([o.mia for o in outcomes])),
-        parts={name: part(name) for name in first.parts},
+        parts={name: group(name) for name in first.parts},
     )
 
 
@@ -179,11 +179,11 @@ def _compare(outcome: Outcome, target: Outcome | None) -> Outcome:
 
     parts = {
         name: replace(
-            part,
-            tow=closeness(part.accuracy, target.parts[name].accuracy),
-            tow_mia=closeness(part.mia, target.parts[name].mia),
+            group,
+            tow=closeness(group.accuracy, target.parts[name].accuracy),
+            tow_mia=closeness(group.mia, target.parts[name].mia),
         )
-        for name, part in outcome.parts.items()
+        for name, group in outcome.parts.items()
     }
     return replace(
         outcome,
@@ -199,11 +199,11 @@ def _against_each_other(retrained: Sequence[Outcome]) -> Outcome:
     mean = _mean(compared)
     parts = {
         name: replace(
-            part,
+            group,
             tow=_mean_of([c.parts[name].tow for c in compared]),
             tow_mia=_mean_of([c.parts[name].tow_mia for c in compared]),
         )
-        for name, part in mean.parts.items()
+        for name, group in mean.parts.items()
     }
     return replace(
         mean, tow=_mean_of([c.tow for c in compared]), tow_mia=_mean_of([c.tow_mia for c in compared]), parts=parts

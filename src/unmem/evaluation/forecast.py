@@ -207,11 +207,11 @@ def _from_members(source: Ensemble, forget: Examples) -> _Predictions:
 def _deviations(correct: NDArray[np.bool_], out: NDArray[np.bool_]) -> tuple[Real, Real]:
     """Return `deviations` and `sampling_variances` of `_Predictions` from correct and out, [K, n] each."""
     others = out.sum(0) - 1
-    judged = out & (others > 0)
-    rest = np.where(judged, ((correct & out).sum(0) - correct) / np.maximum(others, 1), 0)
-    likely = np.where(judged, ((correct & out).sum(0) - correct + 0.5) / (others + 1), 0)
-    n = judged.sum(1)
+    compared = out & (others > 0)
+    rest = np.where(compared, ((correct & out).sum(0) - correct) / np.maximum(others, 1), 0)
+    likely = np.where(compared, ((correct & out).sum(0) - correct + 0.5) / (others + 1), 0)
+    n = compared.sum(1)
     some = n > 0
-    gaps = np.where(judged, correct - rest, 0).sum(1)[some] / n[some]
-    chance = np.where(judged, likely * (1 - likely) * (1 + 1 / np.maximum(others, 1)), 0).sum(1)[some] / n[some] ** 2
+    gaps = np.where(compared, correct - rest, 0).sum(1)[some] / n[some]
+    chance = np.where(compared, likely * (1 - likely) * (1 + 1 / np.maximum(others, 1)), 0).sum(1)[some] / n[some] ** 2
     return gaps, chance

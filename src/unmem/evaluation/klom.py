@@ -26,10 +26,10 @@ def klom(
     shares in the bins, the value is Σ p log(p / max(q, floor)) over p > 0. It is at most log(1/floor), 11.51 nats by
     default, if all unlearned models are in one bin and no retrained one is. Margins that are all equal give 0.
 
-    Shares of few models are noisy: two honest sets of 10 differ by about 5.6 nats, of 100 by 0.35, of 1,000 by 0.02
-    (Gaussian margins, 20 bins). So report the value of retrained against further retrained models, at the same N and M,
-    beside it. The authors' code normalises the floored q, which changes no value by more than bins · floor, and leaves
-    out the largest margin, on the right edge, which changes 0.35 to 0.34 and gives 0 or NaN for constant margins.
+    Shares of few models are noisy: two sets of 10 retrained models differ by about 5.6 nats, of 100 by 0.35, of 1,000
+    by 0.02 (Gaussian margins, 20 bins). So also report the value of retrained against further retrained models, at the
+    same N and M. The authors' code normalises the floored q, which changes values by at most bins · floor, and omits
+    the largest margin, on the right edge, which changes 0.35 to 0.34 and gives 0 or NaN for constant margins.
 
     Args:
         unlearned: [N, n] margins (log-odds of the label) of n examples under N unlearned models.

@@ -29,10 +29,9 @@ Z_OVERFIT = 2  # standard errors; with 3, a gap of 9 percentage points on a test
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A difference in preprocessing.
+    """A difference in preprocessing, and the accuracy of the model without it.
 
     Attributes:
-        accuracy: Accuracy of the model without the difference.
         scaling: Name of the scaling that the model needs; None for the given one.
         change: Further change of the images, or None.
         order: For each class of the data, the output of the model for this class; None for the given order.
@@ -84,15 +83,15 @@ def find_mismatch(model: nn.Module, examples: Examples) -> Mismatch | None:
     sample = stratified_sample(examples, min(MAX_EXAMPLES, len(examples)), seed=0)
     _, most = chance(sample)
     plain, ordered, least = Mismatch(0.0), Mismatch(0.0), float("inf")
-    for scaling, change, seen in _variants(sample):
-        logits = predict(model, seen)
-        right = accuracy_of(logits, seen.labels)
-        loss = float(F.cross_entropy(logits, seen.labels))  # distinguishes similar scalings
+    for scaling, change, variant in _variants(sample):
+        logits = predict(model, variant)
+        right = accuracy_of(logits, variant.labels)
+        loss = float(F.cross_entropy(logits, variant.labels))  # distinguishes similar scalings
         # Without a minimum decrease a variant that changes nothing could be chosen.
         clearer = right == plain.accuracy and loss < (1 - MIN_LOSS_DECREASE) * least
         if right > plain.accuracy or clearer:
             plain, least = Mismatch(right, scaling, change), loss
-        order, right = _best_order(logits.argmax(1), seen.labels, examples.n_classes)
+        order, right = _best_order(logits.argmax(1), variant.labels, examples.n_classes)
         if right > ordered.accuracy:
             ordered = Mismatch(right, scaling, change, tuple(order.tolist()))
     enough = max(most, 0.5)

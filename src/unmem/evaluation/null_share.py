@@ -70,14 +70,9 @@ class Null:
 
 @dataclass(frozen=True, eq=False)
 class _NullRows:
-    """Statistics of the rows of `Null.t`.
+    """Rows of `Null.t`, [K, n], with `mask`, [K, n], True where t is known, and `counts` of these, [K].
 
-    Attributes:
-        t: [K, n], NaN where unknown.
-        mask: [K, n] True where t is known.
-        counts: [K] number of known t.
-        means: [K] mean of t clipped at `CUT`, minus the mean over models.
-        within: Variance of clipped t within a model.
+    `means`, [K], are of t clipped at `CUT`, minus their mean. `within` is the variance of clipped t within a model.
     """
 
     t: Real

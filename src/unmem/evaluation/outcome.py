@@ -1,4 +1,4 @@
-"""Outcomes: what was measured of unlearned models, of retrained models and of the two controls, on one problem."""
+"""Outcomes: measurements of unlearned models, of retrained models and of the two controls, on one problem."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLUMNS = (
     Column(
         *("forget", "forget set", "percent"),
         better="as the reference",
-        explained="Accuracy on the examples to forget. Retrained models never saw them.",
+        explained="Accuracy on the examples to forget. Retrained models were not trained on them.",
         short="forget",
     ),
     Column(
@@ -72,7 +72,7 @@ COLUMNS = (
         *("cost_all_told", "cost, all told", "number"),
         unit="trainings",
         better="lower",
-        explained="Cost with the targets, scores and tuning that the method needed, whenever they were made.",
+        explained="Cost including the targets, scores and tuning that the method needed, from this or earlier runs.",
         short="cost,\nall told",
     ),
 )
@@ -81,14 +81,13 @@ _TIMES = ("seconds", "cost", "cost_all_told")
 
 @dataclass(frozen=True)
 class Part:
-    """What was measured on the forget examples of one memorization group.
+    """Measurements on the forget examples of one memorization group.
 
     Attributes:
         n: Number of examples.
         accuracy: Accuracy on them, or None.
-        mia: Share of them that the membership attack calls unseen, or None.
-        tow: ToW on this group alone.
-        tow_mia: ToW-MIA on this group alone.
+        mia: Share of them that the membership attack classifies as unseen, or None.
+        tow, tow_mia: ToW and ToW-MIA on this group alone.
     """
 
     n: int
@@ -99,7 +98,7 @@ class Part:
 
     @property
     def values(self) -> dict[str, Value]:
-        """The measures by the last part of the keys of their columns."""
+        """The measurements by the suffixes of their column keys."""
         return {"n": self.n, "forget": self.accuracy, "mia": self.mia, "tow": self.tow, "tow_mia": self.tow_mia}
 
 
@@ -111,8 +110,8 @@ class Needed:
         seconds: Time spent on them in this run.
         trainings: The same in trainings of the original, counted from passes over examples. Used if the time of a
             training is not known.
-        before: Cost of what earlier runs made for it, in trainings of the original.
-        unlearning: Cost of the run that made the model, in trainings, counted likewise.
+        before: Cost in earlier runs, in trainings of the original.
+        unlearning: Cost of the run that made the model, in trainings, counted from passes as well.
     """
 
     seconds: float = 0.0
@@ -123,11 +122,11 @@ class Needed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured of one model on one problem. All shares are in [0, 1].
+    """Measurements of one model on one problem. All shares are in [0, 1].
 
     Attributes:
         accuracy: Accuracy on the "forget", "retain" and "test" sets; NaN for an empty set.
-        mia: Share of the forget set that the membership attack calls unseen; NaN without unseen examples.
+        mia: Share of the forget set that the membership attack classifies as unseen; NaN without unseen examples.
         parts: The same per memorization group.
         tow: Closeness to the retrained models (ToW), 1 = the same; None without retrained models.
         tow_mia: ToW-MIA, likewise.
@@ -174,8 +173,8 @@ class Outcome:
             "cost": self.cost,
             "cost_all_told": self.cost_all_told,
         }
-        for name, part in self.parts.items():
-            found |= {f"{name}_{key}": value for key, value in part.values.items()}
+        for name, group in self.parts.items():
+            found |= {f"{name}_{key}": value for key, value in group.values.items()}
         return {key: value for key, value in found.items() if not (isinstance(value, float) and math.isnan(value))}
 
     def row(self, name: str, kind: Kind = "method", *, why_no_tow: str = NO_REFERENCE) -> Row:
@@ -192,7 +191,7 @@ class Outcome:
             _readable(Table(COLUMNS, [self.row(name)])).to_html(),
             _group_html(_group_table([(name, "method", self)])),
             markup.paragraph(
-                "Read it beside retraining and doing nothing: they are in the evaluation it is from.", small=True
+                "Compare it with retraining and with doing nothing, which the evaluation contains.", small=True
             ),
         )
 
@@ -207,7 +206,7 @@ class Evaluation:
 
     Attributes:
         methods: Outcome by name of the method.
-        do_nothing: The original as it is; None if the problem has none.
+        do_nothing: The unchanged original; None if the problem has none.
         retrain_vs_retrain: Each retrained model against the mean of the others, averaged; None with fewer than two.
         reference: The mean of the retrained models, or None.
         n_reference: Number of retrained models.
@@ -222,13 +221,12 @@ class Evaluation:
     shortfalls: tuple[Shortfall, ...] = ()
 
     def __repr__(self) -> str:
-        """A line per model."""
         lines = [f"  {name}: {outcome!r}" for name, _, outcome in self.outcomes()]
         return "\n".join([f"Evaluation, against {self.n_reference} retrained models", *lines])
 
     @property
     def spread(self) -> float | None:
-        """The distance of two honest retrains in ToW. Smaller differences are not meaningful."""
+        """The distance between two retrained models in ToW. Smaller differences are not meaningful."""
         control = self.retrain_vs_retrain
         return None if control is None or control.tow is None else 1 - control.tow
 
@@ -279,7 +277,7 @@ class Evaluation:
         for name, outcome in self.methods.items():
             rows.append(replace(outcome.row(name), label=labels.get(name, ""), explained=explained.get(name, "")))
         if self.do_nothing is not None:
-            line = "control: the original model, as it is"
+            line = "control: the original model, unchanged"
             rows.append(replace(self.do_nothing.row(DO_NOTHING, "control"), explained=line))
         return Table([*COLUMNS, *self._group_columns()], rows, names="model")
 
@@ -288,7 +286,7 @@ class Evaluation:
         return _group_table([one for one in self.outcomes() if one[2] is not self.retrain_vs_retrain])
 
     def to_pandas(self) -> DataFrame:
-        """Return a data frame with a row per model; the column `kind` tells methods, controls and reference apart.
+        """Return a data frame with a row per model; the column `kind` distinguishes methods, controls and reference.
 
         Numbers are as in `Outcome`. Those per memorization group are in columns such as `low_tow`. Requires pandas.
         """
@@ -299,11 +297,8 @@ class Evaluation:
         pieces = [markup.paragraph(f"Warning: {one.text}.") for one in self.shortfalls]
         pieces.append(_readable(self.table()).to_html())
         if self.spread is not None:
-            pieces.append(
-                markup.paragraph(
-                    f"Two honest retrains differ by {self.spread:.3f} in ToW: smaller differences mean nothing."
-                )
-            )
+            text = f"Two retrained models differ by {self.spread:.3f} in ToW: smaller differences are not meaningful."
+            pieces.append(markup.paragraph(text))
         n = len(self.methods)
         title = f"{n:,} unlearned model{'s' * (n != 1)}, {self.n_reference} retrained"
         return markup.page(title, *pieces, _group_html(self.by_part()))
@@ -321,44 +316,44 @@ class Evaluation:
         return replace(row, label=f"{RETRAINED} ({goal})", explained=line)
 
     def _spread_row(self) -> Row:
-        """ToW alone: the accuracies would repeat those of the reference."""
+        """Return a row with ToW only, because the accuracies are those of the reference."""
         pair = self.retrain_vs_retrain
         why_none = ONE_REFERENCE if self.n_reference else NO_REFERENCE
         values = {} if pair is None else pair.values
         kept = {key: values.get(key) for key in ("tow", "tow_mia")}
         of_groups = {key: value for key, value in values.items() if key.endswith(("_tow", "_tow_mia"))}
         reasons = dict.fromkeys(kept, (pair and pair.reason) or why_none)
-        explained = "control: what an honest retrain scores"
+        explained = "control: score of a retrained model"
         return Row(RETRAIN_VS_RETRAIN, kept | of_groups, "control", reasons, explained=explained)
 
     def _group_columns(self) -> list[Column]:
-        """Of the data frame: what is said of each memorization part."""
+        """Columns of the data frame for each memorization group."""
         return [
             Column(f"{name}_{key}", f"{name}: {key}", "count" if key == "n" else "percent", shown=False)
-            for name, part in _groups(self.outcomes()).items()
-            for key in part.values
+            for name, group in _groups(self.outcomes()).items()
+            for key in group.values
         ]
 
 
 def _readable(table: Table) -> Table:
-    """Without seconds and cost where none is known."""
+    """Omit seconds and cost where all values are unknown."""
     known = {column.key for column in table.filled().columns}
     return table.only([c.key for c in table.columns if c.key not in _TIMES or c.key in known])
 
 
 def _groups(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> dict[str, Part]:
-    """The memorization parts of the first model: those of all are the same."""
+    """Return the memorization groups of the first model; they are the same for all models."""
     return outcomes[0][2].parts if outcomes else {}
 
 
 def _group_table(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> Table:
-    parts = _groups(outcomes)
+    groups = _groups(outcomes)
     columns = [
-        Column(name, f"{name} ({part.n:,})", "percent", better="as the reference") for name, part in parts.items()
+        Column(name, f"{name} ({group.n:,})", "percent", better="as the reference") for name, group in groups.items()
     ]
     rows = [
-        Row(name, {part: outcome.parts[part].accuracy if part in outcome.parts else None for part in parts}, kind)
-        for name, kind, outcome in outcomes
+        Row(name, {key: one.parts[key].accuracy if key in one.parts else None for key in groups}, kind)
+        for name, kind, one in outcomes
     ]
     return Table(columns, rows, names="model")
 
@@ -366,13 +361,13 @@ def _group_table(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> Table:
 def _group_html(found: Table) -> str:
     if not found.columns:
         return ""
-    return markup.paragraph("Accuracy on the forget set by memorization part:") + found.to_html()
+    return markup.paragraph("Accuracy on the forget set by memorization group:") + found.to_html()
 
 
 def aggregates_only(evaluation: Evaluation, n_forget: int) -> Evaluation:
-    """Return the evaluation without anything that reveals single examples.
+    """Return the evaluation without numbers that could reveal single examples.
 
-    For a small forget set, that is everything measured on it. Files that anybody may read hold this form.
+    For a small forget set, these are all numbers measured on it. Published files contain this form.
     """
     if n_forget >= SMALLEST_CELL:
         return evaluation

@@ -114,7 +114,7 @@ class Judge:
         members: Log-odds of the members.
         borrowed: [P] forget example whose OUT members each control uses.
         null: t of each member on its OUT examples.
-        seen: [K, n] t of each member on its IN examples, NaN elsewhere.
+        trained: [K, n] t of each member on its IN examples, NaN elsewhere.
         covered: [n] bool, whether an example has controls on both sides of its μ.
         scale: Divisors of negative and of positive t.
     """
@@ -122,7 +122,7 @@ class Judge:
     members: MemberLogOdds
     borrowed: Index
     null: Null
-    seen: Real
+    trained: Real
     covered: NDArray[np.bool_]
     scale: tuple[float, float]
     _chances: dict[tuple[bytes, float], Real] = field(default_factory=dict[tuple[bytes, float], Real])
@@ -134,16 +134,16 @@ class Judge:
         controls = members.controls.shape[1]
         borrowed = np.random.default_rng(0).integers(0, n, controls)
         forget, unseen = out_moments(members, borrowed)
-        null, seen = np.full((k, n), np.nan), np.full((k, n), np.nan)
+        null, trained = np.full((k, n), np.nan), np.full((k, n), np.nan)
         for j in range(k):
             t = t_values(LogOdds(members.phi[j], members.controls[j]), forget.without(j), unseen.without(j))
             left = members.out[j]
-            null[j, left], seen[j, ~left] = t[left], t[~left]
+            null[j, left], trained[j, ~left] = t[left], t[~left]
         windows = _windows(np.sort(unseen.mean), forget.mean)
         known = len(np.unique(windows))
         covered = (forget.mean >= unseen.mean.min()) & (forget.mean <= unseen.mean.max())
         scale = _scale_factors(null)
-        return cls(members, borrowed, Null(_rescaled(null, scale), known), _rescaled(seen, scale), covered, scale)
+        return cls(members, borrowed, Null(_rescaled(null, scale), known), _rescaled(trained, scale), covered, scale)
 
     def t(self, model: LogOdds, *, damaged: bool = False) -> Real:
         """Return t of each forget example, [n] float64; larger = predicted better.
@@ -171,13 +171,13 @@ class Judge:
         """
         chosen = np.arange(len(t)) if cell is None else cell
         members = Null(self.null.t[:, chosen], self.null.known)
-        honest = Null(np.stack(retrained)[:, chosen], self.null.known) if len(retrained) else None
-        values, seen = t[chosen], self.seen[:, chosen]
+        retrained_null = Null(np.stack(retrained)[:, chosen], self.null.known) if len(retrained) else None
+        values, trained = t[chosen], self.trained[:, chosen]
 
         def side(flagged: NDArray[np.bool_], point: float) -> Side:
             chance = self._chance(members, chosen, point)
-            if honest is not None:
-                chance = np.maximum(chance, honest.chance(len(chosen), point, like=members))
+            if retrained_null is not None:
+                chance = np.maximum(chance, retrained_null.chance(len(chosen), point, like=members))
             return _side(flagged, chance, members.expected(point), level)
 
         return SingleModelTest(
@@ -186,7 +186,7 @@ class Judge:
             over=side(values < -POINT, -POINT),
             mean_t=float(values.mean()),
             rms=float(np.sqrt((values**2).mean())),
-            nothing=float((seen[np.isfinite(seen)] > POINT).mean()) if np.isfinite(seen).any() else None,
+            nothing=float((trained[np.isfinite(trained)] > POINT).mean()) if np.isfinite(trained).any() else None,
             covered=float(self.covered[chosen].mean()),
         )
 
@@ -312,7 +312,7 @@ def _windows(x: Real, at: Real) -> Index:
 
 def _side(flagged: NDArray[np.bool_], chance: Real, expected: float, level: float) -> Side:
     n, hits = len(flagged), int(flagged.sum())
-    limit = int(np.argmax(chance < level)) - 1  # the chance of n + 1 is 0, so there is one
+    limit = int(np.argmax(chance < level)) - 1  # exists, since P(count ≥ n + 1) = 0
     return Side(
         share=hits / n,
         expected=expected,
