@@ -137,7 +137,7 @@ def find_scaling(model: nn.Module, examples: Examples) -> Mismatch | None:
     return Mismatch(float(right[best].mean()), best)
 
 
-def seen_alike(model: nn.Module, train: Examples, *unseen: Examples) -> bool:
+def equally_confident(model: nn.Module, train: Examples, *unseen: Examples) -> bool:
     """Return whether a model is as confident on unseen examples as on its training set.
 
     If so, it does not overfit, or it was trained on them. The criterion: on the training set, neither the mean log-odds

@@ -53,8 +53,8 @@ class Null:
         """
         rows = self._rows(np.sign(point))
         weights = (like or self)._rows(np.sign(point)).spread_posterior(abs(point), (like or self).known)
-        parts = np.stack([rows.count(n, abs(point), s, self.known, shift_sd) for s in SPREADS])
-        probability = weights @ parts
+        distributions = np.stack([rows.count(n, abs(point), s, self.known, shift_sd) for s in SPREADS])
+        probability = weights @ distributions
         above = np.append(np.cumsum(probability[::-1])[::-1], 0.0)
         return np.clip(above, 0.0, 1.0)
 

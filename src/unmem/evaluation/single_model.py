@@ -325,7 +325,7 @@ def _side(flagged: NDArray[np.bool_], chance: Real, expected: float, level: floa
 def _detectable(chance: Real, limit: int, expected: float, n: int) -> float | None:
     """Return the smallest share that exceeds the limit with `POWER`.
 
-    The flagged examples are `sure` ones and, at the rate of the null distribution, some of the others.
+    `sure` examples are flagged with certainty, the others at the rate of the null distribution.
     """
     for sure in range(max(0, limit), n + 1):
         # The other n − sure examples are assumed to have the same share of flagged examples as n.

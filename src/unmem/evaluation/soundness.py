@@ -270,7 +270,7 @@ class Untrained:
     Attributes:
         accuracy: Accuracy of the model on its training examples.
         simple: Accuracy of a baseline: always the largest class (`at_chance`), or the nearest class mean.
-        at_chance: Which baseline.
+        at_chance: Whether the baseline is the largest class.
         fix: Options to change, as text.
     """
 
@@ -296,7 +296,7 @@ def untrained(model: nn.Module, examples: Examples, *, recipe: Recipe) -> Untrai
 
     Returns:
         A finding if the accuracy is at most that of always predicting the largest class plus three standard errors, or
-        if it is below the accuracy of the nearest class mean on unseen examples; else None.
+        more than three standard errors below that of the nearest class mean on unseen examples; else None.
     """
     sample = _sample(examples)
     reached, (share, most) = accuracy(model, sample), chance(sample)
