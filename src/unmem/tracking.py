@@ -1,6 +1,6 @@
-"""`LogTo`: trainings and results in the logger that a user has already; TensorBoard, W&B and MLflow by `accelerate`.
+"""`LogTo`: log trainings and results to TensorBoard, W&B, MLflow or a logger object.
 
-accelerate.tracking (Hugging Face) gives the three one interface, so nothing here knows their clients.
+accelerate.tracking (Hugging Face) gives the three one interface, so this module does not depend on their clients.
 """
 
 from __future__ import annotations
@@ -30,22 +30,24 @@ _NOT_IN_NAMES = re.compile(r"[^\w\-./ ]")  # what MLflow refuses in the name of 
 
 
 class Logger(Protocol):
-    """Where numbers go: a run of W&B, a tracker of accelerate, or an object of one's own."""
+    """Receives numbers: a W&B run, a tracker of accelerate, or any object with this method."""
 
     def log(self, values: dict[str, float], step: int) -> object: ...
 
 
 class LogTo(Observer):
-    """Sends each epoch's training loss, learning rate and seconds, and in the end the results, to loggers.
+    """An observer that logs the training loss, learning rate and seconds of each epoch, and the results at the end.
 
-    to: "tensorboard", "wandb" or "mlflow", several separated by commas, or any object with `log(values, step)`.
-    folder: for the files of TensorBoard and W&B. on_warning: called with a sentence when a logger fails; work goes on
-    without it.
-    settings: what the run was asked, for loggers that keep it.
+    A step is an epoch, counted over all trainings. Losses are read once per epoch, so that the loop never waits.
+    Loggers given by name are started by the first training and ended by `close`, or at the end of a `with` block. A
+    logger object belongs to the caller: it is not started or ended, and its errors are raised.
 
-    A step is an epoch, counted over all trainings. Losses are read once an epoch, so that the loop never waits. Loggers
-    given by name are started by the first training and ended by `close` (or by leaving a `with` block). An object is
-    its owner's: it is neither started nor ended, and its errors are raised.
+    Args:
+        to: "tensorboard", "wandb" or "mlflow", several of them separated by commas, or any object with
+            `log(values, step)`.
+        folder: Folder for the files of TensorBoard and W&B.
+        settings: Settings of the run, for loggers that store them.
+        on_warning: Called with a sentence when a logger given by name fails; the work continues without it.
     """
 
     def __init__(
@@ -112,11 +114,11 @@ class LogTo(Observer):
         self._began = time.perf_counter()
 
     def results(self, result: Mapping[str, Any]) -> None:
-        """The numbers of a result, such as `evaluation.to_dict()`, by their path: "methods/rum/tow"."""
+        """Log the numbers of a result, such as `evaluation.to_dict()`, under their paths, such as "methods/rum/tow"."""
         self._log(dict(flat(result)))
 
     def close(self) -> None:
-        """End the loggers that were started here; what they hold is written."""
+        """End the loggers that this object started, so that their files are complete."""
         self._try(lambda tracker: tracker.finish())
         self._started = None
 
@@ -128,7 +130,7 @@ class LogTo(Observer):
             logger.log(named, step=self._step)
 
     def _start(self) -> None:
-        """Start the loggers named, at the first need, so that a refused run leaves no files."""
+        """Start the named loggers when they are first needed, so that a refused run leaves no files."""
         if self._started is not None:
             return
         self._started = {}
@@ -141,7 +143,7 @@ class LogTo(Observer):
                 ) from error
 
     def _try(self, use: Callable[[Any], object]) -> None:
-        """Use each started logger; one that fails is left out from then on, since no run is worth losing for it."""
+        """Use each started logger. One that fails is dropped, because a failing logger must not end the run."""
         for name, tracker in list((self._started or {}).items()):
             try:
                 use(tracker)
@@ -151,7 +153,7 @@ class LogTo(Observer):
 
 
 def flat(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Path and value of each number in nested results; text, lists, settings and what is missing are left out.
+    """Yield path and value of each number in nested results, without text, lists, settings and missing values.
 
     >>> dict(flat({"methods": {"rum": {"tow": 0.99, "reason": "", "settings": {"lr": 0.1}}}}))
     {'methods/rum/tow': 0.99}

@@ -26,7 +26,7 @@ from unmem.errors import UserError
 from unmem.evaluation import Audit, label_confidence
 from unmem.evaluation import audit as examine
 from unmem.memorization import load_scores
-from unmem.rehearsal import check_answers
+from unmem.rehearsal import check_outputs
 from unmem.report import Report
 from unmem.requests import Copies, find_copies
 from unmem.store import RunFolder, retrained_in
@@ -107,7 +107,7 @@ class _Asked:
         problem = Problem(None if original is None else original.model, session.data, ids, recipe=unlearned.recipe)
         flags = problem.flags()
         if original is None:
-            check_answers(unlearned.model, session.data.train)
+            check_outputs(unlearned.model, session.data.train)
             flags += model_flags(unlearned.model, session.data.train)
         for flag in flags:
             warn(flag)

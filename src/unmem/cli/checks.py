@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unmem.data import Examples, Splits
 from unmem.errors import UserError
-from unmem.evaluation import accuracy, chance, find_mismatch, find_order, find_scaling, seen_alike
+from unmem.evaluation import accuracy, chance, equally_confident, find_mismatch, find_order, find_scaling
 from unmem.models import Card
 from unmem.requests import find_copies, shared_inputs
 from unmem.unlearning import Problem
@@ -271,7 +271,7 @@ def unseen(subject: Subject) -> Iterator[Finding]:
             "there is no ToW, no attack and no guard by --max-drop"
         )
         yield Finding("unseen", text, doubt=True)
-    elif seen_alike(model, data.train, data.holdout, data.test):
+    elif equally_confident(model, data.train, data.holdout, data.test):
         text = (
             "the model is as sure of its unseen examples as of its training set: if it was trained on them too, "
             "ToW, attacks and targets are wrong (--unseen, --split)"

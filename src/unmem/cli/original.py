@@ -20,7 +20,7 @@ from unmem.errors import UnseenExampleError, UserError
 from unmem.evaluation import Untrained, untrained
 from unmem.models import Card
 from unmem.recipe import Recipe
-from unmem.rehearsal import check_answers, rehearse
+from unmem.rehearsal import check_outputs, rehearse
 from unmem.training import Recorder, train
 
 
@@ -112,7 +112,7 @@ def read_model(session: Session, file: Path, options: RecipeOptions, *, unsafe: 
             on_warning=warn,
         )
     model = model.to(examples.device).eval()
-    check_answers(model, examples, field="--model", value=str(file))
+    check_outputs(model, examples, field="--model", value=str(file))
     if not session.before.of_these(card, examples):
         fix = f"{SAME_DATA} as when it was trained"
         if card.forgotten is not None:

@@ -15,15 +15,15 @@ from torch import nn
 
 from unmem.data import Ids
 from unmem.ensembles import Ensemble
-from unmem.evaluation.answers import accuracy
 from unmem.evaluation.evaluate import evaluate
 from unmem.evaluation.evidence import Evidence, columns_of, mean_values
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
+from unmem.evaluation.log_odds import log_odds_of
+from unmem.evaluation.logits import accuracy
 from unmem.evaluation.outcome import DO_NOTHING, RETRAINED, Evaluation, aggregates_only
 from unmem.evaluation.reasons import SMALLEST_CELL, TOO_FEW
-from unmem.evaluation.signals import log_odds_of
-from unmem.evaluation.soundness import Shortfall, shortfalls_of, to_reach
+from unmem.evaluation.soundness import Shortfall, baseline, shortfalls_of
 from unmem.evaluation.verdict import FORECAST, Signal, Verdict, decide, numbers_of
 from unmem.evaluation.witness import Judged, Real, Witness
 from unmem.memorization import CrossFit
@@ -224,7 +224,7 @@ def _shortfalls(
 ) -> tuple[Shortfall, ...]:
     """Members and fold models that do not reach the original, or the audited model in its place."""
     made = [one for one in (members, crossfit) if one is not None]
-    reach, than = to_reach(problem, stand_in)
+    reach, than = baseline(problem, stand_in)
     return () if reach is None else shortfalls_of(reach, made, problem.data, than=than)
 
 

@@ -14,15 +14,15 @@ from torch import nn
 from unmem.data import Ids
 from unmem.ensembles import Ensemble
 from unmem.evaluation import verdict
-from unmem.evaluation.answers import accuracy, answers, correct
 from unmem.evaluation.attacks import attacks
 from unmem.evaluation.distance import prediction_distance
 from unmem.evaluation.evidence import Evidence
 from unmem.evaluation.forecast import Forecast
+from unmem.evaluation.log_odds import MemberLogOdds
+from unmem.evaluation.logits import accuracy, correct, model_logits
 from unmem.evaluation.outcome import Evaluation
 from unmem.evaluation.reasons import SMALLEST_CELL
-from unmem.evaluation.relearning import Relearning, Rises, relearn, relearning
-from unmem.evaluation.signals import Signals
+from unmem.evaluation.relearning import ConfidenceChange, Relearning, relearn, relearning
 from unmem.evaluation.single_model import TAIL, Judge, SingleModelTest
 from unmem.evaluation.verdict import Signal
 from unmem.unlearning import Problem
@@ -46,12 +46,14 @@ class Witness:
     ) -> None:
         self.problem, self.reference, self.relearning, self.seed = problem, reference, relearning, seed
         self.cells = {name: problem.forget.positions(ids) for name, ids in parts.items()}
-        self.signals = None if members is None else Signals.of(members, problem.forget.ids)
+        self.signals = None if members is None else MemberLogOdds.of(members, problem.forget.ids)
         self.judge = None if self.signals is None else Judge.make(self.signals)
         self.log_probs = [_log_probs(model, problem) for model in reference]
         self._members = members
         self.retrained_t = [] if self.judge is None else [self.t(model) for model in reference]
-        self.rises: list[Rises] = [relearn(model, problem, seed=seed) for model in reference] if relearning else []
+        self.rises: list[ConfidenceChange] = (
+            [relearn(model, problem, seed=seed) for model in reference] if relearning else []
+        )
 
     @property
     def level(self) -> float:
@@ -80,7 +82,7 @@ class Witness:
     def t(self, model: nn.Module) -> Real:
         if self.judge is None or self.signals is None:
             raise ValueError("there are no members")
-        observed = self.signals.said_by(model, self.problem.forget, self.problem.holdout)
+        observed = self.signals.model_log_odds(model, self.problem.forget, self.problem.holdout)
         return self.judge.t(observed, damaged=self.damage(model) is not None)
 
     def damage(self, model: nn.Module) -> Signal | None:
@@ -146,7 +148,7 @@ class Judged:
             evidence.parts,
             do_nothing=None if nothing is None else _tests_of(nothing),
             relearned=relearned,
-            taught=None if self.witness.reference else _taught(self.problem),
+            over_untestable=None if self.witness.reference else _taught(self.problem),
             alone=not self.witness.reference,
         )
 
@@ -191,5 +193,5 @@ def _taught(problem: Problem) -> str | None:
 
 
 def _log_probs(model: nn.Module, problem: Problem) -> Real:
-    found: Real = answers(model, problem.forget).double().log_softmax(1).cpu().numpy()
+    found: Real = model_logits(model, problem.forget).double().log_softmax(1).cpu().numpy()
     return found
