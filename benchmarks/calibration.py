@@ -345,7 +345,7 @@ def simulated_table(part: dict[str, Any]) -> str:
         power = f"{min(powers):.0%} to {max(powers):.0%}" if powers else "none stated"
         lines.append(f"| {noise} | {common} | {members} | {' | '.join(rates)} | {power} |")
     rest = [one for one in part["cells"] if one not in plain]
-    lines += ["", "| with | n | members | false alarms |", "|---|---|---|---|"]
+    lines += ["", "| simulation | n | members | false alarms |", "|---|---|---|---|"]
     lines += [f"| {extra(one)} | {one['n']} | {one['members']} | {shown(one['false_alarms'])} |" for one in rest]
     return "\n".join(lines)
 
@@ -355,7 +355,7 @@ def extra(one: dict[str, Any]) -> str:
         return f"three groups, {one['noise']}, correlation {one['common']}"
     if one["scale"] != 1:
         return f"the model's log-odds × {one['scale']}"
-    return f"the model strays {one['spread']} times as much as members"
+    return f"the spread of the model is {one['spread']} times that of members"
 
 
 def shown(one: dict[str, Any]) -> str:
