@@ -43,11 +43,12 @@ class LogTo(Observer):
     logger object belongs to the caller: it is not started or ended, and its errors are raised.
 
     Args:
-        to: "tensorboard", "wandb" or "mlflow", several of them separated by commas, or any object with
-            `log(values, step)`.
+        to: "tensorboard", "wandb" or "mlflow", several of them separated by commas, or any object with `log(values,
+            step)`.
         folder: Folder for the files of TensorBoard and W&B.
         settings: Settings of the run, for loggers that store them.
         on_warning: Called with a sentence when a logger given by name fails; the work continues without it.
+        field: Name of the option for errors.
     """
 
     def __init__(

@@ -56,10 +56,21 @@ class Missing:
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """evaluation: accuracies and ToW. evidence: by model audited. do_nothing: the same for the original, None if it is
-    not given. retrained: for each retrained model. verdicts: by model audited. notes: what weakens
-    them. shortfalls: members and fold models that do not reach the original; retrained models that do not are in the
-    evaluation. t: of each forget example in the order of the request, by model: personal data, and so in no report."""
+    """Everything that was measured of the audited models, and the verdicts.
+
+    Attributes:
+        evaluation: Accuracies and ToW.
+        evidence: Evidence by name of the audited model.
+        do_nothing: The same for the original, or None if it is not available.
+        retrained: The same for each retrained model.
+        verdicts: Verdict by name of the audited model.
+        forecast: Forecast of the forget accuracy, or None.
+        missing: Evidence that could not be had, with what it needs.
+        notes: What weakens the verdicts, one sentence each.
+        t: Student's t of each forget example, in the order of the request, by name of the model. It is personal data,
+            so no report has it.
+        shortfalls: Members and fold models that do not reach the accuracy of the original.
+    """
 
     evaluation: Evaluation
     evidence: dict[str, Evidence]
@@ -181,13 +192,23 @@ def audit(
     relearning: bool = True,
     seed: int = 0,
 ) -> Audit:
-    """Judge unlearned models by everything that is given; what is missing is listed and stops nothing.
+    """Judge unlearned models by all evidence that is available. Missing evidence is listed and stops nothing.
 
-    reference: models retrained without the forget set. members: an ensemble that knows unseen examples and neither
-    picked nor refined the forget set. crossfit: for the forecast, where there are no members. targets: for the forecast
-    in place of either; a source makes them first. parts: ids of forget examples by memorization part. runs: for KLoM,
-    further models that the same method made. A problem without the original gives no forecast and no control that does
-    nothing; the first of the models then stands in for it, to see whether the models trained for comparison are sound.
+    Args:
+        models: Models by name.
+        problem: The request. Without its original there is no forecast and no control that does nothing, and the first
+            of the models takes its place in checking whether the models trained for comparison are sound.
+        reference: Models retrained without the forget set.
+        members: An ensemble with outputs on unseen examples that neither picked nor refined the forget set.
+        crossfit: For the forecast, if there are no members.
+        targets: For the forecast in place of either; a source makes them first.
+        parts: Ids of forget examples per memorization group.
+        runs: For KLoM, further models of the same method, by name.
+        relearning: Whether to measure what a little training on the retain set brings back.
+        seed: Seed of attacks and relearning.
+
+    Returns:
+        The evidence and a verdict per model.
     """
     evaluation = evaluate(models, problem, reference=reference, parts=parts)
     witness = Witness(problem, reference, members, parts or {}, relearning, seed)
