@@ -35,7 +35,7 @@ from unmem.data import Ids
 from unmem.ensembles import Ensemble, leave_out_masks, train_members
 from unmem.errors import DivergedError
 from unmem.evaluation import Audit, audit
-from unmem.evaluation.signals import Said, Signals
+from unmem.evaluation.log_odds import LogOdds, MemberLogOdds
 from unmem.evaluation.single_model import TAIL, Judge
 from unmem.memorization import crossfit, feldman
 from unmem.store import write_text
@@ -100,8 +100,10 @@ def simulate(cell: Cell) -> dict[str, Any]:
         cells = [None, *(np.arange(cell.n)[k::3] for k in range(3))] if cell.groups else [None]
         level = TAIL / len(cells)
 
-        def alarm(said: Said, judge: Judge = world.judge, cells: Sequence[Any] = cells, level: float = level) -> bool:
-            t = judge.t(said)
+        def alarm(
+            log_odds: LogOdds, judge: Judge = world.judge, cells: Sequence[Any] = cells, level: float = level
+        ) -> bool:
+            t = judge.t(log_odds)
             tests = [judge.test(t, one, level=level) for one in cells]
             return any(test.under.alarm or test.over.alarm for test in tests)
 
@@ -124,27 +126,27 @@ class Simulated:
         out = np.zeros((cell.members, cell.n), dtype=bool)
         for i in range(cell.n):
             out[self.random.permutation(cell.members)[:left_out], i] = True
-        said = [self._said(1.0) for _ in range(cell.members)]
-        phi = np.stack([one.forget for one in said]) + 3 * ~out
-        controls = np.stack([one.controls for one in said])
-        self.judge = Judge.make(Signals(phi, out, controls, controls))
+        log_odds = [self._log_odds(1.0) for _ in range(cell.members)]
+        phi = np.stack([one.forget for one in log_odds]) + 3 * ~out
+        controls = np.stack([one.controls for one in log_odds])
+        self.judge = Judge.make(MemberLogOdds(phi, out, controls, controls))
 
-    def honest(self) -> Said:
-        said = self._said(self.cell.spread)
-        return Said(self.cell.scale * said.forget, self.cell.scale * said.controls)
+    def honest(self) -> LogOdds:
+        log_odds = self._log_odds(self.cell.spread)
+        return LogOdds(self.cell.scale * log_odds.forget, self.cell.scale * log_odds.controls)
 
-    def known(self, share: float) -> Said:
+    def known(self, share: float) -> LogOdds:
         """A model that knows a share of the forget set far too well."""
-        said = self.honest()
+        log_odds = self.honest()
         chosen = self.random.permutation(self.cell.n)[: round(share * self.cell.n)]
-        said.forget[chosen] += 12 * self.cell.scale
-        return said
+        log_odds.forget[chosen] += 12 * self.cell.scale
+        return log_odds
 
-    def _said(self, spread: float) -> Said:
+    def _log_odds(self, spread: float) -> LogOdds:
         both = np.sqrt(self.cell.common) * self.random.normal()
         forget, controls = (self._noise(len(one)) for one in (self.mean, self.apart))
         forget = both + np.sqrt(1 - self.cell.common) * forget
-        return Said(self.mean + spread * forget, self.apart + spread * controls)
+        return LogOdds(self.mean + spread * forget, self.apart + spread * controls)
 
     def _noise(self, n: int) -> Real:
         if self.cell.noise == "t3":
@@ -343,7 +345,7 @@ def simulated_table(part: dict[str, Any]) -> str:
         power = f"{min(powers):.0%} to {max(powers):.0%}" if powers else "none stated"
         lines.append(f"| {noise} | {common} | {members} | {' | '.join(rates)} | {power} |")
     rest = [one for one in part["cells"] if one not in plain]
-    lines += ["", "| with | n | members | false alarms |", "|---|---|---|---|"]
+    lines += ["", "| simulation | n | members | false alarms |", "|---|---|---|---|"]
     lines += [f"| {extra(one)} | {one['n']} | {one['members']} | {shown(one['false_alarms'])} |" for one in rest]
     return "\n".join(lines)
 
@@ -353,7 +355,7 @@ def extra(one: dict[str, Any]) -> str:
         return f"three groups, {one['noise']}, correlation {one['common']}"
     if one["scale"] != 1:
         return f"the model's log-odds × {one['scale']}"
-    return f"the model strays {one['spread']} times as much as members"
+    return f"the spread of the model is {one['spread']} times that of members"
 
 
 def shown(one: dict[str, Any]) -> str:

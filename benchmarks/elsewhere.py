@@ -38,7 +38,7 @@ from unmem.ensembles import Ensemble
 from unmem.evaluation import Evaluator
 from unmem.evaluation.attacks import attacks
 from unmem.evaluation.lira import clip_log_odds
-from unmem.evaluation.signals import Signals, log_odds_of
+from unmem.evaluation.log_odds import MemberLogOdds, log_odds_of
 from unmem.memorization import Scores, crossfit, feldman
 from unmem.store import write_text
 from unmem.targets import FromCrossFit, ShortTeacher, Source, Trace
@@ -127,7 +127,7 @@ class Elsewhere(Setting):
     """A setting that also tells what attacks by ensemble members see, and how far targets are off."""
 
     def judged(self, model: torch.nn.Module) -> dict[str, Any]:
-        members = Signals.of(self.judges, self.problem.forget.ids)
+        members = MemberLogOdds.of(self.judges, self.problem.forget.ids)
         found = attacks(model, self.problem, members)
         return super().judged(model) | {name: found[name].auc for name in ATTACKS}
 
@@ -245,7 +245,7 @@ def table(entry: dict[str, Any]) -> str:
     spread = {one: usual_spread([row[one] for row in rows.values()], least[one]) for one in least}
     lines = [
         "| method | ToW | ToW-MIA | under | over | LiRA AUC | RMIA AUC | forget, by group | retain | test | cost "
-        "| cost, all told |",
+        "| total cost |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     controls = {"retrain": "*retrain against retrain*", "nothing": "*do nothing*"}

@@ -87,7 +87,7 @@ def table(entry: dict[str, Any]) -> str:
     """Markdown: by method ToW, the single-model test, and the verdict."""
     band = entry["controls"]["retrain_vs_retrain"]["tow"]
     lines = [
-        "| model | ToW | ToW-MIA | under-forgotten | over-forgotten | LiRA | comes back | verdict |",
+        "| model | ToW | ToW-MIA | under-forgotten | over-forgotten | LiRA | relearned | verdict |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for key, outcome in sorted(entry["methods"].items(), key=lambda row: -row[1]["tow"]):
@@ -103,7 +103,7 @@ def table(entry: dict[str, Any]) -> str:
     first = next(iter(entry["evidence"].values()))["test"]
     limits, smallest = ([share(first[side][key]) for side in ("under", "over")] for key in ("limit", "detectable"))
     lines.append(
-        f"\nRetrain against retrain: ToW {band:.3f}. The test of the whole set alarms above {limits[0]} "
+        f"\nRetrain against retrain: ToW {band:.3f}. The test of the whole set raises an alarm above {limits[0]} "
         f"under-forgotten or {limits[1]} over-forgotten, and detects {smallest[0]} and "
         f"{smallest[1]} with a power of 80%."
     )

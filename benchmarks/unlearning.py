@@ -390,7 +390,7 @@ def table(entry: dict[str, Any]) -> str:
     rows = entry["rows"]
     spread = {one: usual_spread([row[one] for row in rows.values()], least) for one, least in LEAST.items()}
     lines = [
-        "| method | ToW | ToW-MIA | under | over | forget, by group | retain | test | cost | cost, all told |",
+        "| method | ToW | ToW-MIA | under | over | forget, by group | retain | test | cost | total cost |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     ranked = sorted(rows, key=lambda key: -(rows[key]["tow"] or {"mean": -1.0})["mean"])

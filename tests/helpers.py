@@ -41,7 +41,7 @@ def benchmarks() -> Iterator[Callable[[str], ModuleType]]:
 def _server() -> Any:
     """Forks processes in which all is imported that takes seconds; it ends with the process of the tests."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["unmem.cli.session", "unmem.ensembles", "torch._dynamo"])
+    context.set_forkserver_preload(["unmem.cli.forget_result", "unmem.ensembles", "torch._dynamo"])
     return context
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import unmem as um
-from unmem.augmentation import augmented, drawn
+from unmem.augmentation import augmented, draw_views
 from unmem.data import Scaling
 from unmem.training import Step
 
@@ -26,7 +26,7 @@ def by_hand(image: Tensor, down: int, right: int, flip: int, black: float) -> Te
 def test_every_image_is_cropped_and_flipped_as_drawn(shape: tuple[int, ...]) -> None:
     random = torch.Generator().manual_seed(0)
     images = torch.rand(40, *shape)
-    draws = drawn(40, "crop-flip", shape, random)
+    draws = draw_views(40, "crop-flip", shape, random)
     assert draws[:, 0].max() == 2 * (shape[1] // 8)
     assert set(draws[:, 2].tolist()) == {0, 1}
     made = augmented(images, draws, torch.tensor(-1.0))
@@ -35,7 +35,7 @@ def test_every_image_is_cropped_and_flipped_as_drawn(shape: tuple[int, ...]) -> 
 
 
 def test_crop_alone_never_flips() -> None:
-    draws = drawn(200, "crop", (1, 16, 16), torch.Generator().manual_seed(1))
+    draws = draw_views(200, "crop", (1, 16, 16), torch.Generator().manual_seed(1))
     assert not draws[:, 2].any()
     assert set(draws[:, 0].tolist()) == set(range(5))
 

@@ -23,7 +23,7 @@ from unmem.ensembles import train_members
 from unmem.ensembles.masks import fold_masks
 from unmem.errors import UserError
 from unmem.evaluation import accuracy, forecast, label_confidence
-from unmem.evaluation.signals import log_odds_of
+from unmem.evaluation.log_odds import log_odds_of
 from unmem.memorization import CrossFit, crossfit
 from unmem.memorization import events as learning_events
 from unmem.predictions import log_odds

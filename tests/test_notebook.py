@@ -96,7 +96,7 @@ def test_an_evaluation_shows_each_method_between_reference_and_controls() -> Non
     ]
     assert shown.row("rum") == ["65.6%", "99.0%", "95.0%", "34.4%", "0.982", "0.993", "0.7", "0.42", "0.58"]
     assert shown.row("one retrain vs another")[4:6] == ["0.985", "0.985"]
-    assert "Two honest retrains differ by 0.015 in ToW" in FULL._repr_html_()
+    assert "Two retrained models differ by 0.015 in ToW" in FULL._repr_html_()
     assert ["model", "low (30)", "medium (30)", "high (30)"] in shown.rows
 
 
@@ -125,8 +125,8 @@ def test_a_number_that_is_missing_says_why() -> None:
 def test_an_outcome_and_evidence_alone_say_where_their_controls_are() -> None:
     one = outcome(0.656, 0.982, 0.993, seconds=0.71, cost=0.42)
     assert Cells(one._repr_html_()).row("this model")[4:6] == ["0.982", "0.993"]
-    assert "beside retraining and doing nothing" in one._repr_html_()
-    assert "beside the original and retrained models" in evidence(0.6)._repr_html_()
+    assert "Compare it with retraining and with doing nothing" in one._repr_html_()
+    assert "Compare it with the original and with retrained models" in evidence(0.6)._repr_html_()
 
 
 def test_an_audit_shows_verdict_intervals_controls_and_what_was_not_seen() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import unmem as um
 from unmem.cli.app import main
 from unmem.errors import UserError
-from unmem.rehearsal import check_answers, rehearse
+from unmem.rehearsal import check_outputs, rehearse
 
 RANDOM = np.random.default_rng(0)
 IMAGES = um.load((RANDOM.normal(size=(120, 3, 8, 8)).astype(np.float32), np.arange(120) % 3))
@@ -200,7 +200,7 @@ def test_nothing_of_a_rehearsal_is_kept() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    check_answers(model, POINTS.train)
+    check_outputs(model, POINTS.train)
     rehearse(um.Recipe(model="mlp"), POINTS.train)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)

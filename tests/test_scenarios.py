@@ -15,7 +15,7 @@ DATA = um.load("digits", limit=500)
 RECIPE = um.Recipe(model="small_cnn", epochs=12)
 
 
-class Says(nn.Module):
+class Constant(nn.Module):
     """Always the same class."""
 
     def __init__(self, label: int) -> None:
@@ -34,7 +34,7 @@ def test_privacy_chooses_as_many_training_examples_as_asked_for_by_the_seed() ->
     assert list(made.forget) != list(scenarios.privacy(DATA, 30, seed=2).forget)
     label = int(DATA.train.labels[0])
     share = float((DATA.train.take(made.forget).labels == label).float().mean())
-    assert made.measures["accuracy on them"](Says(label)) == pytest.approx(share)
+    assert made.measures["accuracy on them"](Constant(label)) == pytest.approx(share)
 
 
 def test_mislabelled_knows_the_planted_label_and_the_true_one() -> None:
@@ -43,7 +43,9 @@ def test_mislabelled_knows_the_planted_label_and_the_true_one() -> None:
     true = DATA.train.take(made.forget).labels
     assert not torch.any(made.data.train.take(made.forget).labels == true)
     for label in range(3):
-        assert made.measures["says the true label"](Says(label)) == pytest.approx(float((true == label).float().mean()))
+        assert made.measures["says the true label"](Constant(label)) == pytest.approx(
+            float((true == label).float().mean())
+        )
     untouched = np.setdiff1d(DATA.train.ids, made.forget)
     assert torch.equal(made.data.train.take(untouched).labels, DATA.train.take(untouched).labels)
 
@@ -59,8 +61,8 @@ def test_poisoned_images_carry_the_patch_and_the_label_and_no_other_image_does()
     assert torch.all(after.inputs[..., -4:-1, -4:-1] == DATA.train.inputs.max())
     untouched = np.setdiff1d(DATA.train.ids, made.forget)
     assert torch.equal(made.data.train.take(untouched).inputs, DATA.train.take(untouched).inputs)
-    assert made.measures["attack succeeds"](Says(3)) == 1.0
-    assert made.measures["attack succeeds"](Says(4)) == 0.0
+    assert made.measures["attack succeeds"](Constant(3)) == 1.0
+    assert made.measures["attack succeeds"](Constant(4)) == 0.0
 
 
 def test_the_patch_works_on_a_poisoned_model_and_not_on_a_retrained_one() -> None:

@@ -68,11 +68,9 @@ def test_tensorboard_files_hold_the_losses_rates_and_seconds_of_each_epoch(tmp_p
 def test_an_object_gets_one_call_an_epoch_over_all_trainings_and_stays_open() -> None:
     kept = Kept()
     with um.LogTo(kept) as log:
-        log.stage = "original"
-        model = um.train(RECIPE, DATA.train, observers=[log])
-        log.stage = "forget"
+        model = um.train(RECIPE, DATA.train, observers=[log.at("original")])
         problem = um.Problem(model, DATA, DATA.train.ids[:5], recipe=RECIPE)
-        um.FineTune(epochs=2)(problem, seed=0, observers=[log])
+        um.FineTune(epochs=2)(problem, seed=0, observers=[log.at("forget")])
     assert [step for step, _ in kept.calls] == [1, 2, 3, 4, 5]
     assert [next(iter(values)) for _, values in kept.calls] == ["original/loss"] * 3 + ["forget/loss"] * 2
 
@@ -157,8 +155,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_wandb_and_mlflow_get_the_settings_the_numbers_and_an_end(installed: dict[str, Any], tmp_path: Path) -> None:
-    with um.LogTo("wandb,mlflow", tmp_path / "logs") as log:
-        log.settings = {"epochs": 3, "limit": None, "steps": ["nothing", "salun"]}
+    asked = {"epochs": 3, "limit": None, "steps": ["nothing", "salun"]}
+    with um.LogTo("wandb,mlflow", tmp_path / "logs", settings=asked) as log:
         um.train(RECIPE, DATA.train, observers=[log])
         log.results({"methods": {"neggrad+": {"tow": 0.75}}})
     wandb, mlflow = installed["wandb"].seen, installed["mlflow"].seen

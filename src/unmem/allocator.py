@@ -1,4 +1,4 @@
-"""Memory that training frees and takes again at every step stays with the process."""
+"""Settings of the memory allocator for processes that train."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import ctypes
 import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_… of glibc's malloc.h
-_LARGEST = 2**30  # bytes: larger blocks still come from the system, and go back
+_LARGEST = 2**30  # bytes: larger blocks are still returned to the system
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what a step frees, instead of asking the system for the same pages again at the next one.
+    """Let glibc keep freed memory, so that the next training step does not request the same pages from the system.
 
-    A training step on a CPU spends about a tenth of its time on that (docs/scale.md). For processes of unmem's own: it
-    holds for the whole process, which keeps its peak of memory until it ends. Elsewhere than on glibc nothing happens.
+    These requests take about a tenth of a training step on a CPU (docs/scale.md). The setting is for processes that
+    unmem starts: such a process keeps its peak memory until it ends. Without glibc this function has no effect.
     """
     if not sys.platform.startswith("linux"):
         return

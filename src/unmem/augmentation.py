@@ -1,7 +1,7 @@
-"""Random views of images, a whole batch at a time: shifts and mirror images, as the papers train with them.
+"""Random crops and horizontal flips for a whole batch of images, as in the papers.
 
-Crops of an image padded by an eighth of its side (4 pixels of 32, as on CIFAR everywhere) and horizontal flips. What is
-drawn depends on the seed alone, and is drawn once an epoch, so that nothing waits for it between two steps.
+The images are padded by an eighth of their side before the crop (4 pixels of 32, the standard on CIFAR). The random
+values depend only on the seed. They are generated once per epoch, so that training steps do not wait for them.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from torch.nn import functional as F
 
 from unmem.recipe import Augment
 
-_SHARE = 8  # the padding is the side divided by this
+_SHARE = 8  # side of an image divided by the padding
 
 
-def drawn(n: int, how: Augment, shape: tuple[int, ...], random: torch.Generator) -> Tensor:
-    """For each of n images of shape [C, H, W]: rows down, columns right, flipped or not. [n, 3] int64, on the CPU."""
+def draw_views(n: int, how: Augment, shape: tuple[int, ...], random: torch.Generator) -> Tensor:
+    """Return offsets down and right and a flip (0 or 1) for n images of shape [C, H, W]: [n, 3] int64, on the CPU."""
     down, right = (torch.randint(0, 2 * (side // _SHARE) + 1, (n,), generator=random) for side in shape[1:])
     flip = torch.randint(0, 2 if how == "crop-flip" else 1, (n,), generator=random)
     return torch.stack([down, right, flip], dim=1)
 
 
 def augmented(images: Tensor, draws: Tensor, black: Tensor) -> Tensor:
-    """The images [B, C, H, W] cut out of padded ones as `draws` [B, 3] says; black: [C] or [], what padding holds."""
+    """Crop and flip images [B, C, H, W] by `draws` [B, 3], after padding with the values of `black`, [C] or []."""
     height, width = images.shape[2:]
     rows, columns = height // _SHARE, width // _SHARE
     black = black.reshape(-1, 1, 1)

@@ -1,4 +1,4 @@
-"""Batch norm: running statistics recomputed from given examples."""
+"""Recomputation of the running statistics of batch norm from given examples."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from unmem.training import autocast, evaluating, is_batchnorm, is_frozen_batchno
 def recompute_batchnorm(
     model: nn.Module, examples: Examples, *, recipe: Recipe | None = None, batch_size: int = 256
 ) -> None:
-    """Replace the running statistics of batch norm by averages over `examples`; all else stays in evaluation mode.
+    """Replace the running statistics of batch norm by averages over `examples`, with other layers in evaluation mode.
 
-    recipe: the averages are taken in its precision, as its training takes them; None is fp32.
-    Frozen layers keep theirs (see `unmem.training.is_frozen_batchnorm`).
+    The forward passes use the precision of `recipe`, or fp32 without a recipe. Frozen layers keep their statistics (see
+    `unmem.training.is_frozen_batchnorm`).
     """
     layers: list[Any] = [
         layer
@@ -35,8 +35,8 @@ def recompute_batchnorm(
             layer.train()
             layer.reset_running_stats()
             layer.momentum = None  # a plain average over the batches below
-        # Of equal size, so that each counts the same, and mixed: in data sorted by class each chunk would have a mean
-        # of its own, and the average of their variances would miss the spread between them.
+        # Chunks have equal size, so that each has the same weight. They are shuffled: in data sorted by class their
+        # means would differ, and the average of their variances would omit the variance between chunks.
         chunks = -(-len(examples) // batch_size)
         mixed = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0)).to(examples.device)
         for _, inputs, _ in examples.batches(mixed.tensor_split(chunks)):

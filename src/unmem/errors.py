@@ -1,4 +1,4 @@
-"""User-facing errors."""
+"""Errors that are caused by the user's input, and how errors of the system are told apart."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """A wrong input: says which field, which value, why, and what to do.
+    """A wrong input. Its message names the parameter, the value, the problem and a fix.
 
-    `exit_code` is what the command line returns for it (see `unmem --help`).
+    Args:
+        field: Name of the parameter.
+        value: Its value, or None to leave it out of the message.
+        problem: What is wrong, without a subject.
+        fix: What to do, as a clause.
+
+    Attributes:
+        exit_code: Exit code of the command line (see `unmem --help`).
     """
 
     exit_code = 2
@@ -31,17 +38,17 @@ class UserError(ValueError):
 
 
 class NothingToDoError(UserError):
-    """The request is empty: no example was asked to be forgotten."""
+    """The request is empty."""
 
     exit_code = 3
 
 
 class UnseenExampleError(UserError):
-    """An example of the request is not of the training set, as the data are split."""
+    """The request names an example that is not in the training split."""
 
 
 class NotFiniteError(UserError):
-    """A model gives NaN or infinity where numbers are needed."""
+    """A model returned NaN or infinity."""
 
     def of(self, model: str) -> NotFiniteError:
         """The same error, naming the model."""
@@ -49,9 +56,11 @@ class NotFiniteError(UserError):
 
 
 class DivergedError(UserError):
-    """A training produced a loss that is not a finite number.
+    """The loss or the weights of a training became NaN or infinite.
 
-    last_good: the state dict of the model before the epoch that failed. step: the method, or the step of RUM, at fault.
+    Attributes:
+        last_good: State dict of the model before the epoch that failed.
+        step: The method, or the step of RUM, that failed.
     """
 
     last_good: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""Interrupts that have to wait, for what must not end half-way, and interrupts that must not."""
+"""Delay of interrupts during steps that must complete, and interrupts of compiled code."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ T = TypeVar("T")
 
 @contextmanager
 def uninterrupted(*, drop: bool) -> Generator[None]:
-    """Ctrl-C and SIGTERM wait until the block is over, which takes seconds at most.
+    """Delay Ctrl-C and SIGTERM until the end of the block, which must take seconds at most.
 
-    Args:
-        drop: They are dropped, since an earlier one is why the block runs. Otherwise the last one arrives at the end.
+    With `drop` they are ignored, for blocks that run because of an earlier interrupt. Else the last one is raised.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard: list[int] = []
-    before = {one: signal.signal(one, lambda which, _: heard.append(which)) for one in (signal.SIGINT, signal.SIGTERM)}
+    queue: list[int] = []
+    before = {one: signal.signal(one, lambda which, _: queue.append(which)) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-        for one in heard[-1:] if not drop else []:
+        for one in queue[-1:] if not drop else []:
             signal.raise_signal(one)
 
 
 def interruptible(work: Callable[[], T]) -> T:
-    """The result of `work`, for compiled code that takes long: in the main thread Ctrl-C would wait for its end.
+    """Return the result of `work`. Use it for slow compiled code, whose end Ctrl-C would await in the main thread.
 
-    It runs in a thread of its own, which an interrupt leaves behind; the thread ends with its work or the process.
+    The work runs in a separate thread. After an interrupt this thread continues until its work or the process ends.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -43,7 +42,7 @@ def interruptible(work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             results.append(work())
-        except BaseException as error:  # raised where the result is awaited
+        except BaseException as error:  # raised in the main thread
             errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)

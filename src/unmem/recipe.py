@@ -19,12 +19,14 @@ LARGEST = 3.4e38  # what a weight can hold
 
 
 class OwnNetwork(str):
-    """The name of a function that makes a network, with the function itself.
+    """The name of a function that builds a network, together with the function itself.
 
-    It is hashed, compared and written to files as its name, `module:function`; it is pickled with the function, so that
-    other processes have one that only this session knows.
+    It is hashed, compared and written to files as its name, `module:function`. It is pickled with the function, so that
+    other processes can use a function that was defined interactively.
 
-    digest: Of what the function does; set when it is first asked for, where the file of the function is at hand.
+    Attributes:
+        make: The function.
+        digest: Digest of the function's source, set when it is first needed; empty if the source is not available.
     """
 
     make: Callable[..., Any]
@@ -52,20 +54,34 @@ def _arrived(function: bytes, digest: str) -> OwnNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One training, fully stated: with the examples it determines the trained model.
+    """How a model is trained. Together with the examples and a seed it determines the trained model.
 
-    `model` is the name of a network, or a function of (input_shape, n_classes) that makes one.
-    SGD with momentum and weight decay, as in the papers (arXiv 2410.16516, 2406.01257), or AdamW, with `momentum` as
-    its beta1 and 0.999 as its beta2. `lr` is the peak learning rate; `schedule` takes it to 0 over the run (cosine,
-    linear), over the second half of it (cooldown, linear), or leaves it (constant). `augment` shows each image shifted
-    at random, by up to an eighth of its side, and flipped (`crop`, `crop-flip`), anew in every epoch. `precision` is
-    that of the forward and backward pass: `auto` is bf16 where the hardware computes it, on a CPU for images only, and
-    fp32 elsewhere; weights are always fp32.
-    `label_smoothing` is ε in (1 − ε) · CE(y) + ε · mean of CE(k) over all classes k, the true one included (Szegedy et
-    al. 2016, arXiv 1512.00567). Every loss that trains by the recipe has it; scores and accuracies do not.
-    `compile` runs the network through `torch.compile`: `auto` does not, since it was slower wherever it was measured
-    (docs/scale.md). `base` names a model file or a folder of save_pretrained from whose weights trainings start, such
-    as a pretrained body; empty: from random weights.
+    The defaults (SGD with momentum and weight decay) are those of arXiv 2410.16516 and 2406.01257.
+
+    Attributes:
+        model: Name of a network, or a function `(input_shape, n_classes) -> nn.Module` that returns a new one.
+        epochs: Passes over the training set.
+        lr: Peak learning rate.
+        batch_size: Examples per optimizer step, at least 2.
+        optimizer: "sgd" or "adamw".
+        momentum: Momentum of SGD; beta1 of AdamW, whose beta2 is 0.999.
+        weight_decay: Weight decay of the optimizer.
+        label_smoothing: ε in (1 − ε) · CE(y) + ε · mean of CE(k) over all classes k, the true one included (Szegedy et
+            al. 2016, arXiv 1512.00567). It applies to every loss that trains by the recipe, not to scores and
+            accuracies.
+        schedule: How the learning rate changes: it falls to 0 over the run ("cosine", "linear") or over its second half
+            ("cooldown"), or stays "constant".
+        augment: "crop" shifts each image at random, by up to an eighth of its side, in every epoch; "crop-flip" also
+            flips half of the images horizontally.
+        precision: Precision of the forward and backward passes. "auto" is bf16 where the hardware supports it (on a CPU
+            for images only), else fp32. Weights are always fp32.
+        compile: Whether to use `torch.compile`. "auto" does not, because it was slower in every measurement
+            (docs/scale.md).
+        base: Model file, or folder of `save_pretrained`, with the weights to start from. Empty: random weights.
+        seed: Default seed of the weights, the order of examples and the augmentation.
+
+    Raises:
+        UserError: A value is out of range.
     """
 
     model: str = "small_cnn"
@@ -118,18 +134,18 @@ class Recipe:
 
     @property
     def passes(self) -> str:
-        """How long it trains, in words."""
+        """The number of epochs, in words."""
         return f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
 
     @property
     def words(self) -> str:
-        """How long and how fast, for people."""
+        """The main settings, in words."""
         name = {"sgd": "SGD", "adamw": "AdamW"}[self.optimizer]
         smoothed = f", label smoothing {self.label_smoothing}" if self.label_smoothing else ""
         return f"{self.passes} of {name}, lr {self.lr}, batch size {self.batch_size}{smoothed}"
 
     def lr_at(self, progress: float) -> float:
-        """The learning rate at `progress` through the run, 0 (first step) to 1 (past the last)."""
+        """Return the learning rate at `progress` through the run, from 0 (first step) to 1 (after the last)."""
         if self.schedule == "cosine":
             return self.lr * 0.5 * (1 + math.cos(math.pi * progress))
         if self.schedule == "linear":

@@ -1,6 +1,6 @@
-"""What is tried before anything long: whether a network takes these inputs, gives logits, and can be trained.
+"""Quick checks before a long run: whether a network accepts the inputs, returns logits and can be trained.
 
-A mistake in a network shows within a second here, in words, and not in a traceback after the first scores are made.
+They report a mistake in a network within a second and as a readable error instead of a late traceback.
 """
 
 from __future__ import annotations
@@ -22,42 +22,36 @@ from unmem.errors import Phrase, UserError, out_of_memory
 from unmem.recipe import Recipe
 from unmem.training import autocast, predict, single_values
 
-FEW = 32  # examples that are looked at: enough to tell probabilities from logits, and a batch from its halves
-_SAME = 1e-2  # difference of the answers to the same example, as a share of their spread, that rounding explains
-_LARGE = 100.0
-_WHOLE = 1e-3  # how far a sum of probabilities may be from 1
+N_CHECKED = 32  # examples to check: enough to distinguish probabilities from logits
+_TOLERANCE = 1e-2  # rounding error of the logits of an example, relative to the standard deviation of all logits
+_FACTOR = 100.0  # for the last layer, to distinguish a sigmoid from small logits
+_SUM_TOLERANCE = 1e-3  # largest deviation of a sum of probabilities from 1
 _FAULTS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, KeyError, AttributeError)
 
 
 def rehearse(recipe: Recipe, examples: Examples) -> None:
-    """Build the network of a recipe and take a training step with two examples and with one; nothing is kept.
+    """Build the network of a recipe and compute training steps with two examples and with one; discard the network.
 
     Raises:
-        UserError: It cannot be trained on these examples, and why.
+        UserError: The network cannot be trained on these examples.
     """
     shape, classes = examples.input_shape, examples.n_classes
     model = models.build(recipe.model, shape, classes, seed=0).to(examples.device)
-    check_answers(model, examples, value=recipe.model)
-    few = examples.at(few_positions(examples, 2))
+    check_outputs(model, examples, value=recipe.model)
+    few = examples.at(sample_positions(examples, 2))
     for count in (2, 1):
         batch = few.at(np.arange(min(count, len(few))))
         _try(partial(_step, model, batch, recipe), batch, recipe.model, "in training mode")
     models.check_state(model, recipe.model)
 
 
-def check_answers(model: nn.Module, examples: Examples, *, field: str = "model", value: str | None = None) -> None:
-    """Refuse a model that cannot take these inputs, or whose answers are no logits of their own example.
-
-    Args:
-        model: What is asked, in evaluation mode.
-        examples: Training examples; a few of them are asked about.
-        field: What an error is about.
-        value: The name of the network, if it has one.
+def check_outputs(model: nn.Module, examples: Examples, *, field: str = "model", value: str | None = None) -> None:
+    """Check that a model accepts the inputs and returns logits that do not depend on the rest of the batch.
 
     Raises:
-        UserError: What is wrong with it.
+        UserError: The model fails a check. Its field and value are those given.
     """
-    some = examples.at(few_positions(examples, FEW))
+    some = examples.at(sample_positions(examples, N_CHECKED))
     logits = _try(lambda: predict(model, some), some, value, "", field)
     if logits.ndim != 2 or logits.shape[1] < examples.n_classes:
         named = Phrase(f"with outputs of shape {tuple(logits.shape[1:])}") if value is None else value
@@ -66,17 +60,17 @@ def check_answers(model: nn.Module, examples: Examples, *, field: str = "model",
             problem = f"gives outputs of shape {tuple(logits.shape[1:])}, but {problem}"
         raise UserError(field, named, problem, "use a network with an output for each class")
     _check_logits(model, some, logits, field, value)
-    _check_alone(model, some, logits, field, value)
+    _check_independence(model, some, logits, field, value)
 
 
 def _check_logits(model: nn.Module, some: Examples, logits: Tensor, field: str, value: str | None) -> None:
-    """Probabilities in place of logits would be taken for logits by every loss, score and attack."""
+    """Reject probabilities, which every loss, score and attack would treat as logits."""
     if not logits.amax(1).isfinite().all():
         fix = "check its weights, and whether the inputs have the scaling that it was trained with"
         raise UserError(field, value, "gives NaN or infinity for some of the training examples", fix)
     if not _within_one(logits):
         return
-    if float((logits.sum(1) - 1).abs().max()) < _WHOLE:
+    if float((logits.sum(1) - 1).abs().max()) < _SUM_TOLERANCE:
         problem, layer = "gives probabilities that sum to 1, not logits", "softmax"
     elif _bounded(model, some):
         problem, layer = "gives numbers between 0 and 1 only, not logits", "sigmoid"
@@ -87,30 +81,30 @@ def _check_logits(model: nn.Module, some: Examples, logits: Tensor, field: str, 
 
 
 def _within_one(logits: Tensor) -> bool:
-    return float(logits.min()) >= 0 and float(logits.max()) <= 1 + _WHOLE
+    return float(logits.min()) >= 0 and float(logits.max()) <= 1 + _SUM_TOLERANCE
 
 
 @torch.no_grad()
 def _bounded(model: nn.Module, some: Examples) -> bool:
-    """Whether the answers stay between 0 and 1 with the weights of the last layer a hundred times as large.
+    """Return whether the outputs stay in [0, 1] after multiplying the weights of the last layer by `_FACTOR`.
 
-    Logits grow with them, and so do those that are between 0 and 1 by chance.
+    Logits would leave the interval, even if they are between 0 and 1 by chance.
     """
     large = copy.deepcopy(model)
     layers = [own for layer in large.modules() if (own := list(layer.parameters(recurse=False)))]
     for parameter in layers[-1] if layers else ():
-        parameter.mul_(_LARGE)
+        parameter.mul_(_FACTOR)
     found = predict(large, some)
-    return _within_one(found) and bool((found > 0).any())  # a head of zeros, or one that ends in a ReLU, may give zeros
+    return _within_one(found) and bool((found > 0).any())  # a head of zeros, or with a final ReLU, may return zeros
 
 
-def _check_alone(model: nn.Module, some: Examples, logits: Tensor, field: str, value: str | None) -> None:
-    """The answer to an example may not depend on which others share its batch."""
+def _check_independence(model: nn.Module, some: Examples, logits: Tensor, field: str, value: str | None) -> None:
+    """Reject a model whose output for an example depends on the other examples of the batch."""
     if len(some) < 4:
         return
     half = len(some) // 2
     halves = torch.cat([predict(model, some.at(part)) for part in (np.arange(half), np.arange(half, len(some)))])
-    allowed = _SAME * (float(logits.std()) + 1e-6)
+    allowed = _TOLERANCE * (float(logits.std()) + 1e-6)
     if _differ(halves, logits, allowed) and not _differ(predict(model, some), logits, allowed):
         layers = _without_statistics(model)
         which = f" ({layers[0]!r} keeps no running statistics)" if layers else ""
@@ -124,14 +118,14 @@ def _differ(first: Tensor, second: Tensor, allowed: float) -> bool:
 
 
 def _without_statistics(model: nn.Module) -> list[str]:
-    """Names of batch-norm layers that normalise by the batch even in evaluation mode."""
+    """Return names of batch-norm layers that use batch statistics even in evaluation mode."""
     kinds = (nn.modules.batchnorm._BatchNorm,)  # pyright: ignore[reportPrivateUsage]
     named: Iterable[tuple[str, nn.Module]] = model.named_modules()
     return [name for name, layer in named if isinstance(layer, kinds) and layer.running_mean is None]
 
 
 def _step(model: nn.Module, examples: Examples, recipe: Recipe) -> Tensor:
-    """The gradients of a batch, in training mode, as `fit` takes them; the weights stay."""
+    """Compute the gradients of a batch in training mode, as in `fit`, without changing the weights."""
     model.train()
     everything = torch.arange(len(examples), device=examples.device)
     _, inputs, labels = next(iter(replace(examples, marks=None).batches([everything])))
@@ -146,7 +140,7 @@ def _step(model: nn.Module, examples: Examples, recipe: Recipe) -> Tensor:
 
 
 def _try(work: Callable[[], Tensor], examples: Examples, value: str | None, when: str, field: str = "model") -> Tensor:
-    """What the work gives; what PyTorch raises becomes a sentence about the network."""
+    """Run `work`, and convert errors of PyTorch to a `UserError` about the network."""
     try:
         return work()
     except UserError as error:
@@ -162,16 +156,16 @@ def _try(work: Callable[[], Tensor], examples: Examples, value: str | None, when
 
 
 def _fix(error: Exception) -> str:
-    said = str(error)
-    if isinstance(error, TypeError) and "forward()" in said and "argument" in said:
+    message = str(error)
+    if isinstance(error, TypeError) and "forward()" in message and "argument" in message:
         return "give it a forward that takes the inputs alone"
-    if any(word in said for word in ("size", "shape", "height", "width", "Height", "dimension", "channels")):
+    if any(word in message for word in ("size", "shape", "height", "width", "Height", "dimension", "channels")):
         return "use a network for inputs of this shape, or pass the --size, --grey or --rgb that it takes"
     return "use the model that was trained on these data, or call it by hand to see why"
 
 
-def few_positions(examples: Examples, count: int) -> NDArray[np.int64]:
-    """Of the first examples, and of the one with the largest token id, which must be in the vocabulary."""
+def sample_positions(examples: Examples, count: int) -> NDArray[np.int64]:
+    """Return the positions of the first examples and of the one with the largest token id, a test of the vocabulary."""
     found = set(range(min(count, len(examples))))
     if examples.scaling is None and not examples.inputs.dtype.is_floating_point:
         found.add(int(examples.inputs[:].flatten(1).amax(1).argmax()))

@@ -1,8 +1,9 @@
-"""The three uses of unlearning as ready experiments: planted, so that what should happen is known.
+"""Three use cases of unlearning as ready experiments. The data are modified, so that the correct result is known.
 
-privacy: some people ask to be deleted; the model should treat them like people it never saw. mislabelled: some labels
-are wrong; test accuracy should recover and the wrong labels be forgotten. poisoned: some training images carry a patch
-and the attacker's label (Gu et al. 2017, arXiv 1708.06733); the patch should stop working.
+- privacy: deletion requests for random examples. The model should treat them like unseen examples.
+- mislabelled: some labels are wrong. They should be forgotten, and test accuracy should recover.
+- poisoned: some training images have a patch and the attacker's label (Gu et al. 2017, arXiv 1708.06733). The patch
+  should have no effect after unlearning.
 """
 
 from __future__ import annotations
@@ -27,8 +28,15 @@ PATCH = 3  # pixels on a side, at the lower right
 
 @dataclass(frozen=True, eq=False)
 class Scenario:
-    """data: what the original is trained on. forget: what it must forget. measures: by name, a number in [0, 1] of a
-    model that tells whether the purpose was reached, to be read beside that of the original and of retrained models.
+    """A use case with modified data.
+
+    Attributes:
+        name: Name of the use case.
+        data: Data on which the original is trained.
+        forget: Ids to forget.
+        measures: Functions by name that return a number in [0, 1] for a model. They show whether the purpose is
+            achieved, compared with the original and with retrained models.
+        explained: Description for reports.
     """
 
     name: str
@@ -42,7 +50,7 @@ class Scenario:
 
 
 def privacy(data: Splits, count: int, *, seed: int) -> Scenario:
-    """`count` random training examples ask to be deleted."""
+    """Request the deletion of `count` random training examples."""
     whole_number("count", count)
     if not 1 <= count < len(data.train):
         raise UserError("count", count, f"there are {len(data.train):,} training examples", "choose fewer than that")
@@ -50,11 +58,11 @@ def privacy(data: Splits, count: int, *, seed: int) -> Scenario:
     forget = data.train.take(chosen)
     measures: dict[str, Measure] = {"accuracy on them": lambda model: accuracy(model, forget)}
     measures |= _utility(data)
-    return Scenario("privacy", data, chosen, measures, f"{count:,} random training examples ask to be deleted.")
+    return Scenario("privacy", data, chosen, measures, f"{count:,} random training examples must be forgotten.")
 
 
 def mislabelled(data: Splits, share: float, *, seed: int) -> Scenario:
-    """A share of the training labels is wrong, and found out."""
+    """Replace a share of the training labels by wrong labels, and request to forget these examples."""
     if len(data.flipped):
         raise UserError("flip", None, "these data already have planted labels", "load them without")
     planted = flip_labels(data, share, seed=seed)
@@ -65,12 +73,12 @@ def mislabelled(data: Splits, share: float, *, seed: int) -> Scenario:
         "says the planted label": lambda model: accuracy(model, wrong),
         "says the true label": lambda model: accuracy(model, true),
     }
-    words = f"{len(wrong):,} training labels ({share:.1%}) were planted wrong and must be forgotten."
+    words = f"{len(wrong):,} training examples ({share:.1%}) have wrong labels and must be forgotten."
     return Scenario("mislabelled", planted, planted.flipped, measures | _utility(planted), words)
 
 
 def poisoned(data: Splits, share: float, *, target: int = 0, seed: int) -> Scenario:
-    """A share of the training images, of all other classes, carries a patch and the label `target`."""
+    """Add a patch and the label `target` to a share of the training images from all other classes."""
     train = data.train
     whole_number("target", target)
     if not 0 <= target < train.n_classes:
@@ -84,13 +92,13 @@ def poisoned(data: Splits, share: float, *, target: int = 0, seed: int) -> Scena
     labels[torch.as_tensor(chosen, device=train.device)] = target
     planted = replace(data, train=with_patch(train, chosen).relabel(labels))
     victims = with_patch(data.test.at(data.test.labels.cpu().numpy() != target))
-    measures: dict[str, Measure] = {"attack succeeds": lambda model: _called(model, victims, target)}
-    words = f"{count:,} training images ({share:.1%}) carry a patch and the label {target}, and must be forgotten."
+    measures: dict[str, Measure] = {"attack succeeds": lambda model: _share_classified_as(model, victims, target)}
+    words = f"{count:,} training images ({share:.1%}) have a patch and the label {target} and must be forgotten."
     return Scenario("poisoned", planted, train.ids[chosen], measures | _utility(planted), words)
 
 
 def with_patch(examples: Examples, rows: Positions | None = None, *, size: int = PATCH) -> Examples:
-    """The same images with a bright square at the lower right of all, or of those at these rows."""
+    """Return the images with a bright square at the lower right, in all rows or in the given ones."""
     if len(examples.input_shape) != 3 or min(examples.input_shape[1:]) <= 2 * size:
         raise UserError("data", examples.input_shape, "a patch needs images", "use image data")
     patched = partial(_patched, size=size, brightness=examples.inputs.max().item())
@@ -113,5 +121,5 @@ def _utility(data: Splits) -> dict[str, Measure]:
     return {"test accuracy": lambda model: accuracy(model, data.test)}
 
 
-def _called(model: nn.Module, examples: Examples, label: int) -> float:
+def _share_classified_as(model: nn.Module, examples: Examples, label: int) -> float:
     return accuracy_of(predict(model, examples), torch.full_like(examples.labels, label))

@@ -1,6 +1,6 @@
-"""`LogTo`: trainings and results in the logger that a user has already; TensorBoard, W&B and MLflow by `accelerate`.
+"""`LogTo`: log trainings and results to TensorBoard, W&B, MLflow or a logger object.
 
-accelerate.tracking (Hugging Face) gives the three one interface, so nothing here knows their clients.
+accelerate.tracking (Hugging Face) gives the three one interface, so this module does not depend on their clients.
 """
 
 from __future__ import annotations
@@ -30,23 +30,25 @@ _NOT_IN_NAMES = re.compile(r"[^\w\-./ ]")  # what MLflow refuses in the name of 
 
 
 class Logger(Protocol):
-    """Where numbers go: a run of W&B, a tracker of accelerate, or an object of one's own."""
+    """Receives numbers: a W&B run, a tracker of accelerate, or any object with this method."""
 
     def log(self, values: dict[str, float], step: int) -> object: ...
 
 
 class LogTo(Observer):
-    """Sends each epoch's training loss, learning rate and seconds, and in the end the results, to loggers.
+    """An observer that logs the training loss, learning rate and seconds of each epoch, and the results at the end.
 
-    to: "tensorboard", "wandb" or "mlflow", several separated by commas, or any object with `log(values, step)`.
-    folder: for the files of TensorBoard and W&B. on_warning: called with a sentence when a logger fails; work goes on
-    without it.
-    stage: the name of what is being trained, first part of every name; set it before each training. settings: what the
-    run was asked, for loggers that keep it.
+    A step is an epoch, counted over all trainings. Losses are read once per epoch, so that the loop never waits.
+    Loggers given by name are started by the first training and ended by `close`, or at the end of a `with` block. A
+    logger object belongs to the caller: it is not started or ended, and its errors are raised.
 
-    A step is an epoch, counted over all trainings. Losses are read once an epoch, so that the loop never waits. Loggers
-    given by name are started by the first training and ended by `close` (or by leaving a `with` block). An object is
-    its owner's: it is neither started nor ended, and its errors are raised.
+    Args:
+        to: "tensorboard", "wandb" or "mlflow", several of them separated by commas, or any object with `log(values,
+            step)`.
+        folder: Folder for the files of TensorBoard and W&B.
+        settings: Settings of the run, for loggers that store them.
+        on_warning: Called with a sentence when a logger given by name fails; the work continues without it.
+        field: Name of the option for errors.
     """
 
     def __init__(
@@ -54,11 +56,12 @@ class LogTo(Observer):
         to: str | Logger | Sequence[str | Logger],
         folder: str | Path = "logs",
         *,
+        settings: Mapping[str, Any] | None = None,
         on_warning: Callable[[str], None] = warnings.warn,
         field: str = "LogTo",
     ) -> None:
-        self.stage = "train"
-        self.settings: dict[str, Any] = {}
+        self._stage = "train"
+        self._settings = settings or {}
         self._folder, self._on_warning, self._field = Path(folder), on_warning, field
         self._names: list[str] = []
         self._loggers: list[Logger] = []
@@ -82,6 +85,11 @@ class LogTo(Observer):
     def __enter__(self) -> LogTo:
         return self
 
+    def at(self, stage: str) -> LogTo:
+        """Begin the names of the numbers from now on with `stage`, the name of what is trained next."""
+        self._stage = stage
+        return self
+
     def __exit__(self, kind: type[BaseException] | None, *_: TracebackType | BaseException | None) -> None:
         self.close()
 
@@ -101,17 +109,17 @@ class LogTo(Observer):
         mean = float(np.average(losses, weights=self._sizes))
         now = time.perf_counter()
         self._step += 1
-        self._log({"loss": mean, "lr": self._lr, "seconds": now - self._began}, prefix=f"{self.stage}/")
+        self._log({"loss": mean, "lr": self._lr, "seconds": now - self._began}, prefix=f"{self._stage}/")
         self._losses.clear()
         self._sizes.clear()
         self._began = time.perf_counter()
 
     def results(self, result: Mapping[str, Any]) -> None:
-        """The numbers of a result, such as `evaluation.to_dict()`, by their path: "methods/rum/tow"."""
+        """Log the numbers of a result, such as `evaluation.to_dict()`, under their paths, such as "methods/rum/tow"."""
         self._log(dict(flat(result)))
 
     def close(self) -> None:
-        """End the loggers that were started here; what they hold is written."""
+        """End the loggers that this object started, so that their files are complete."""
         self._try(lambda tracker: tracker.finish())
         self._started = None
 
@@ -123,20 +131,20 @@ class LogTo(Observer):
             logger.log(named, step=self._step)
 
     def _start(self) -> None:
-        """Start the loggers named, at the first need, so that a refused run leaves no files."""
+        """Start the named loggers when they are first needed, so that a refused run leaves no files."""
         if self._started is not None:
             return
         self._started = {}
         for name in self._names:
             try:
-                self._started[name] = _tracker(name, self._folder, self.settings)
+                self._started[name] = _tracker(name, self._folder, self._settings)
             except Exception as error:  # of whatever kind its client raises: no login, no network, no place
                 raise UserError(
                     self._field, name, f"could not be started ({error})", "check that logger's own settings"
                 ) from error
 
     def _try(self, use: Callable[[Any], object]) -> None:
-        """Use each started logger; one that fails is left out from then on, since no run is worth losing for it."""
+        """Use each started logger. One that fails is dropped, because a failing logger must not end the run."""
         for name, tracker in list((self._started or {}).items()):
             try:
                 use(tracker)
@@ -146,7 +154,7 @@ class LogTo(Observer):
 
 
 def flat(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Path and value of each number in nested results; text, lists, settings and what is missing are left out.
+    """Yield path and value of each number in nested results, without text, lists, settings and missing values.
 
     >>> dict(flat({"methods": {"rum": {"tow": 0.99, "reason": "", "settings": {"lr": 0.1}}}}))
     {'methods/rum/tow': 0.99}
@@ -165,7 +173,7 @@ def _check(name: str, field: str) -> None:
         require(package, field=field, value=name)
 
 
-def _tracker(name: str, folder: Path, settings: dict[str, Any]) -> Any:
+def _tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Any:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     folder.mkdir(parents=True, exist_ok=True)

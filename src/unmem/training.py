@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unmem import models
-from unmem.augmentation import augmented, drawn
+from unmem.augmentation import augmented, draw_views
 from unmem.data import Examples
 from unmem.errors import DivergedError, UserError
 from unmem.recipe import Recipe
@@ -25,7 +25,13 @@ from unmem.recipe import Recipe
 
 @dataclass(frozen=True)
 class Batch:
-    """index: [B] positions in the examples of this run; inputs: [B, ...] as the model takes them; labels: [B] int64."""
+    """A batch of the training loop.
+
+    Attributes:
+        index: [B] int64, positions in the examples of this pass.
+        inputs: [B, ...] as the model takes them.
+        labels: [B] int64.
+    """
 
     index: Tensor
     inputs: Tensor
@@ -34,8 +40,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step as observers see it: `logits` [B, C] and `loss` are those of the forward pass before it; `lr`
-    is its learning rate."""
+    """One optimizer step, as observers see it.
+
+    Attributes:
+        epoch: Number of the epoch, from 0.
+        batch: The batch.
+        logits: [B, C], from the forward pass before the step.
+        loss: Scalar loss of that forward pass.
+        lr: Learning rate of the step.
+    """
 
     epoch: int
     batch: Batch
@@ -45,43 +58,51 @@ class Step:
 
 
 class Observer:
-    """Watches a run of `fit`; does nothing by default. Must not touch the model or draw random numbers."""
+    """Base class for objects that watch a run of `fit`. Every method does nothing by default.
+
+    An observer must not change the model or draw random numbers from PyTorch's global generator.
+    """
 
     def on_start(self, examples: Examples, recipe: Recipe) -> None:
-        """Before the first step of a run. examples: those of the last pass of its first epoch, often of all passes."""
+        """Called before the first step, with the examples of the last pass of the first epoch, and the recipe."""
 
     def on_pass(self, examples: Examples) -> None:
-        """Before each pass: until the next one, `batch.index` counts in `examples`.
+        """Called before each pass. Until the next call, `batch.index` counts positions in `examples`.
 
-        An epoch is one pass in a training, but may have several in an unlearner, or other examples than the one before.
+        An epoch of a training has one pass. An unlearner may have several in an epoch, over different examples.
         """
 
     def on_step(self, step: Step) -> None:
-        """After every optimiser step."""
+        """Called after each optimizer step."""
 
     def on_epoch(self, epoch: int, model: nn.Module) -> bool | None:
-        """After every epoch; True ends the run here."""
+        """Called after each epoch, counted from 0. Return True to end the run."""
 
 
 class Recorder(Observer):
-    """An observer that records something, which a run that was stopped after the training can take up again.
+    """An observer whose records can be restored, so that a run stopped after the training can continue.
 
     Attributes:
-        keeps: Names of the attributes that hold what was recorded: tensors and numbers, which `on_start` sets.
+        keeps: Names of the attributes that hold the records: tensors and numbers, which `on_start` sets.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ()
 
     def recorded_state(self) -> dict[str, NDArray[Any]]:
-        """All that was recorded, as arrays."""
+        """Return all records as arrays, by attribute name."""
         values = {name: getattr(self, name) for name in self.keeps}
         return {name: np.asarray(v.cpu().numpy() if isinstance(v, Tensor) else v) for name, v in values.items()}
 
     def take_up(self, examples: Examples, recipe: Recipe, state: Mapping[str, NDArray[Any]]) -> None:
-        """As if the training of these examples by this recipe had been watched, whose `recorded_state` this is.
+        """Restore records, as if this object had watched the training of `examples` by `recipe`.
+
+        Args:
+            examples: The examples that were trained on.
+            recipe: The recipe of that training.
+            state: The `recorded_state` of the recorder that watched it.
 
         Raises:
-            KeyError, RuntimeError: It is of something else.
+            KeyError, RuntimeError: The state belongs to something else.
         """
         self.on_start(examples, recipe)
         for name in self.keeps:
@@ -102,14 +123,19 @@ Objective = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
 
 
 def cross_entropy(model: nn.Module, batch: Batch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of a batch. smoothing: the `label_smoothing` of the recipe."""
+    """Return the mean cross-entropy of a batch, with label smoothing, and the logits [B, C]."""
     logits = model(batch.inputs)
     return F.cross_entropy(logits, batch.labels, label_smoothing=smoothing), logits
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass over `examples`, minimising `objective`; None is cross-entropy with the recipe's label smoothing."""
+    """One pass over some examples.
+
+    Attributes:
+        examples: The examples; each is visited once.
+        objective: The loss to minimise. None is cross-entropy with the recipe's label smoothing.
+    """
 
     examples: Examples
     objective: Objective | None = None
@@ -118,9 +144,19 @@ class Pass:
 def train(
     recipe: Recipe, examples: Examples, *, seed: int | None = None, observers: Sequence[Observer] = ()
 ) -> nn.Module:
-    """A new model trained on `examples`, on their device, from random weights or those of the recipe's base.
+    """Train a new model.
 
-    seed: stands in for the recipe's.
+    Args:
+        recipe: How to train it.
+        examples: The training set. The model is trained on its device.
+        seed: Seed of the weights, the order of examples and the augmentation. None uses that of the recipe.
+        observers: Objects that watch the training.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        DivergedError: The loss or a weight became NaN or infinite.
     """
     seed = recipe.seed if seed is None else seed
     model = models.build(recipe.model, examples.input_shape, examples.n_classes, seed=seed, base=recipe.base)
@@ -137,9 +173,23 @@ def fit(
     observers: Sequence[Observer] = (),
     project: Callable[[], None] | None = None,
 ) -> nn.Module:
-    """Train `model` in place by `recipe` and return it, in evaluation mode; the rest is as in `fit_epochs`.
+    """Train an existing model in place, for the epochs of a recipe.
 
-    objective: as in `Pass`.
+    Args:
+        model: The model, which is changed.
+        examples: The examples to train on.
+        recipe: How to train.
+        seed: Seed of the order of examples, the augmentation and dropout.
+        objective: The loss to minimise. None is cross-entropy with the recipe's label smoothing.
+        observers: Objects that watch the training.
+        project: Called after each optimizer step, for example to move parameters back into an allowed set.
+
+    Returns:
+        The same model, in evaluation mode.
+
+    Raises:
+        DivergedError: The loss or a weight became NaN or infinite.
+        UserError: Every parameter is frozen.
     """
     epochs = [[Pass(examples, objective)]] * recipe.epochs
     return fit_epochs(model, epochs, recipe, seed=seed, observers=observers, project=project)
@@ -154,12 +204,25 @@ def fit_epochs(
     observers: Sequence[Observer] = (),
     project: Callable[[], None] | None = None,
 ) -> nn.Module:
-    """Train `model` in place, each epoch by its own passes, under one optimiser and one learning-rate schedule.
+    """Train a model in place with the passes given for each epoch, under one optimizer and one learning-rate schedule.
 
-    project: called after each optimiser step, to put the parameters back where they may be (as SalUn's mask does).
-    Only parameters that require gradients change, and frozen batch-norm layers keep their running statistics (see
-    `is_frozen_batchnorm`). Raises `DivergedError` after an epoch whose loss or weights are not
-    finite, with the state that the model had after the epoch before.
+    Only parameters that require gradients change. Frozen batch-norm layers keep their running statistics (see
+    `is_frozen_batchnorm`).
+
+    Args:
+        model: The model, which is changed.
+        epochs: The passes of each epoch.
+        recipe: How to train.
+        seed: Seed of the order of examples, the augmentation and dropout.
+        observers: Objects that watch the training.
+        project: Called after each optimizer step, for example to apply SalUn's mask.
+
+    Returns:
+        The same model, in evaluation mode.
+
+    Raises:
+        DivergedError: The loss or a weight is not finite after an epoch. The error has the state before that epoch.
+        UserError: Every parameter is frozen.
     """
     if epochs and epochs[0][-1].examples.inputs.ndim == 4:  # images: convolutions run faster with the channels last
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in its annotations)
@@ -223,10 +286,16 @@ def _epoch(examples: Examples, recipe: Recipe, order: torch.Generator) -> Iterat
 
 
 def views(found: Iterable[Batch], examples: Examples, recipe: Recipe, random: torch.Generator) -> Iterator[Batch]:
-    """Batches of `examples`, augmented as the recipe says.
+    """Augment batches that come from outside the loop, as the loop augments its own.
 
-    For batches that come from outside the loop, so that they are seen as the loop shows its own. random: a generator
-    on the CPU; each batch draws from it when it comes.
+    Args:
+        found: Batches of `examples`.
+        examples: The examples.
+        recipe: Its `augment` is used.
+        random: Generator on the CPU, from which each batch draws.
+
+    Returns:
+        The augmented batches.
     """
     for batch in found:
         if recipe.augment == "none":
@@ -238,7 +307,7 @@ def views(found: Iterable[Batch], examples: Examples, recipe: Recipe, random: to
 def _draws(n: int, examples: Examples, recipe: Recipe, random: torch.Generator) -> Tensor:
     if len(examples.input_shape) != 3:
         raise UserError("augment", recipe.augment, f"the inputs are no images: {examples.input_shape}", "use none")
-    return drawn(n, recipe.augment, examples.input_shape, random).to(examples.device)
+    return draw_views(n, recipe.augment, examples.input_shape, random).to(examples.device)
 
 
 def _view(batch: Batch, draws: Tensor, examples: Examples) -> Batch:
@@ -252,9 +321,9 @@ def steps_per_epoch(recipe: Recipe, examples: Examples) -> int:
 
 
 def batches(examples: Examples, recipe: Recipe, order: torch.Generator) -> Iterator[Batch]:
-    """One epoch: every example once, in a random order.
+    """Yield the batches of one epoch: every example once, in random order.
 
-    The batches are of equal size but for one example: a small last batch would skew batch-norm statistics.
+    The sizes of the batches differ by at most one, because a small last batch would skew batch-norm statistics.
     """
     permutation = torch.randperm(len(examples), generator=order).to(examples.device)
     for found in examples.batches(permutation.tensor_split(steps_per_epoch(recipe, examples))):
@@ -263,7 +332,16 @@ def batches(examples: Examples, recipe: Recipe, order: torch.Generator) -> Itera
 
 @torch.inference_mode()
 def predict(model: nn.Module, examples: Examples, *, batch_size: int | None = None) -> Tensor:
-    """Logits [N, C] in float32, in the order of `examples`, on their device; the model's mode is left as it was."""
+    """Compute the logits of a model.
+
+    Args:
+        model: The model. It is evaluated in evaluation mode and then returned to its own mode.
+        examples: N examples.
+        batch_size: Examples per forward pass. None chooses a size that suits the device.
+
+    Returns:
+        [N, C] float32 logits, in the order of `examples`, on their device.
+    """
     rows = _Rows(len(examples))
     with evaluating(model):
         for inputs, _ in _in_order(examples, batch_size or evaluation_batch(examples)):
@@ -273,16 +351,16 @@ def predict(model: nn.Module, examples: Examples, *, batch_size: int | None = No
 
 @torch.inference_mode()
 def predicted(model: nn.Module, examples: Examples, keep: Keep) -> tuple[Tensor, ...]:
-    """What `keep` makes of the logits of `predict`, without holding the logits of all examples at once.
+    """Reduce the logits of `predict`, without holding the logits of all examples at once.
 
     Args:
-        model: The model, whose mode is left as it was.
-        examples: What it is asked about.
-        keep: Called with the logits [n, C] and labels [n] of n examples at a time, in their order; gives tensors
+        model: The model. It is evaluated in evaluation mode and then returned to its own mode.
+        examples: N examples.
+        keep: Called with the logits [n, C] and labels [n] of n examples at a time, in their order. Returns tensors
             [n, …].
 
     Returns:
-        Those tensors, [N, …] each.
+        The concatenated tensors, [N, …] each.
     """
     size = evaluation_batch(examples)
     most = max(size, LOGITS // max(1, examples.n_classes))
@@ -312,7 +390,7 @@ def _in_order(examples: Examples, size: int) -> Iterator[tuple[Tensor, int]]:
 class _Rows:
     """Tensors [N, …] that are filled a few rows at a time.
 
-    Their memory is taken once: rows that stay between larger tensors that go would leave holes that nothing fits in.
+    Their memory is allocated once. Small tensors kept between large temporary ones would fragment the heap.
     """
 
     def __init__(self, n: int) -> None:
@@ -329,13 +407,13 @@ class _Rows:
 
 
 def evaluation_batch(examples: Examples) -> int:
-    """Examples in a batch where nothing depends on it: on a CPU what stays in its caches, on a GPU what fills it."""
+    """Return a batch size for evaluation: on a CPU one that fits the caches, on a GPU one that keeps it busy."""
     return 128 if examples.device.type == "cpu" else 2048
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Generator[None]:
-    """Evaluation mode inside the block, then each module's own mode again."""
+    """Evaluate inside the block; afterwards each module returns to its own mode."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -400,13 +478,13 @@ def _training_mode(model: nn.Module) -> None:
 
 
 def autocast(recipe: Recipe, inputs: Tensor) -> torch.autocast:
-    """The precision of the recipe for inputs like these."""
+    """Return the autocast context for a recipe and inputs like these."""
     bf16 = precision_for(recipe, inputs.device, images=inputs.ndim == 4) == "bf16"
     return torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=bf16)
 
 
 def precision_for(recipe: Recipe, device: torch.device, *, images: bool) -> Literal["fp32", "bf16"]:
-    """What `auto` means here. Where a processor only imitates bf16, training in it takes six times as long."""
+    """Return the precision that `auto` stands for. Hardware that emulates bf16 trains six times slower with it."""
     if recipe.precision != "auto":
         return recipe.precision
     if device.type == "cuda":
@@ -416,7 +494,7 @@ def precision_for(recipe: Recipe, device: torch.device, *, images: bool) -> Lite
 
 @cache
 def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 numbers itself, as far as this PyTorch can tell."""
+    """Whether the CPU has bf16 instructions, as far as PyTorch reports it."""
     ask: Callable[[], Mapping[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
     return any(bool(ask().get(name)) for name in ("avx512_bf16", "amx_bf16"))
 
@@ -437,7 +515,7 @@ def _compiled(model: nn.Module, recipe: Recipe) -> nn.Module:
 
 
 class _LastGood:
-    """The state that a model had before an epoch, in the same memory for every epoch."""
+    """A copy of the model's state before an epoch, in the same memory for every epoch."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import unmem as um
-from unmem.cli.audit import _write_annex
+from unmem.cli.auditing import _write_annex
 from unmem.requests import checked_ids, read_ids
 
 FORMULAS = ["=1+1", "+7", "-7", "@SUM(A1)", "\tx", "\rx", "\nx", "＝1", "＋1", "－1", "＠a"]

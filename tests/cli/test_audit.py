@@ -103,7 +103,7 @@ def test_two_retrained_models_cannot_clear_the_original(tmp_path: Path, capsys: 
     assert run("audit", *data, *given, "--out", tmp_path / "audit") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Inconclusive (too little power)" in shown
-    assert "retrain 4 or 5 models, or judge with members" in shown
+    assert "retrain 4 or 5 models, or use members" in shown
     assert "None found" not in shown
     found = result(tmp_path / "audit")
     assert found["verdict"] == "inconclusive"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from tests.cli.commands import result
 from tests.cli.test_commands import run
 from tests.models.bert import save_bert, sentences
 from unmem import models
+from unmem.cli.forget_result import _groups  # pyright: ignore[reportPrivateUsage]
 
 RECIPE = um.Recipe(model="mlp", epochs=20)
 DATA = "from tests.models.bert import sentences\n\ndef make():\n    return sentences(480)\n"
@@ -54,7 +57,7 @@ def test_a_file_of_torch_save_is_unlearned_with_no_other_option(
     assert forget(home, tmp_path / "out") == 0
     said = capsys.readouterr().out
     [line] = [line for line in said.splitlines() if line.startswith("  auto")]
-    assert "matching, targets by a short teacher: it needs nothing prepared; cost, all told: about 0." in line
+    assert "matching, targets by a short teacher: it needs nothing prepared; total cost: about 0." in line
     assert "matching (auto)" in said
     found = result(tmp_path / "out")
     assert list(found["methods"]) == ["auto"]
@@ -85,16 +88,26 @@ def test_one_id_is_enough(home: Path, tmp_path: Path) -> None:
     assert found["methods"]["auto"]["took"] == "matching"
 
 
-@pytest.mark.parametrize("steps", [None, "fine-tune,salun"])
+@pytest.mark.parametrize(("steps", "plan"), [(None, []), ("fine-tune,salun", []), (None, ["--plan"])])
 def test_rum_with_more_steps_than_examples_is_refused_before_any_work(
-    home: Path, steps: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, steps: str | None, plan: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = [] if steps is None else ["--steps", steps]
+    more = plan if steps is None else ["--steps", steps]
     assert forget(home, tmp_path / "out", "--method", "rum", *more, ids="one.txt") == 2
     shown = capsys.readouterr()
     count = 3 if steps is None else 2
-    assert f"its {count} steps need {count} parts, and the request has 1 example; leave --method out" in shown.err
+    assert f"its {count} steps need {count} RUM parts, and the request has 1 example; leave --method out" in shown.err
     assert "Score by" not in shown.out
+
+
+def test_memorization_groups_are_those_of_the_score_of_rum_in_whatever_order_the_scores_are() -> None:
+    ids = np.array([f"{k}" for k in range(9)])
+    scores = {"rums": um.Scores("rums", ids, np.arange(9.0)), "top": um.Scores("top", ids, -np.arange(9.0))}
+    problem = SimpleNamespace(forget=SimpleNamespace(ids=ids))
+    for divided_by, low in (("rums", {"0", "1", "2"}), (None, {"6", "7", "8"})):
+        asked = SimpleNamespace(divided_by=divided_by, wanted=SimpleNamespace(score="top"))
+        run: Any = SimpleNamespace(asked=asked, scores=scores, problem=problem)
+        assert set(_groups(run)["low"]) == low
 
 
 @pytest.mark.parametrize("method", ["scrub", "neggrad", "neggrad+", "salun", "random-label", "bad-teacher", "ssd"])

@@ -123,7 +123,7 @@ CASES = {
         model=[],
     ),
     "copies-of-the-request": Case(
-        ["10 retained examples are copies of forget examples, and such copies keep them known"],
+        ["10 retained examples are copies of forget examples, and such copies preserve their influence"],
         lambda place: arrays(
             place,
             x_train=lambda held: np.concatenate([held["x_train"], held["x_train"][:10]]),
@@ -134,7 +134,7 @@ CASES = {
         model=[],
     ),
     "copy-of-the-request": Case(
-        ["1 retained example is a copy of forget examples, and such copies keep them known"],
+        ["1 retained example is a copy of forget examples, and such copies preserve their influence"],
         lambda place: arrays(
             place,
             x_train=lambda held: np.concatenate([held["x_train"], held["x_train"][:1]]),

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.cli.commands import run
-from unmem.cli.options import DataOptions, ModelOptions, RecipeOptions, settings
+from unmem.cli.options import DataOptions, ModelOptions, RecipeOptions, RunOptions, settings
 from unmem.store import write_text
 
 QUICK = "arch: mlp\nepochs: 2\nlimit: 200\n"
@@ -171,7 +171,7 @@ def test_a_run_of_another_command_gives_data_and_training(capsys: pytest.Capture
 def test_init_writes_defaults_that_commands_take_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("init") == 0
     text = Path("unmem.yaml").read_text()
-    assert yaml.safe_load(text) == settings(DataOptions(), ModelOptions())
+    assert yaml.safe_load(text) == settings(DataOptions(), RunOptions(), ModelOptions())
     assert "# Number of epochs.\nepochs: 30\n" in text
     assert "unmem train --out" in capsys.readouterr().out
     assert run("init") == 2

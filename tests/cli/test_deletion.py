@@ -142,10 +142,10 @@ def test_rows_are_deleted_for_every_method_and_outcome(home: Path, method: str) 
 
 
 def test_rows_are_deleted_where_the_guard_stops_the_command(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unmem.cli import forget
+    from unmem.cli import forget_result
 
     fell = {"holdout_before": 1.0, "holdout_after": 0.0, "max_drop": 0.05, "fell": True, "reason": "it fell"}
-    monkeypatch.setattr(forget, "_guard", lambda *_: fell)
+    monkeypatch.setattr(forget_result, "_guard", lambda *_: fell)
     assert run(*request("--method", "matching", "--out", "forgot")) == 4
     assert not np.isin(np.load("prepared/crossfit.npz")["ids"], CANARIES).any()
     assert emptied(home) == [len(CANARIES)] * 12

@@ -16,6 +16,7 @@ from unmem import models
 from unmem.cli.app import main
 
 README = Path(__file__).parents[2] / "README.md"
+CLI_PAGE = README.parent / "docs" / "cli.md"
 
 
 def demo(folder: Path) -> dict[str, Any]:
@@ -33,6 +34,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def result(folder: Path) -> dict[str, Any]:
     return demo(folder)
+
+
+def test_the_page_on_the_command_line_names_every_section_of_the_result(result: dict[str, Any]) -> None:
+    named = CLI_PAGE.read_text().split("## `result.json`")[1]
+    assert [key for key in (*result, *result["methods"]["auto"]) if f"`{key}`" not in named] == []
 
 
 TIMED = ("seconds", "cost", "cost_all_told", "reason")

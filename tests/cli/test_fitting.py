@@ -58,7 +58,7 @@ def test_every_number_is_whole_and_in_the_line_of_its_name(columns: int, width: 
 
 
 def test_a_column_without_a_number_is_left_out() -> None:
-    columns = [Column("tow", "ToW", "decimals"), Column("cost", "cost, all told", "number", short="cost")]
+    columns = [Column("tow", "ToW", "decimals"), Column("cost", "total cost", "number", short="cost")]
     rows = [Row("a method", {"tow": None, "cost": 0.3}), Row("b", {"cost": 0.0}), Row("c", {"tow": None})]
     table = Fitted.of(Table(columns, rows, names="method"))
     assert (table.titles, table.rows) == (["method", "cost"], [["a method", "0.30"], ["b", "0.00"]])

@@ -26,12 +26,12 @@ from tests.data.files import image_tree
 from unmem import models
 from unmem.cli.app import build, main
 from unmem.cli.config import key_of, option_value, read_config
-from unmem.cli.options import DataOptions, ModelOptions
+from unmem.cli.options import DataOptions, ModelOptions, RunOptions
 from unmem.cli.options import settings as settings_of
 from unmem.requests import checked_ids, read_ids, read_issues
 
 HINTS = {key_of(one): one.hint for one in build()["forget"].assemble_argument_collection() if one.name[:2] == "--"}
-DEFAULTS = settings_of(DataOptions(), ModelOptions())
+DEFAULTS = settings_of(DataOptions(), RunOptions(), ModelOptions())
 KEYS = [*DEFAULTS, "command", "method", "steps", "where", "top", "forget", "issues", "set", "scenario", "relearning"]
 
 _text = st.text(max_size=12)

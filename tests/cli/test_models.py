@@ -18,6 +18,8 @@ from tests.cli.test_commands import run
 from tests.models.bert import save_bert, sentences
 from unmem import models
 from unmem.cli.options import ModelOptions
+from unmem.cli.original import read_model, read_original, recipe_of
+from unmem.cli.saving import save_unlearned
 from unmem.cli.session import Session
 from unmem.errors import UserError
 from unmem.store import RunFolder
@@ -77,7 +79,7 @@ def test_how_a_checkpoint_was_trained_is_not_known(
     )
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<p>The forget set has 9 examples: with fewer than 20, accuracies say little about it.</p>" in page
-    assert f"read from {mine}/model.ckpt; what was trained here: 8 epochs of SGD" in page
+    assert f"read from {mine}/model.ckpt; models trained here: 8 epochs of SGD" in page
     again = ["--model", tmp_path / "out" / "unlearned.safetensors", "--arch", f"{mine}/net.py:make"]
     assert run("forget", *QUICK, *again, "--where", "label=3", "--method", "nothing", "--out", tmp_path / "again") == 0
     assert "how it was trained" not in capsys.readouterr().out
@@ -113,9 +115,9 @@ def test_a_model_at_chance_is_told_why(data: um.Splits, tmp_path: Path, capsys: 
 def test_the_plan_is_of_the_network_in_the_file(tmp_path: Path, data: um.Splits) -> None:
     session = Session("forget", {}, data)
     models.save(nn.Identity(), models.Card("vit", (1, 8, 8), 10), tmp_path / "a.safetensors")
-    assert session.recipe(ModelOptions(model=tmp_path / "a.safetensors"), seed=0).model == "vit"
-    assert session.recipe(ModelOptions(model=tmp_path / "a.safetensors", arch="mlp"), seed=0).model == "mlp"
-    assert session.recipe(ModelOptions(), seed=0).model == "small_cnn"
+    assert recipe_of(session, ModelOptions(model=tmp_path / "a.safetensors")).model == "vit"
+    assert recipe_of(session, ModelOptions(model=tmp_path / "a.safetensors", arch="mlp")).model == "mlp"
+    assert recipe_of(session, ModelOptions()).model == "small_cnn"
 
 
 def test_the_plan_reads_the_network_that_a_checkpoint_is_known_by(
@@ -137,12 +139,13 @@ def test_a_text_model_is_read_from_its_folder_and_written_as_one(tmp_path: Path)
 
     session = Session("forget", {}, data)
     options = ModelOptions(model=tmp_path / "trained", epochs=6, batch_size=8)
-    original = session.read_original(options, seed=0)
-    assert original.recipe.model == session.recipe(options, seed=0).model == f"transformers/{tmp_path / 'trained'}"
+    original = read_original(session, options)
+    assert original is not None
+    assert original.recipe.model == recipe_of(session, options).model == f"transformers/{tmp_path / 'trained'}"
     problem = um.Problem(original.model, data, data.train.ids[:6], recipe=original.recipe)
     unlearned = um.NegGradPlus(epochs=1)(problem, seed=0)
     with RunFolder(tmp_path / "out") as out:
-        session.save_models(out, original, unlearned, {"method": "neggrad+"}, problem)
+        save_unlearned(session, out, original, unlearned, problem, {"method": "neggrad+"})
     names = {path.name for path in (tmp_path / "out" / "unlearned").iterdir()}
     assert names == {"README.md", "config.json", "model.safetensors", "tokenizer.json", "unmem.json"}
     said = [models.said_by(tmp_path / "out" / name) for name in ("unlearned", "unlearned.safetensors")]
@@ -152,14 +155,14 @@ def test_a_text_model_is_read_from_its_folder_and_written_as_one(tmp_path: Path)
     assert f"| unmem version | {um.__version__} |" in readme
     expected = um.predict(unlearned, data.test)
     for path in (tmp_path / "out/unlearned", tmp_path / "out/unlearned.safetensors"):
-        again = session.read_model(path, ModelOptions(), seed=0)
+        again = read_model(session, path, ModelOptions())
         assert torch.equal(um.predict(again.model, data.test), expected)
     assert np.isfinite(expected.numpy()).all()
 
 
 def test_there_is_no_usual_network_for_token_ids() -> None:
     with pytest.raises(UserError, match="no usual network for token ids; pass transformers/DIR"):
-        Session("train", {}, sentences()).recipe(ModelOptions(), seed=0)
+        recipe_of(Session("train", {}, sentences()), ModelOptions())
 
 
 def test_retraining_from_a_base_is_said_and_not_from_the_model_itself(
@@ -172,9 +175,9 @@ def test_retraining_from_a_base_is_said_and_not_from_the_model_itself(
     session = Session("forget", {}, data)
     options = ModelOptions(base=tmp_path / "base.safetensors", epochs=1)
     file = tmp_path / "mine.safetensors"
-    recipe = session.read_model(file, options, seed=0).recipe
+    recipe = read_model(session, file, options).recipe
     assert recipe.base == str(tmp_path / "base.safetensors")
-    assert session.recipe(replace(options, arch="mlp"), seed=0) == recipe
+    assert recipe_of(session, replace(options, arch="mlp")) == recipe
     assert capsys.readouterr().out.count("but for 5.weight and 1 more: these are drawn at random") == 1
     with pytest.raises(UserError, match="is the model itself"):
-        session.read_model(file, replace(options, base=file), seed=0)
+        read_model(session, file, replace(options, base=file))

@@ -109,7 +109,7 @@ def test_a_trace_recorded_in_the_run_serves_the_audit(place: Path) -> None:
     assert result(place / "audit")["forecast"]["n"] == FORGOTTEN
 
 
-# --- what it cost, all told ---
+# --- the total cost ---
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ import pytest
 import unmem as um
 from tests.helpers import point_splits
 from unmem.cli.app import main
+from unmem.cli.options import RecipeOptions
 from unmem.cli.session import Session
-from unmem.memorization import FROM_MODEL, Scorer
+from unmem.cli.work import Work
+from unmem.memorization import FROM_MODEL
 from unmem.training import Step
 
 QUICK = ["--arch", "mlp", "--limit", "200", "--epochs", "10", "--flip", "0.1"]
@@ -116,11 +118,10 @@ class Slow(um.LearningEvents):
         self.seconds += 100
 
 
-def test_what_watching_took_is_not_part_of_the_training() -> None:
-    data = point_splits(40)
-    scorer = Scorer(data, um.Recipe(model="mlp", epochs=2, batch_size=20))
-    scorer.events = Slow()
-    original = Session("score", {}, data).train_original(scorer)
-    assert original.seconds is not None
-    assert scorer.watched_seconds >= 400
-    assert 0 < original.seconds + scorer.watched_seconds < 60
+def test_what_watching_took_is_not_part_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unmem.memorization.by_name.LearningEvents", Slow)
+    session = Session("score", {}, point_splits(40))
+    work = Work.start(session, RecipeOptions(arch="mlp", epochs=2, batch_size=20))
+    assert work.original.seconds is not None
+    assert work.scorer.watched_seconds >= 400
+    assert 0 < work.original.seconds + work.scorer.watched_seconds < 60

@@ -15,7 +15,7 @@ import unmem as um
 from tests.cli.commands import run
 from unmem.data import Examples, Splits
 from unmem.errors import UserError
-from unmem.evaluation import seen_alike
+from unmem.evaluation import equally_confident
 
 RECIPE = um.Recipe(model="mlp", epochs=120)
 
@@ -97,7 +97,7 @@ def test_without_unseen_examples_nothing_is_said_of_them(home: Path, tmp_path: P
     assert found["data"]["sizes"] == {"train": 600, "holdout": 0, "test": 0}
     outcome = found["methods"]["auto"]
     assert (outcome["accuracy"]["test"], outcome["mia"], outcome["tow"], outcome["tow_mia"]) == (None,) * 4
-    assert outcome["reason"] == "needs unseen examples, and all of the data are training data"
+    assert outcome["reason"] == "needs unseen examples, but all examples are training examples"
     assert outcome["accuracy"]["forget"] is not None
     assert found["guard"]["fell"] is False
     page = (tmp_path / "out" / "report.html").read_text().split("<script>")[0]
@@ -148,8 +148,8 @@ def test_data_with_a_test_set_of_their_own_are_not_split(home: Path, tmp_path: P
 def test_seen_alike_is_a_matter_of_standard_errors(home: Path) -> None:
     data = um.load(home / "d.npz")
     part = um.train(RECIPE, data.train)
-    assert not seen_alike(part, data.train, data.holdout)
-    assert seen_alike(part, data.train, data.train)
+    assert not equally_confident(part, data.train, data.holdout)
+    assert equally_confident(part, data.train, data.train)
 
 
 def test_few_unseen_examples_that_a_model_knows_worse_do_not_pass_for_seen() -> None:
@@ -163,9 +163,9 @@ def test_few_unseen_examples_that_a_model_knows_worse_do_not_pass_for_seen() -> 
 
     train, holdout, test = examples(600, 2.8, ""), examples(110, 2.2, "h"), examples(109, 2.2, "t")
     model = torch.nn.Identity()
-    assert seen_alike(model, train, holdout)  # 1.9 standard errors
-    assert not seen_alike(model, train, holdout, test)  # 2.5
-    assert seen_alike(model, train, examples(220, 2.5, "u"))  # 1.3
+    assert equally_confident(model, train, holdout)  # 1.9 standard errors
+    assert not equally_confident(model, train, holdout, test)  # 2.5
+    assert equally_confident(model, train, examples(220, 2.5, "u"))  # 1.3
 
 
 def test_a_share_that_falls_is_seen_behind_log_odds_far_out() -> None:
@@ -177,5 +177,5 @@ def test_a_share_that_falls_is_seen_behind_log_odds_far_out() -> None:
         return Examples.of(inputs, np.zeros(500, int), ids=[f"{prefix}{k}" for k in range(500)], n_classes=2)
 
     model = torch.nn.Identity()
-    assert not seen_alike(model, examples(0.85, ""), examples(0.75, "u"))
-    assert seen_alike(model, examples(0.85, ""), examples(0.84, "u"))
+    assert not equally_confident(model, examples(0.85, ""), examples(0.75, "u"))
+    assert equally_confident(model, examples(0.85, ""), examples(0.84, "u"))

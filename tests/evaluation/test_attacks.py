@@ -8,24 +8,24 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from unmem.ensembles import leave_out_masks
-from unmem.evaluation.attacks import against, by_members, deal_columns
+from unmem.evaluation.attacks import assign_columns, attack_from_scores, member_attacks
 from unmem.evaluation.lira import lira
+from unmem.evaluation.log_odds import MemberLogOdds
 from unmem.evaluation.rmia import ratios, rmia
-from unmem.evaluation.signals import Signals
 from unmem.metrics import roc_auc
 
 Real = NDArray[np.float64]
 ATTACKS = ("lira", "lira-online", "rmia")
 
 
-def world(members: int, n: int, m: int, *, seed: int, seen: float = 3.0) -> tuple[Real, Real, Signals]:
+def world(members: int, n: int, m: int, *, seed: int, seen: float = 3.0) -> tuple[Real, Real, MemberLogOdds]:
     """Log-odds of a model on n forget and m unseen examples, neither of which it saw, and those of members: Gaussian
     around each example's own mean, higher by `seen` in a member that was trained on it."""
     random = np.random.default_rng(seed)
     kept = leave_out_masks(n, members, keep=0.7, seed=seed)
     hard, other = random.normal(0, 1.5, n), random.normal(0, 1.5, m)
     phi = hard + random.normal(size=(members, n)) + seen * kept
-    signals = Signals(phi, ~kept, other + random.normal(size=(members, m)))
+    signals = MemberLogOdds(phi, ~kept, other + random.normal(size=(members, m)))
     return hard + random.normal(size=n), other + random.normal(size=m), signals
 
 
@@ -33,7 +33,7 @@ def world(members: int, n: int, m: int, *, seed: int, seen: float = 3.0) -> tupl
 def test_a_model_that_saw_neither_side_is_found_at_the_nominal_rate(members: int, repeats: int) -> None:
     found: dict[str, list[float]] = {name: [] for name in ATTACKS}
     for seed in range(repeats):
-        attacks = by_members(*world(members, 200, 999, seed=seed), seed=seed)
+        attacks = member_attacks(*world(members, 200, 999, seed=seed), seed=seed)
         for name in ATTACKS:
             tpr = attacks[name].tpr["1%"]
             assert tpr is not None
@@ -45,7 +45,7 @@ def test_a_model_that_saw_neither_side_is_found_at_the_nominal_rate(members: int
 
 
 def test_auc_of_such_a_model_is_one_half_and_its_interval_covers() -> None:
-    found = [by_members(*world(16, 60, 300, seed=seed), seed=seed) for seed in range(200)]
+    found = [member_attacks(*world(16, 60, 300, seed=seed), seed=seed) for seed in range(200)]
     for name in ATTACKS:
         assert np.mean([one[name].auc for one in found]) == pytest.approx(0.5, abs=0.012), name
         assert np.mean([one[name].low <= 0.5 <= one[name].high for one in found]) >= 0.9, name
@@ -53,7 +53,7 @@ def test_auc_of_such_a_model_is_one_half_and_its_interval_covers() -> None:
 
 def test_what_the_model_saw_is_still_found() -> None:
     forget, unseen, signals = world(40, 200, 999, seed=0)
-    for name, attack in by_members(forget + 3, unseen, signals).items():
+    for name, attack in member_attacks(forget + 3, unseen, signals).items():
         assert attack.auc > 0.9, name
         assert attack.tpr["1%"] is not None
         assert attack.tpr["1%"] > 0.2, name
@@ -63,14 +63,14 @@ def test_what_the_model_saw_is_still_found() -> None:
 def test_unseen_examples_are_scored_by_as_many_members_as_forget_examples(m: int) -> None:
     out = np.random.default_rng(0).random((9, 30)) < 0.3
     out[:, 5] = out[:, 6]
-    dealt = deal_columns(out, m, seed=3)
-    assert dealt.shape == (9, m)
-    columns, drawn = [tuple(one) for one in out.T], [tuple(one) for one in dealt.T]
+    assigned = assign_columns(out, m, seed=3)
+    assert assigned.shape == (9, m)
+    columns, drawn = [tuple(one) for one in out.T], [tuple(one) for one in assigned.T]
     assert set(drawn) <= set(columns)
     for column in set(columns):
         assert m // 30 <= drawn.count(column) / columns.count(column) <= -(-m // 30)
-    assert (deal_columns(out, m, seed=4) != dealt).any()
-    np.testing.assert_array_equal(deal_columns(out, m, seed=3), dealt)
+    assert (assign_columns(out, m, seed=4) != assigned).any()
+    np.testing.assert_array_equal(assign_columns(out, m, seed=3), assigned)
 
 
 def test_online_scores_leave_out_one_out_member_as_the_scores_of_members_do() -> None:
@@ -86,7 +86,7 @@ def test_online_scores_leave_out_one_out_member_as_the_scores_of_members_do() ->
         for k in (6, 7, 8)
     ]
     expected = {roc_auc(way, np.concatenate(null)) for way in ways}
-    found = {by_members(forget, unseen, signals, seed=seed)["lira-online"].auc for seed in range(12)}
+    found = {member_attacks(forget, unseen, signals, seed=seed)["lira-online"].auc for seed in range(12)}
     assert found == expected
 
 
@@ -103,7 +103,7 @@ def test_the_ratio_ranks_as_the_score_does_and_without_its_ties() -> None:
 def test_the_threshold_keeps_the_rate_for_a_further_unseen_example(m: int, allowed: int | None) -> None:
     """It is exceeded with the chance (allowed + 1)/(m + 1), which must not be above 1%."""
     unseen = np.arange(m, dtype=float)
-    found = against(np.arange(m) + 0.5, unseen).tpr["1%"]
+    found = attack_from_scores(np.arange(m) + 0.5, unseen).tpr["1%"]
     if allowed is None:
         assert found is None
     else:

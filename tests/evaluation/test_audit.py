@@ -14,10 +14,10 @@ from tests.helpers import without_original
 from unmem.ensembles import leave_out_masks, train_members
 from unmem.errors import UserError
 from unmem.evaluation import audit
-from unmem.evaluation.audit import _Judged, _Witness  # pyright: ignore[reportPrivateUsage]
-from unmem.evaluation.signals import Signals
+from unmem.evaluation.log_odds import MemberLogOdds
 from unmem.evaluation.single_model import Judge
 from unmem.evaluation.verdict import RELEARNING, TEST
+from unmem.evaluation.witness import Judged, Witness
 
 RECIPE = um.Recipe(model="mlp", epochs=40, batch_size=32)
 DATA = um.load("digits", limit=400, flip=0.05)
@@ -135,11 +135,11 @@ def test_the_controls_are_the_same_measures_of_the_original_and_of_retrained_mod
 def test_each_number_is_that_of_the_function_behind_it(
     full: um.Audit, problem: um.Problem, members: um.Ensemble, retrained: list[torch.nn.Module]
 ) -> None:
-    judge = Judge.make(Signals.of(members, problem.forget.ids))
-    signals = Signals.of(members, problem.forget.ids)
-    t = judge.t(signals.said_by(problem.model, problem.forget, problem.holdout))
+    judge = Judge.make(MemberLogOdds.of(members, problem.forget.ids))
+    signals = MemberLogOdds.of(members, problem.forget.ids)
+    t = judge.t(signals.model_log_odds(problem.model, problem.forget, problem.holdout))
     np.testing.assert_array_equal(full.t["nothing done"], t)
-    honest = [judge.t(signals.said_by(model, problem.forget, problem.holdout)) for model in retrained]
+    honest = [judge.t(signals.model_log_odds(model, problem.forget, problem.holdout)) for model in retrained]
     level = 0.025 / 4  # the set, two groups of ten or more, and relearning
     assert full.evidence["nothing done"].test == judge.test(t, level=level, retrained=honest)
     first = judge.test(t, np.arange(40), level=level, retrained=honest)
@@ -150,8 +150,8 @@ def test_the_forget_set_and_relearning_share_the_level(
     full: um.Audit, problem: um.Problem, retrained: list[torch.nn.Module]
 ) -> None:
     """p = 0.02 is below the 2.5% of a whole verdict, and above the half of it that each of the two has."""
-    witness = _Witness(problem, retrained, None, {}, relearning=True, seed=0)
-    judged = _Judged(problem, full.evaluation, witness, None, None)
+    witness = Witness(problem, retrained, None, {}, relearning=True, seed=0)
+    judged = Judged(problem, full.evaluation, witness, None, None)
     seen = full.evidence["retrained"]
     assert seen.test is not None
     assert seen.relearning is not None
@@ -160,7 +160,7 @@ def test_the_forget_set_and_relearning_share_the_level(
         test = replace(seen.test, under=replace(seen.test.under, p=on_set))
         again = replace(seen.relearning, p=relearned)
         evidence = replace(seen, test=test, parts={}, attacks={}, relearning=again)
-        return {one.name for one in judged.signals(evidence, problem.model, 0.5) if one.says == "under-forgotten"}
+        return {one.name for one in judged.signals(evidence, problem.model, 0.5) if one.result == "under-forgotten"}
 
     assert not alarms(0.02, 0.9) & {TEST, RELEARNING}
     assert not alarms(0.9, 0.02) & {TEST, RELEARNING}

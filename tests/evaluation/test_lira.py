@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from unmem.errors import UserError
-from unmem.evaluation.lira import LIMIT, SMALLEST_SPREAD, Mode, Variance, clip_log_odds, lira
+from unmem.evaluation.lira import LIMIT, MIN_SPREAD, Mode, Variance, clip_log_odds, lira
 from unmem.metrics import auc_interval, roc_auc, tpr_at
 
 Real = NDArray[np.float64]
@@ -198,7 +198,7 @@ def test_members_that_all_say_the_same_give_a_number() -> None:
             found = lira(np.array([LIMIT, -3.0]), np.full((6, 2), 30.0), kept, mode=mode, variance=variance)
             assert np.isfinite(found).all(), (mode, variance)
             assert found[0] == pytest.approx(0.0 if mode == "online" else np.log(0.5))
-    shy = lira(np.array([LIMIT - SMALLEST_SPREAD, 0]), np.full((6, 2), 30.0), kept, mode="offline")
+    shy = lira(np.array([LIMIT - MIN_SPREAD, 0]), np.full((6, 2), 30.0), kept, mode="offline")
     assert shy[0] == pytest.approx(norm.logcdf(-1))
 
 

@@ -73,9 +73,9 @@ def test_a_large_attack_is_that_of_a_stratified_sample_and_a_small_one_is_exact(
 ) -> None:
     forget, retain, unseen = mixed
     whole = called_unseen(Readout(), forget, retain, unseen)
-    monkeypatch.setattr(membership, "MOST", 100)  # all of the unseen: nothing changes
+    monkeypatch.setattr(membership, "MAX_EXAMPLES", 100)  # all of the unseen: nothing changes
     assert np.array_equal(called_unseen(Readout(), forget, retain, unseen), whole)
-    monkeypatch.setattr(membership, "MOST", 40)
+    monkeypatch.setattr(membership, "MAX_EXAMPLES", 40)
     few = [stratified_sample(one, 40, seed=0) for one in (retain, unseen)]
     assert np.array_equal(called_unseen(Readout(), forget, retain, unseen), called_unseen(Readout(), forget, *few))
     assert not np.array_equal(called_unseen(Readout(), forget, retain, unseen), whole)

@@ -11,7 +11,7 @@ import torch
 
 import unmem as um
 from tests.helpers import point_splits, same_state, state_of
-from unmem.evaluation.relearning import Rises, relearn, relearning
+from unmem.evaluation.relearning import ConfidenceChange, relearn, relearning
 
 RECIPE = um.Recipe(model="mlp", epochs=60, batch_size=32)
 
@@ -79,8 +79,8 @@ def test_batch_norm_of_the_copy_is_that_of_the_retain_set() -> None:
             assert was is None or np.allclose(was, at_first, atol=1e-5)
 
 
-def rises(forget: list[float], unseen: list[float] | None = None) -> Rises:
-    return Rises(np.zeros(len(forget)), np.array(forget), np.array([0.0] if unseen is None else unseen))
+def rises(forget: list[float], unseen: list[float] | None = None) -> ConfidenceChange:
+    return ConfidenceChange(np.zeros(len(forget)), np.array(forget), np.array([0.0] if unseen is None else unseen))
 
 
 def test_a_rise_like_that_of_retrained_models_is_none_and_agreement_by_chance_is_no_certainty() -> None:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from unmem.evaluation.lira import NU0
+from unmem.evaluation.log_odds import LogOdds, MemberLogOdds
 from unmem.evaluation.null_share import Null
-from unmem.evaluation.signals import Said, Signals
-from unmem.evaluation.single_model import POINT, WINDOW, Judge, t_values, views
+from unmem.evaluation.single_model import POINT, WINDOW, Judge, out_moments, t_values
 
 Real = NDArray[np.float64]
 K, CONTROLS = 40, 800
@@ -32,23 +32,23 @@ class World:
         out = np.zeros((members, n), dtype=bool)
         for i in range(n):
             out[self.random.permutation(members)[: max(3, round(0.3 * members))], i] = True
-        said = [self.honest() for _ in range(members)]
-        phi = np.stack([one.forget for one in said]) + residual * ~out
-        controls = np.stack([one.controls for one in said])
-        self.members = Signals(phi, out, controls, controls)
+        log_odds = [self.honest() for _ in range(members)]
+        phi = np.stack([one.forget for one in log_odds]) + residual * ~out
+        controls = np.stack([one.controls for one in log_odds])
+        self.members = MemberLogOdds(phi, out, controls, controls)
 
-    def honest(self, moved: float | Real = 0.0, scale: float = 1.0) -> Said:
+    def honest(self, moved: float | Real = 0.0, scale: float = 1.0) -> LogOdds:
         """Another model that never saw the forget set; moved: what is added to its forget examples."""
         both = self.random.normal(0, self.common) if self.common else 0.0
         forget = self.mean + both + self.random.normal(size=self.n) + moved
-        return Said(scale * forget, scale * (self.apart + self.random.normal(size=CONTROLS)))
+        return LogOdds(scale * forget, scale * (self.apart + self.random.normal(size=CONTROLS)))
 
 
 def test_t_is_its_formula_by_hand() -> None:
     world = World(4)
     borrowed = world.random.integers(0, 4, CONTROLS)
-    said = world.honest()
-    found = t_values(said, *views(world.members, borrowed))
+    log_odds = world.honest()
+    found = t_values(log_odds, *out_moments(world.members, borrowed))
     out, phi, controls = world.members.out, world.members.phi, world.members.controls
 
     def theirs(values: Real, there: NDArray[np.bool_]) -> tuple[int, float, float]:
@@ -62,7 +62,7 @@ def test_t_is_its_formula_by_hand() -> None:
         place = sum(known[p][1] < mu for p in range(CONTROLS))
         first = min(max(place - WINDOW // 2, 0), CONTROLS - WINDOW)
         window = order[first : first + WINDOW]
-        slope, start = np.polyfit([known[p][1] for p in window], said.controls[window], 1)
+        slope, start = np.polyfit([known[p][1] for p in window], log_odds.controls[window], 1)
         pooled = sum(known[p][2] for p in window) / sum(known[p][0] - 1 for p in window)
 
         def r(value: float, count: int, at: float, s2: float) -> float:
@@ -70,9 +70,9 @@ def test_t_is_its_formula_by_hand() -> None:
             return (value - start - slope * at) / np.sqrt(spread * (1 + 1 / count))  # noqa: B023
 
         low, middle, high = np.quantile(
-            [r(said.controls[p], *known[p]) for p in window], [0.025, 0.5, 0.975], method="weibull"
+            [r(log_odds.controls[p], *known[p]) for p in window], [0.025, 0.5, 0.975], method="weibull"
         )
-        gap = r(said.forget[i], n, mu, squares) - middle
+        gap = r(log_odds.forget[i], n, mu, squares) - middle
         assert found[i] == pytest.approx(POINT * (gap / (high - middle) if gap > 0 else gap / (middle - low)))
 
 
@@ -80,17 +80,17 @@ def test_t_is_its_formula_by_hand() -> None:
 @pytest.mark.parametrize("moved", [0.0, 0.7])
 def test_neither_scale_nor_shift_of_a_models_log_odds_changes_t(scale: float, moved: float) -> None:
     world = World(300)
-    judge, said = Judge.make(world.members), world.honest()
-    other = Said(scale * said.forget + moved, scale * said.controls + moved)
-    np.testing.assert_allclose(judge.t(other), judge.t(said), atol=1e-9)
+    judge, log_odds = Judge.make(world.members), world.honest()
+    other = LogOdds(scale * log_odds.forget + moved, scale * log_odds.controls + moved)
+    np.testing.assert_allclose(judge.t(other), judge.t(log_odds), atol=1e-9)
 
 
 def test_a_bend_of_a_models_log_odds_changes_no_rate() -> None:
     """As label smoothing bends them: the surer, the more they are pressed together."""
     world = World(2_000)
     judge = Judge.make(world.members)
-    said = world.honest()
-    bent = judge.t(Said(3 * np.tanh(said.forget / 3), 3 * np.tanh(said.controls / 3)))
+    log_odds = world.honest()
+    bent = judge.t(LogOdds(3 * np.tanh(log_odds.forget / 3), 3 * np.tanh(log_odds.controls / 3)))
     assert 0.012 < float((bent > POINT).mean()) < 0.04
     assert 0.012 < float((bent < -POINT).mean()) < 0.04
 
@@ -112,57 +112,57 @@ def test_wrong_labels_are_held_against_wrong_classes_of_unseen_examples() -> Non
     world = World(200)
     world.mean[:] = world.random.normal(-5, 1, 200)  # wrong labels
     world.apart[:] = np.where(np.arange(CONTROLS) % 4 == 0, 3, -5) + world.random.normal(0, 1, CONTROLS)
-    said = [world.honest() for _ in range(K)]
-    phi, controls = np.stack([one.forget for one in said]), np.stack([one.controls for one in said])
+    log_odds = [world.honest() for _ in range(K)]
+    phi, controls = np.stack([one.forget for one in log_odds]), np.stack([one.controls for one in log_odds])
     judge = Judge.make(replace(world.members, phi=phi, controls=controls))
     plain = world.honest()
-    surer = Said(plain.forget - 1.5, plain.controls + np.where(world.apart > 0, 1.5, -1.5))
+    surer = LogOdds(plain.forget - 1.5, plain.controls + np.where(world.apart > 0, 1.5, -1.5))
     shares = [judge.test(judge.t(one)).over.share for one in (plain, surer)]
     assert shares[1] == pytest.approx(shares[0], abs=0.04)
     only_labels = world.apart > 0
     blind = Judge.make(replace(world.members, phi=phi, controls=controls[:, only_labels]))
-    assert blind.test(blind.t(Said(surer.forget, surer.controls[only_labels]))).covered < 0.2
+    assert blind.test(blind.t(LogOdds(surer.forget, surer.controls[only_labels]))).covered < 0.2
 
 
 def test_where_honest_models_stray_farther_than_controls_the_points_move_out() -> None:
     world = World(200)
     wild = world.members.phi + 2 * world.random.standard_t(3, world.members.phi.shape)
     judge = Judge.make(replace(world.members, phi=wild))
-    assert min(judge.stretch) > 1.1
+    assert min(judge.scale) > 1.1
     known = judge.null.t[np.isfinite(judge.null.t)]
     assert 0.0125 < float((known > POINT).mean()) <= 0.025
     assert 0.0125 < float((known < -POINT).mean()) <= 0.025
     calm = Judge.make(replace(world.members, phi=world.mean + 0.1 * (world.members.phi - world.mean)))
-    assert min(calm.stretch) >= 1
+    assert min(calm.scale) >= 1
 
 
 def test_members_never_speak_of_what_they_were_trained_on() -> None:
     world = World(50)
     poisoned = replace(world.members, phi=np.where(world.members.out, world.members.phi, 1e9))
-    said = world.honest()
-    np.testing.assert_array_equal(Judge.make(world.members).t(said), Judge.make(poisoned).t(said))
+    log_odds = world.honest()
+    np.testing.assert_array_equal(Judge.make(world.members).t(log_odds), Judge.make(poisoned).t(log_odds))
 
 
 def test_each_member_is_judged_by_the_others_alone() -> None:
     world = World(30, residual=2.0)
     judge = Judge.make(world.members)
     others = np.arange(K) != 3
-    rest = Signals(*(getattr(world.members, name)[others] for name in ("phi", "out", "unseen", "controls")))
-    t = t_values(Said(world.members.phi[3], world.members.controls[3]), *views(rest, judge.borrowed))
-    t = np.where(t > 0, t / judge.stretch[1], t / judge.stretch[0])
+    rest = MemberLogOdds(*(getattr(world.members, name)[others] for name in ("phi", "out", "unseen", "controls")))
+    t = t_values(LogOdds(world.members.phi[3], world.members.controls[3]), *out_moments(rest, judge.borrowed))
+    t = np.where(t > 0, t / judge.scale[1], t / judge.scale[0])
     left = world.members.out[3]
     np.testing.assert_allclose(judge.null.t[3, left], t[left])
-    np.testing.assert_allclose(judge.seen[3, ~left], t[~left])
+    np.testing.assert_allclose(judge.trained[3, ~left], t[~left])
     assert np.isnan(judge.null.t[3, ~left]).all()
 
 
 def test_the_order_of_members_changes_nothing() -> None:
     world = World(60, common=0.5, residual=1.0)
-    rows, said = world.random.permutation(K), world.honest()
+    rows, log_odds = world.random.permutation(K), world.honest()
     m = world.members
     first, second = Judge.make(m), Judge.make(replace(m, phi=m.phi[rows], out=m.out[rows], controls=m.controls[rows]))
-    np.testing.assert_allclose(first.t(said), second.t(said))
-    one, other = first.test(first.t(said)), second.test(second.t(said))
+    np.testing.assert_allclose(first.t(log_odds), second.t(log_odds))
+    one, other = first.test(first.t(log_odds)), second.test(second.t(log_odds))
     assert one.under.limit == other.under.limit
     assert one.nothing == pytest.approx(other.nothing)
 
@@ -245,11 +245,11 @@ def test_a_model_must_stand_out_from_retrained_models_too() -> None:
 
 def test_a_model_that_is_wrong_everywhere_is_held_against_the_members_controls() -> None:
     world = World(100)
-    judge, said = Judge.make(world.members), world.honest()
-    wrecked = Said(said.forget - 20, said.controls - 20)
+    judge, log_odds = Judge.make(world.members), world.honest()
+    wrecked = LogOdds(log_odds.forget - 20, log_odds.controls - 20)
     assert not judge.test(judge.t(wrecked)).over.alarm  # its own controls are as wrong
     assert judge.test(judge.t(wrecked, damaged=True)).over.share > 0.9
-    honest = judge.test(judge.t(said, damaged=True))
+    honest = judge.test(judge.t(log_odds, damaged=True))
     assert not honest.over.alarm
     assert not honest.under.alarm
 

@@ -90,7 +90,7 @@ def test_retrained_models_of_an_unsuitable_recipe_are_found(broken: tuple[um.Pro
     assert (retain.n, unseen.n) == (450, len(problem.holdout))
     assert retain.original > 0.97
     assert retain.trained < 0.75
-    assert "the retrained models do not reach the original" in found.text
+    assert "the retrained models do not reach the accuracy of the original" in found.text
     assert f"{retain.trained:.1%}" in found.text
     assert f"{retain.original:.1%}" in found.text
     for option in ("--optimizer", "--lr", "--epochs", "--base"):
@@ -109,7 +109,7 @@ def test_the_worst_of_several_is_shown_and_the_others_counted(broken: tuple[um.P
     assert found.worst[0].trained == pytest.approx(min(reached))
     assert min(reached) < max(reached) - 0.05
     (single,) = retrained_shortfalls(problem, [never])
-    assert "the retrained model does not reach the original" in single.text
+    assert "the retrained model does not reach the accuracy of the original" in single.text
 
 
 def test_an_evaluation_carries_the_finding(broken: tuple[um.Problem, list[nn.Module]]) -> None:
@@ -121,7 +121,7 @@ def test_an_evaluation_carries_the_finding(broken: tuple[um.Problem, list[nn.Mod
     assert entry["worst"][0]["original"] > 0.97
     assert entry["worst"][0]["short"]
     stand_in = evaluate({"nothing": problem.model}, without_original(problem), reference=retrained)
-    assert "do not reach the audited model" in stand_in.shortfalls[0].text
+    assert "do not reach the accuracy of the audited model" in stand_in.shortfalls[0].text
     honest = evaluate({}, problem, reference=[um.train(GOOD, problem.retain, seed=5)])
     assert honest.shortfalls == ()
     assert honest.to_dict()["reference"]["shortfalls"] == []
@@ -188,7 +188,7 @@ def test_a_model_that_fits_what_it_saw_and_knows_less_of_the_rest_points_elsewhe
     assert [one.short for one in found.worst] == [False, True]
     assert "--augment" in found.text
     assert "--lr" not in found.text
-    assert "targets that rest on the teacher" in found.text
+    assert "targets from the teacher" in found.text
 
 
 class ByHeart(nn.Module):

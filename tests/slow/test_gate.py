@@ -16,7 +16,7 @@ from torch import nn
 import unmem as um
 from unmem.data import Ids
 from unmem.ensembles import leave_out_masks, train_members
-from unmem.evaluation.signals import Signals, log_odds_of
+from unmem.evaluation.log_odds import MemberLogOdds, log_odds_of
 from unmem.evaluation.single_model import Judge, SingleModelTest
 from unmem.evaluation.verdict import from_damage, from_test
 from unmem.memorization import feldman
@@ -41,7 +41,7 @@ class World:
         unseen = self.data.holdout
         members = (judge.members.unseen > 0).mean(1)
         damaged = from_damage(float((log_odds_of(model, unseen) > 0).mean()), members) is not None
-        return judge.test(judge.t(judge.members.said_by(model, forget, unseen), damaged=damaged))
+        return judge.test(judge.t(judge.members.model_log_odds(model, forget, unseen), damaged=damaged))
 
     def problem(self, name: str) -> um.Problem:
         return um.Problem(self.originals[0], self.data, self.sets[name], recipe=RECIPE)
@@ -63,7 +63,7 @@ def world() -> World:
     return World(
         data,
         sets,
-        {name: Judge.make(Signals.of(judges, ids)) for name, ids in sets.items()},
+        {name: Judge.make(MemberLogOdds.of(judges, ids)) for name, ids in sets.items()},
         [um.train(RECIPE, data.train, seed=seed) for seed in range(ORIGINALS)],
     )
 

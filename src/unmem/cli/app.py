@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from unmem import __version__
 from unmem.allocator import keep_freed_memory
-from unmem.cli.faults import tell_fault, tell_refusal, tell_shortage
+from unmem.cli.faults import report_fault, report_refusal, report_shortage
 from unmem.cli.terminal import close_output, complain, guarded
 from unmem.errors import UserError, of_the_system, out_of_memory
 
@@ -144,11 +144,11 @@ def main(arguments: list[str] | None = None) -> None:
         code = NO_READER
     except Exception as error:
         if out_of_memory(error):
-            code = tell_shortage(error)
+            code = report_shortage(error)
         elif isinstance(error, OSError) and of_the_system(error):
-            code = tell_refusal(error)
+            code = report_refusal(error)
         else:
-            code = tell_fault(error, given)
+            code = report_fault(error, given)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -158,7 +158,7 @@ def _lists(arguments: Sequence[str]) -> bool:
 
 
 def _left_by(stop: KeyboardInterrupt) -> str:
-    """What an interrupt left: what the command was told to say of it, or the run that it had published before."""
+    """What an interrupt left: the words of the command, or else the run that it had published before."""
     from unmem.store import published
 
     if stop.args:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import Group, Parameter
 
-from unmem.cli.options import DataOptions, ModelOptions, SelectOptions, settings
+from unmem.cli.options import DataOptions, ModelOptions, RunOptions, SelectOptions, settings
 
 if TYPE_CHECKING:
     from unmem.cli.checks import Finding
-    from unmem.cli.session import Original, Session
+    from unmem.cli.original import Original
+    from unmem.cli.session import Session
+    from unmem.data import Ids
     from unmem.errors import UserError
     from unmem.unlearning import Problem
 
@@ -25,6 +27,7 @@ def check(
     *,
     request: Annotated[SelectOptions, Parameter(name="*", group=_REQUEST)] = _NONE,
     data: DataOptions = DataOptions(),
+    run: RunOptions = RunOptions(),
     model: ModelOptions = ModelOptions(),
 ) -> None:
     """Show how data, model and request are interpreted and what looks wrong, without training or writing anything.
@@ -36,7 +39,7 @@ def check(
 
     with gathered() as notes:
         found = _Checked(notes)
-        found.run(request, data, model)
+        found.run(request, data, run, model)
     found.show()
     if found.errors:
         raise found.errors[0]
@@ -50,7 +53,7 @@ class _Checked:
         self.findings: list[Finding] = []
         self.errors: list[UserError] = []
 
-    def run(self, request: SelectOptions, data: DataOptions, model: ModelOptions) -> None:
+    def run(self, request: SelectOptions, data: DataOptions, run: RunOptions, model: ModelOptions) -> None:
         from unmem.cli import checks
         from unmem.cli.request import Request
         from unmem.cli.session import Session, model_named, reading_of
@@ -58,8 +61,8 @@ class _Checked:
         wanted = (
             self._tried(lambda: Request.read(request)) if request.forget or request.where or request.issues else None
         )
-        asked = settings(data, model, request)
-        session = self._tried(lambda: Session.open("check", asked, data))
+        asked = settings(data, run, model, request)
+        session = self._tried(lambda: Session.open("check", asked, data, run))
         if session is None:
             return
         tokenizer = reading_of(data, model_named(asked)).get("tokenizer")
@@ -113,18 +116,15 @@ class _Checked:
 
 def _original(session: Session, options: ModelOptions) -> Original:
     """The finished model, or a network that was tried and not trained."""
-    from unmem import models
-    from unmem.cli.session import Original
+    from unmem.cli.original import Original, read_model, recipe_of, untrained_network
 
     if options.model is not None:
-        return session.read_model(options.model, options, seed=session.seed, unsafe=options.unsafe_load)
-    recipe = session.recipe(options, seed=session.seed)
-    train = session.data.train
-    model = models.build(recipe.model, train.input_shape, train.n_classes, seed=0)
-    return Original(model.to(train.device).eval(), recipe, None)
+        return read_model(session, options.model, options, unsafe=options.unsafe_load)
+    recipe = recipe_of(session, options)
+    return Original(untrained_network(session, recipe), recipe, None)
 
 
-def _problem(original: Original, session: Session, ids: Any) -> Problem:
+def _problem(original: Original, session: Session, ids: Ids) -> Problem:
     from unmem.unlearning import Problem
 
     return Problem(original.model, session.data, ids, recipe=original.recipe)

@@ -1,7 +1,7 @@
 """What can be verified without training, as small functions: each looks at one thing and gives what it found.
 
 A check is a function from a `Subject` to findings, and raises `UserError` for what no command can work with. `unmem
-check` shows what all of them give; the other commands heed the cheap ones before they start (`heed`). To add a check,
+check` shows what all of them give; the other commands apply the cheap ones before they start (`apply`). To add a check,
 write such a function and name it in the list for what it needs.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unmem.data import Examples, Splits
 from unmem.errors import UserError
-from unmem.evaluation import accuracy, chance, find_mismatch, find_order, find_scaling, seen_alike
+from unmem.evaluation import accuracy, chance, equally_confident, find_mismatch, find_order, find_scaling
 from unmem.models import Card
 from unmem.requests import find_copies, shared_inputs
 from unmem.unlearning import Problem
@@ -45,7 +45,7 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is checked; each part after the data is None where it is not at hand.
+    """What is checked; every attribute after the data is None if it is not available.
 
     Attributes:
         data: The data as read.
@@ -80,7 +80,7 @@ def examined(checks: Sequence[Check], subject: Subject) -> Iterator[Finding | Us
             yield error
 
 
-def heed(checks: Sequence[Check], subject: Subject, on_warning: Callable[[str], None]) -> None:
+def apply(checks: Sequence[Check], subject: Subject, on_warning: Callable[[str], None]) -> None:
     """Say the doubts, and raise the first error: what a command does before it starts."""
     for found in examined(checks, subject):
         if isinstance(found, UserError):
@@ -129,7 +129,7 @@ def classes(subject: Subject) -> Iterator[Finding]:
         unseen = _counts(part)
         lacking = [title for title, had, has in zip(titles, counts, unseen, strict=True) if had and not has]
         if len(part) and lacking:
-            text = f"the {name} has no example of the class {_listed(lacking)}: nothing can be said of it there"
+            text = f"the {name} has no example of the class {_listed(lacking)}: nothing can be measured there"
             yield Finding("classes", text, doubt=True)
 
 
@@ -164,12 +164,12 @@ def copies(subject: Subject) -> Iterator[Finding]:
     for name, mask in found.items():
         if mask.any():
             n = int(mask.sum())
-            said = (
+            kind = (
                 "is an exact copy of a training input: it is"
                 if n == 1
                 else "are exact copies of training inputs: they are"
             )
-            text = f"{n:,} of {len(mask):,} inputs of the {name} {said} not unseen"
+            text = f"{n:,} of {len(mask):,} inputs of the {name} {kind} not unseen"
             yield Finding("copies", text, doubt=True)
     if not any(mask.any() for mask in found.values()):
         yield Finding("copies", "no unseen example is an exact copy of a training example")
@@ -213,9 +213,9 @@ def in_step(subject: Subject) -> list[Finding]:
         return []
     right, (share, most) = accuracy(model, train), chance(train)
     if right <= most:
-        said = f"it gets {right:.1%} of its own training examples right, no more than chance ({share:.1%})"
+        problem = f"it gets {right:.1%} of its own training examples right, no more than chance ({share:.1%})"
         fix = "check that the file, --arch, --data and the label order belong together"
-        raise UserError("--model", str(subject.file), said, fix)
+        raise UserError("--model", str(subject.file), problem, fix)
     return []
 
 
@@ -228,10 +228,10 @@ def named_alike(subject: Subject) -> list[Finding]:
     found = find_mismatch(model, data.train) if right <= most else find_order(model, data.train)
     if found is None:
         return []
-    said = f"it gets {right:.1%} of its own training examples right"
+    problem = f"it gets {right:.1%} of its own training examples right"
     if right <= most:
-        said += f", no more than chance ({share:.1%})"
-    raise UserError("--model", str(subject.file), f"{said}; {found.words(data.classes)}", found.fix(data.classes))
+        problem += f", no more than chance ({share:.1%})"
+    raise UserError("--model", str(subject.file), f"{problem}; {found.words(data.classes)}", found.fix(data.classes))
 
 
 def scaled(subject: Subject) -> Iterator[Finding]:
@@ -241,7 +241,7 @@ def scaled(subject: Subject) -> Iterator[Finding]:
     found = find_scaling(subject.model, subject.data.train)
     if found is not None:
         text = (
-            f"{found.words()} of a sample of its training examples, clearly more than with the scaling at hand: "
+            f"{found.words()} of a sample of its training examples, clearly more than with the scaling in use: "
             "--scaling must be what it was trained with"
         )
         yield Finding("scaling", text, doubt=True)
@@ -260,7 +260,7 @@ def check_split(data: Splits, split: str | None) -> None:
 
 
 def unseen(subject: Subject) -> Iterator[Finding]:
-    """What a model from elsewhere was trained on must be said, and is doubted where it does not show."""
+    """Require the unseen examples of a model from elsewhere, and doubt them where the model knows them too."""
     data, model = subject.data, subject.model
     if model is None or subject.file is None or _trained_here(subject):
         return
@@ -271,7 +271,7 @@ def unseen(subject: Subject) -> Iterator[Finding]:
             "there is no ToW, no attack and no guard by --max-drop"
         )
         yield Finding("unseen", text, doubt=True)
-    elif seen_alike(model, data.train, data.holdout, data.test):
+    elif equally_confident(model, data.train, data.holdout, data.test):
         text = (
             "the model is as sure of its unseen examples as of its training set: if it was trained on them too, "
             "ToW, attacks and targets are wrong (--unseen, --split)"
@@ -302,7 +302,7 @@ def copies_of_request(subject: Subject) -> Iterator[Finding]:
     found = find_copies(problem.forget, problem.retain, unseen=problem.holdout)
     if len(found):
         text = (
-            f"{copied(len(found.retain_ids))} of forget examples, and such copies keep them known "
+            f"{copied(len(found.retain_ids))} of forget examples, and such copies preserve their influence "
             "(--copies include forgets them too)"
         )
         yield Finding("request", text, doubt=True)

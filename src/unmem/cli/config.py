@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from cyclopts import App, Argument, ArgumentCollection
 from cyclopts.config import Dict
 
-from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, SelectOptions
+from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, RunOptions, SelectOptions
 from unmem.cli.terminal import console
 from unmem.errors import Phrase, UserError, nearest
 
@@ -25,7 +25,9 @@ NONE = "none"
 COMMAND = "command"  # the key by which a run folder's config.yaml names what made it
 _FIX = "write one KEY: VALUE a line, as unmem init does"
 # What every command understands the same way. A file of another command gives these alone.
-_SHARED = frozenset(field.name for kind in (DataOptions, ModelOptions, OutputOptions) for field in fields(kind))
+_SHARED = frozenset(
+    field.name for kind in (DataOptions, RunOptions, ModelOptions, OutputOptions) for field in fields(kind)
+)
 # A request on the command line replaces that of the file, whatever its kind.
 _REQUEST = ("top", *(field.name for field in fields(SelectOptions) if field.name != "dedupe"))
 # Texts that are lists in effect, separated by commas; run folders keep them as lists.

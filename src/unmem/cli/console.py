@@ -18,9 +18,9 @@ from unmem.plaintext import visible
 from unmem.recipe import Recipe
 from unmem.training import Observer, Step, steps_per_epoch
 
-__all__ = ["Listing", "Stage", "alarm", "console", "gathered", "sentences", "stage", "warn"]
+__all__ = ["Listing", "Stage", "alarm", "console", "duration", "gathered", "sentences", "stage", "warn"]
 
-_HEARD: list[list[str]] = []  # where notes go instead, if anywhere
+_GATHERED: list[list[str]] = []  # the list that notes go to instead of the terminal, if any
 TAKEN_UP = 0.05  # seconds: a member that is there sooner after the last one was read from its file
 EVERY = 30  # seconds between lines where there is no terminal to show a bar
 
@@ -61,12 +61,16 @@ class Stage(Observer):
         self._progress.update(self._task, completed=done, total=total)
         if done > self._taken_up:
             rate = (done - self._taken_up) / (now - self._began_members)
-            said = f"{60 * rate:,.1f} a minute" if rate < 1 else f"{rate:,.1f} a second"
-            self._progress.update(self._task, description=f"{self._title}, {said}")
+            speed = f"{60 * rate:,.1f} a minute" if rate < 1 else f"{rate:,.1f} a second"
+            self._progress.update(self._task, description=f"{self._title}, {speed}")
             if not console.is_terminal and now - self._last_line > EVERY and done < total:
-                left = _left((total - done) / rate)
-                console.print(f"  {self._title}: {done:,} of {total:,}, {said}, {left} left", soft_wrap=True)
+                left = duration((total - done) / rate)
+                console.print(f"  {self._title}: {done:,} of {total:,}, {speed}, {left} left", soft_wrap=True)
                 self._last_line = now
+
+    def end_with(self, note: str) -> None:
+        """Print a note after the title once the stage is done."""
+        self.note = note
 
     def stop(self) -> None:
         self.seconds = time.perf_counter() - self._began
@@ -86,9 +90,10 @@ def stage(title: str) -> Generator[Stage]:
     console.item("done", f"{title}{note}", style="green", after=f"{current.seconds:.1f} s")
 
 
-def _left(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
+def duration(seconds: float) -> str:
+    """The seconds in a unit that suits them."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
@@ -100,13 +105,12 @@ def sentences(texts: list[str]) -> list[str]:
 @contextmanager
 def gathered() -> Generator[list[str]]:
     """Notes and warnings of the block go to this list, and are not printed."""
-    before = list(_HEARD)
     notes: list[str] = []
-    _HEARD[:] = [notes]
+    _GATHERED.insert(0, notes)
     try:
         yield notes
     finally:
-        _HEARD[:] = before
+        del _GATHERED[0]
 
 
 @dataclass(frozen=True)
@@ -128,15 +132,17 @@ class Listing:
 
 
 def warn(text: str) -> None:
-    if _HEARD:
-        _HEARD[0].append(text)
-        return
-    console.item("note", text, style="yellow")
+    """Print a note."""
+    _note("note", text, "yellow")
 
 
 def alarm(text: str) -> None:
     """A warning that no reader of the results should miss: what follows may not mean what it says."""
-    if _HEARD:
-        _HEARD[0].append(text)
-        return
-    console.item("warning", text, style="bold red")
+    _note("warning", text, "bold red")
+
+
+def _note(topic: str, text: str, style: str) -> None:
+    if _GATHERED:
+        _GATHERED[0].append(text)
+    else:
+        console.item(topic, text, style=style)

@@ -85,8 +85,8 @@ def leave_out(
         keep: Given the data, the ids that stay although they were forgotten: those that an audit asks about.
         replaces: A run folder that the command replaces. What was deleted from its files does not come back.
     """
-    said = None if model is None else models.said_by(model)
-    forgotten = None if said is None else said.forgotten
+    card = None if model is None else models.said_by(model)
+    forgotten = None if card is None else card.forgotten
     given, deleted = data.train, _deleted(data, replaces)
     data = _without_deleted(data, deleted, replaces)
     whole = data.train
@@ -115,14 +115,14 @@ def _deleted(data: Splits, folder: Path | None) -> Forgotten | None:
         path = Path(folder or "", name)
         try:
             _, facts = load_arrays(path, (), option="--out", kind="of unmem", fix="choose another folder")
-            said = Forgotten.read(facts.get("forgotten"))
+            one = Forgotten.read(facts.get("forgotten"))
         except (UserError, ValueError, KeyError, TypeError):
             continue
-        if said is not None:
-            gone = data.train.ids[said.marks(data.train.ids.tolist())]
+        if one is not None:
+            gone = data.train.ids[one.marks(data.train.ids.tolist())]
             train = data.train
             kept = train.drop(gone).fingerprint if len(gone) else train.fingerprint
-            found = Forgotten.after(found or said, gone.tolist(), data=train.fingerprint, kept=kept)
+            found = Forgotten.after(found or one, gone.tolist(), data=train.fingerprint, kept=kept)
     return found
 
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from unmem import models
 from unmem.cli.console import warn
-from unmem.cli.sources import Files, Prepared
+from unmem.cli.request_options import RequestOptions
+from unmem.cli.sources import Prepared
 from unmem.cli.terminal import console
 from unmem.ensembles import erased
 from unmem.ensembles.files import PREFIX, weights_of
@@ -55,40 +56,40 @@ class Erasure:
     Attributes:
         problem: The request.
         crossfit, trace: Files that were read, or None.
-        beside: Folders of the runs that the request read from.
+        runs: Folders of the runs that the request read from.
         members: Folders of members, those that were read and those in the runs.
     """
 
     problem: Problem
     crossfit: Path | None
     trace: Path | None
-    beside: tuple[Path, ...]
+    runs: tuple[Path, ...]
     members: tuple[Path, ...]
 
     @classmethod
-    def of(cls, prepared: Prepared, options: Files, problem: Problem, beside: Sequence[Path]) -> Erasure:
-        folders = [folder / MEMBERS for folder in beside]
+    def of(cls, prepared: Prepared, options: RequestOptions, problem: Problem, runs: Sequence[Path]) -> Erasure:
+        folders = [folder / MEMBERS for folder in runs]
         found = [one for one in ([options.members] if options.members else []) + folders if one.is_dir()]
         members = tuple({one.resolve(): one for one in found}.values())
-        return cls(problem, options.crossfit, prepared.trace_file, tuple(beside), members)
+        return cls(problem, options.crossfit, prepared.trace_file, tuple(runs), members)
 
     def keep_rows(self, folder: RunFolder, prepared: Prepared) -> None:
         """Put the predictions of the forgotten examples in the private part of a run folder, for audits and reruns."""
         ids, train = self.problem.forget.ids, self.problem.data.train
         tables = {CROSSFIT: prepared.crossfit, TRACE: prepared.trace}
         known = {name: one.only(ids) for name, one in tables.items() if one is not None}
-        said: dict[str, Any] = {}
+        rows: dict[str, Any] = {}
         for place in self.members:
-            said |= erased.rows_of(place, train, ids)
-        if not any(len(one) for one in known.values()) and not said:
+            rows |= erased.rows_of(place, train, ids)
+        if not any(len(one) for one in known.values()) and not rows:
             return
 
         def write(place: Path) -> None:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name, one in known.items():
                 replace(one, moved=(), forgotten=None).save(place / name)
-            if said:
-                save_arrays(place / _MEMBERS, said, {})
+            if rows:
+                save_arrays(place / _MEMBERS, rows, {})
 
         folder.file(PRIVATE, write)
         folder.keep(PRIVATE, write)
@@ -105,7 +106,7 @@ class Erasure:
                 warn(f"{folder} still holds predictions of the forgotten examples: {error.strerror}")
                 continue
             if count:
-                _tell_moved(f"{count:,} members in {folder}", out / PRIVATE / _MEMBERS, folder)
+                _warn_of_moved(f"{count:,} members in {folder}", out / PRIVATE / _MEMBERS, folder)
 
     def leaves(self, file: Path) -> bool:
         """Whether a cross-fit or a trace that this request does not change holds rows of the forgotten examples."""
@@ -129,7 +130,7 @@ class Erasure:
         except OSError as error:
             warn(f"{file} still holds predictions of the forgotten examples: {error.strerror}")
             return
-        _tell_moved(str(file), kept, file)
+        _warn_of_moved(str(file), kept, file)
 
     def _without(self, found: Rows, kept: Path, folder: Path) -> Rows:
         """All other rows, and where these are kept, as seen from the folder of the file."""
@@ -143,7 +144,7 @@ class Erasure:
         return Forgotten.after(before, problem.forget.ids.tolist(), data=data, kept=kept)
 
 
-def _tell_moved(what: str, kept: Path, file: Path) -> None:
+def _warn_of_moved(what: str, kept: Path, file: Path) -> None:
     warn(
         f"the predictions of the forgotten examples were moved from {what} to {kept}, where audits that are given "
         f"{file} find them; delete that file once it is not needed"
@@ -169,7 +170,7 @@ class Carrier:
 
 
 def carriers(erasure: Erasure, out: Path, *, named: Mapping[str, Path | None], data: str) -> list[Carrier]:
-    """Where the forgotten examples still are, among the files that this request writes, read or found beside those.
+    """Where the forgotten examples still are, among the files that this request writes, read or found next to those.
 
     Args:
         erasure: What the request deletes.
@@ -181,7 +182,7 @@ def carriers(erasure: Erasure, out: Path, *, named: Mapping[str, Path | None], d
     found: dict[str, list[Path]] = {MODELS: [out / "original.safetensors"], _PREDICTIONS: []}
     if any(pending(out / PRIVATE / name) is not None for name in (CROSSFIT, TRACE, _MEMBERS)):
         found[_PREDICTIONS].append(out / PRIVATE)
-    for run in (run for run in erasure.beside if run.resolve() != out.resolve()):
+    for run in (run for run in erasure.runs if run.resolve() != out.resolve()):
         models_there = [run / "original.safetensors", *(one for one in retrained_in(run) if _knows(one, problem))]
         found[MODELS] += [one for one in models_there if one.exists()]
         tables = [run / name for name in ("scores.parquet", "flipped.txt", "report.html", PRIVATE)]

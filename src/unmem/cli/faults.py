@@ -19,7 +19,7 @@ _LIBRARIES = ("torch", "numpy", "scipy", "pyarrow", "transformers", "datasets")
 
 @contextmanager
 def step(name: str) -> Generator[None]:
-    """An error of the block carries the name of the step; the innermost one is told."""
+    """Note the name of the step in errors of the block; messages show the innermost one."""
     try:
         yield
     except Exception as error:
@@ -33,8 +33,8 @@ def step_of(error: BaseException) -> str | None:
     return next((note.removeprefix(_STEP) for note in notes if note.startswith(_STEP)), None)
 
 
-def tell_fault(error: Exception, arguments: Sequence[str]) -> int:
-    """Say what happened in one sentence, write the traceback to a file, and give the exit code."""
+def report_fault(error: Exception, arguments: Sequence[str]) -> int:
+    """Print what happened in one sentence, write the traceback to a file, and return the exit code."""
     import traceback
 
     at = step_of(error)
@@ -47,8 +47,8 @@ def tell_fault(error: Exception, arguments: Sequence[str]) -> int:
     return FAULT
 
 
-def tell_refusal(error: OSError) -> int:
-    """Say which file or folder the system refuses, and why; gives the exit code of wrong input."""
+def report_refusal(error: OSError) -> int:
+    """Print which file or folder the system refuses, and why; return the exit code of wrong input."""
     at = step_of(error)
     name = error.filename
     place = os.fsdecode(name) if isinstance(name, str | bytes) else "a file" if name is None else str(name)
@@ -59,8 +59,8 @@ def tell_refusal(error: OSError) -> int:
     return UserError.exit_code
 
 
-def tell_shortage(error: BaseException) -> int:
-    """Say that there was too little memory, and for which step; gives the exit code of wrong input."""
+def report_shortage(error: BaseException) -> int:
+    """Print that there was too little memory, and for which step; return the exit code of wrong input."""
     at = step_of(error)
     what = " ".join(str(error).split())[:200] or type(error).__name__
     complain(

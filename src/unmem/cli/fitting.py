@@ -68,7 +68,7 @@ class Fitted:
         yield block
 
     def _names(self, width: int, gap: int) -> int:
-        """The width of the first column: names that are too long for a number beside them go on in the next line."""
+        """The width of the first column: names that are too long for a number next to them go on in the next line."""
         widest = max((self._width(column) + gap for column in range(1, len(self.titles))), default=0)
         return min(self._width(0), max(width - widest, 1))
 

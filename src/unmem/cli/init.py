@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Argument, Group, Parameter
 
 from unmem.cli.config import DEFAULT, key_of, needs_asking
-from unmem.cli.options import DataOptions, Flag, ModelOptions, settings
+from unmem.cli.options import DataOptions, Flag, ModelOptions, RunOptions, settings
 from unmem.cli.terminal import ask, console, is_attended
 from unmem.errors import UserError
 
@@ -29,6 +29,7 @@ def init(
     file: Annotated[Path, Parameter(group=_FILE)] = DEFAULT,
     force: Annotated[Flag, Parameter(group=_FILE)] = False,
     data: DataOptions | None = None,
+    run: RunOptions | None = None,
     model: ModelOptions | None = None,
 ) -> None:
     """Write a file of options, from those given here or from answers to a few questions.
@@ -46,14 +47,15 @@ def init(
     from unmem.store import write_text
 
     _check_place(file, force=force)
-    ask = data is None and model is None and is_attended()
-    chosen, started = data or DataOptions(), model or ModelOptions()
+    ask = data is None and run is None and model is None and is_attended()
+    chosen, started, run = data or DataOptions(), model or ModelOptions(), run or RunOptions()
     if ask:
         chosen, started = _asked(chosen, started)
     for problem in _problems(chosen, started):
         raise problem
-    write_text(file, _written(chosen, started))
-    bold = any(needs_asking(key, value) for key, value in settings(chosen, started).items())
+    values = settings(chosen, run, started)
+    write_text(file, _written(values))
+    bold = any(needs_asking(key, value) for key, value in values.items())
     with_it = f" --config {shlex.quote(str(file))}" if bold or file != DEFAULT else ""
     console.print(f"  Wrote {file}. Next:", soft_wrap=True)
     work = "train" if started.model is None else "forget --forget ids.txt"
@@ -79,7 +81,7 @@ def _problems(data: DataOptions, model: ModelOptions) -> Iterator[UserError]:
         if path is not None and not path.exists():
             yield UserError(name, str(path), "no such file or folder", "check the path, or leave it out")
     try:
-        model.recipe(arch=model.arch or "mlp", seed=data.seed)
+        model.recipe(arch=model.arch or "mlp", seed=0)
     except UserError as error:
         yield error
 
@@ -165,13 +167,12 @@ def _columns(data: str) -> list[str]:
         return []
 
 
-def _written(data: DataOptions, model: ModelOptions) -> str:
+def _written(values: dict[str, Any]) -> str:
     """The file: each option with its help above it, in the groups of `--help`."""
     import textwrap
 
     import yaml
 
-    values = settings(data, model)
     lines = [_HEAD]
     group = ""
     for key, argument in _described().items():
@@ -185,11 +186,13 @@ def _written(data: DataOptions, model: ModelOptions) -> str:
 
 
 def _described() -> dict[str, Argument]:
-    """By key, the options of data, training and model, with their help."""
+    """By key, the options of data, run, training and model, with their help."""
 
-    def options(*, data: DataOptions = DataOptions(), model: ModelOptions = ModelOptions()) -> None: ...
+    def options(
+        *, data: DataOptions = DataOptions(), run: RunOptions = RunOptions(), model: ModelOptions = ModelOptions()
+    ) -> None: ...
 
-    known = asdict(DataOptions()) | asdict(ModelOptions())
+    known = settings(DataOptions(), RunOptions(), ModelOptions())
     arguments = App(default_command=options).assemble_argument_collection(parse_docstring=True)
     found = {key_of(argument): argument for argument in arguments if argument.name.startswith("--")}
     return {key: argument for key, argument in found.items() if key in known}

@@ -38,7 +38,7 @@ def what_makes(recipe: Recipe, examples: Examples, seed: int) -> dict[str, Any]:
     precision = precision_for(recipe, examples.device, images=len(examples.input_shape) == 3)
     known = asdict(replace(recipe, seed=0, precision=precision))
     if str(recipe.model).startswith(TRANSFORMERS):
-        known["model"] = TRANSFORMERS  # the source is of its config, wherever that lies
+        known["model"] = TRANSFORMERS  # the source is of its config, wherever that is
     return {
         "recipe": known,
         "source": source,
@@ -83,13 +83,13 @@ def find_original(
     work: Path, recipe: Recipe, data: Splits, recorders: Mapping[str, Recorder]
 ) -> tuple[nn.Module, float] | None:
     """The original that a stopped run trained, and its seconds; the recorders are then as after its training."""
-    path, beside = work / ORIGINAL, work / _RECORDED
+    path, recorded = work / ORIGINAL, work / _RECORDED
     card = models.card_of(path)
     wanted = what_makes(recipe, data.train, recipe.seed)
     if card is None or _without_seconds(card) != wanted | {_WATCHED: _watched(data, recorders)}:
         return None
     try:
-        arrays = read_npz(beside)
+        arrays = read_npz(recorded)
         model = _read(path, recipe.model, data.train)
         for name, one in recorders.items():
             own = {key.removeprefix(f"{name}."): value for key, value in arrays.items() if key.startswith(f"{name}.")}
@@ -103,9 +103,8 @@ def keep_original(
     work: Path, recipe: Recipe, data: Splits, recorders: Mapping[str, Recorder], model: nn.Module, seconds: float
 ) -> None:
     """Keep the original for a rerun, in case this run is stopped. recorders: what watched its training, by name."""
-    train = data.train
-    made = what_makes(recipe, train, recipe.seed) | {_WATCHED: _watched(data, recorders), _SECONDS: seconds}
-    card = Card(recipe.model, train.input_shape, train.n_classes, train.fingerprint, made=made, classes=data.classes)
+    made = what_makes(recipe, data.train, recipe.seed) | {_WATCHED: _watched(data, recorders), _SECONDS: seconds}
+    card = _card(recipe, data, made)
     arrays = {f"{name}.{key}": value for name, one in recorders.items() for key, value in one.recorded_state().items()}
     if _kept(work, _RECORDED, lambda path: save_arrays(path, arrays, {})):  # first: a model that is there has them
         _kept(work, ORIGINAL, partial(models.save, model, card))
@@ -131,10 +130,13 @@ def _watched(data: Splits, recorders: Mapping[str, Recorder]) -> dict[str, Any]:
 
 
 def _card_of_retrained(problem: Problem, seed: int, seconds: float) -> Card:
-    train = problem.data.train
     made = what_makes(problem.recipe, problem.retain, seed) | {_SECONDS: seconds}
-    card = Card(problem.recipe.model, train.input_shape, train.n_classes, train.fingerprint, made=made)
-    return replace(card, classes=problem.data.classes)
+    return _card(problem.recipe, problem.data, made)
+
+
+def _card(recipe: Recipe, data: Splits, made: dict[str, Any]) -> Card:
+    train = data.train
+    return Card(recipe.model, train.input_shape, train.n_classes, train.fingerprint, made=made, classes=data.classes)
 
 
 def _without_seconds(card: Card) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -89,19 +89,22 @@ class DataOptions:
     "Use a stratified sample of this many training examples."
     flip: float = 0.0
     "Flip this share of the training labels on purpose; the ids go to flipped.txt."
-    seed: int = 0
+
+
+@Parameter(name="*", group=_WORK)
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What is random, and where the work runs."""
+
+    seed: Annotated[int, Parameter(group=_DATA)] = 0
     "Seed for the sample, the flipped labels, training and unlearning."
-    device: Annotated[str, Parameter(group=_WORK)] = "auto"
+    device: str = "auto"
     "Device: auto, cpu, cuda, cuda:1, …"
-    executor: Annotated[Literal["serial", "processes", "ray", "dask"], Parameter(group=_WORK)] = "serial"
+    executor: Literal["serial", "processes", "ray", "dask"] = "serial"
     """Where independent trainings run (ensemble members, folds, retrained models): one after another, in parallel
     processes, or on a Ray or Dask cluster."""
-    workers: Annotated[int | None, Parameter(group=_WORK)] = None
+    workers: int | None = None
     "Number of parallel workers. Default: one per core."
-
-    def reading(self) -> dict[str, Any]:
-        """How the source is to be read, as `load` takes it."""
-        return {key: value for key, value in asdict(self).items() if key in _READING_FIELDS}
 
 
 @Parameter(name="*", group=_TRAINING)
@@ -140,9 +143,10 @@ class RecipeOptions:
     "Whether to use torch.compile, which first takes about half a minute. auto: off."
 
     def recipe(self, *, arch: str, seed: int) -> Recipe:
-        fields = {key: value for key, value in asdict(self).items() if key in _TRAINING_FIELDS}
-        base = "" if self.base is None else str(self.base)
-        return replace(Recipe(model=arch, seed=seed, base=base), **fields)
+        known = {field.name for field in fields(Recipe)}
+        given: dict[str, Any] = {key: value for key, value in asdict(self).items() if key in known}
+        given |= {"model": arch, "seed": seed, "base": "" if self.base is None else str(self.base)}
+        return Recipe(**given)
 
 
 @Parameter(name="*", group=_TRAINING)
@@ -189,17 +193,6 @@ class SelectOptions:
     "Accept duplicate ids in the request and use each once; by default they are an error."
 
 
-_READING_FIELDS = (
-    *("folder", "test", "label", "id", "drop", "text", "tokenizer", "max_length"),
-    *("categories", "missing", "impute", "decimal", "prepared", "preprocess"),
-    *("size", "grey", "rgb", "scaling", "stream", "loaders", "split"),
-)
-_TRAINING_FIELDS = (
-    *("epochs", "lr", "batch_size", "optimizer", "momentum", "weight_decay", "label_smoothing", "schedule"),
-    *("augment", "precision", "compile"),
-)
-
-
 def check_reference(count: int, *, least: int = 1) -> None:
     """Refuse, before any work, a number of retrained models that means nothing."""
     if count < least:
@@ -207,7 +200,7 @@ def check_reference(count: int, *, least: int = 1) -> None:
 
 
 def folders_of(path: Path) -> tuple[Path, ...]:
-    """Where what was made with a model may lie: its folder, and for a folder of save_pretrained the run around it."""
+    """Folders with what may have been made with a model: its own, and for save_pretrained the run around it."""
     return (path, path.parent) if path.is_dir() else (path.parent,)
 
 

@@ -26,7 +26,7 @@ def write_page(folder: RunFolder, report: Report) -> None:
     folder.text(PAGE, html)
 
 
-def tell_page(folder: RunFolder) -> None:
-    """Where the page of a finished run lies, if there is one."""
+def print_page(folder: RunFolder) -> None:
+    """Print the path of the page of a finished run, if there is one."""
     if (folder.path / PAGE).is_file():
         console.print(f"  Report: {folder.path / PAGE}", soft_wrap=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cyclopts import Group, Parameter
 
 from unmem.cli.early import check_early
-from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, settings
+from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, RunOptions, settings
 
 _CROSSFIT = Group("Cross-fit", sort_key=0)
 
@@ -30,6 +29,7 @@ def prepare(
     output: OutputOptions,
     crossfit: CrossFitOptions = CrossFitOptions(),
     data: DataOptions = DataOptions(),
+    run: RunOptions = RunOptions(),
     model: ModelOptions = ModelOptions(),
 ) -> None:
     """Predict each training example with a model that was not trained on it, once for all later requests.
@@ -38,47 +38,30 @@ def prepare(
     it to the run folder. Recreate it after many requests: its models were trained on examples that were
     forgotten since.
     """
-    check_early(output, crossfit, data, model)
+    check_early(output, crossfit, data, run, model)
     from unmem.cli.console import console, stage
-    from unmem.cli.request import opposed_scores, unsound_work
-    from unmem.cli.session import Session, log_of
-    from unmem.memorization import Scorer
-    from unmem.store import RunFolder
+    from unmem.cli.saving import finish, save_original, save_scores
+    from unmem.cli.session import writing
+    from unmem.cli.work import Work
 
-    with RunFolder(output.out, force=output.force) as folder, log_of(output, "prepare") as log:
-        asked = settings(data, model, crossfit)
-        session = Session.open("prepare", asked, data, log=log, folder=folder, replaces=folder.path)
-        read = session.read_original(model, seed=data.seed) if model.model is not None else None
-        recipe = read.recipe if read else session.recipe(model, seed=data.seed)
-        folder.members = crossfit.work or folder.members
-        scorer = Scorer(
-            session.data,
-            recipe=recipe,
-            model=read.model if read else None,
-            folds=crossfit.folds,
-            folder=folder.members,
-            **session.at_work(),
-        )
-        original = read or session.train_original(scorer)
+    asked = settings(data, run, model, crossfit)
+    with writing("prepare", asked, output, data, run, members=crossfit.work, keep_deleted_out=True) as (
+        session,
+        folder,
+    ):
+        work = Work.start(session, model, folds=crossfit.folds, folder=folder.members)
         with stage(f"Cross-fit: {crossfit.folds} models, each without one part of the training set") as bar:
-            made = scorer.out_of_fold(bar.on_member)
-        seconds = bar.seconds + made.seconds_before
-        scores = [scorer.get("crossfit"), scorer.get("crossfit-fit")]
-        doubts = [*unsound_work(scorer, original.model), *opposed_scores(scores)]
+            scores = [work.scorer.get(name, on_member=bar.on_member) for name in ("crossfit", "crossfit-fit")]
+        made, doubts = work.scorer.out_of_fold(), work.doubts(scores)
         folder.file("crossfit.npz", replace(made, forgotten=session.before.deleted).save)
-        session.save_models(folder, original)
-        session.save_scores(folder, scores)
-        result: dict[str, Any] = {
-            "original": session.describe(original),
-            "crossfit": {
-                "examples": len(made),
-                "accuracy": float((made.margin > 0).mean()),
-                "seconds": seconds,
-                "settings": made.settings,
-            },
-            "scores": {s.name: session.describe_score(s, seconds, original) for s in scores},
-            "warnings": [one.to_dict() for one in doubts],
+        save_original(session, folder, work.original)
+        save_scores(session, folder, scores)
+        about = {
+            "examples": len(made),
+            "accuracy": float((made.margin > 0).mean()),
+            "seconds": work.scorer.seconds["crossfit"],
+            "settings": made.settings,
         }
-        session.finish(folder, result)
+        finish(session, folder, work.described(scores, doubts) | {"crossfit": about})
     console.print(f"  Models that never saw them get {(made.margin > 0).mean():.1%} of the training examples right.")
     console.print(f"  Cross-fit: {folder.path / 'crossfit.npz'}", soft_wrap=True)

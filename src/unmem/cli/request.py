@@ -1,22 +1,18 @@
-"""What is to be forgotten and by which scores, read from the options of a command."""
+"""The examples that a request names, read from the options of a command."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from torch import nn
-
-from unmem.cli.console import alarm, stage, warn
+from unmem.cli.console import warn
 from unmem.cli.earlier import Earlier
 from unmem.cli.early import kind_of_request, parse_top
 from unmem.cli.faults import step
-from unmem.cli.options import SAME_DATA, SelectOptions
+from unmem.cli.options import SelectOptions
 from unmem.data import Ids, Splits
 from unmem.errors import NothingToDoError, UserError
-from unmem.evaluation import Shortfall, shortfalls_of
-from unmem.memorization import Opposed, Scorer, Scores, check_names, load_scores, opposed
+from unmem.memorization import Scores
 from unmem.requests import checked_ids, ids_where, order_of, parse_condition, read_ids, read_issues
 
 _NONE = Earlier()
@@ -110,64 +106,3 @@ def _once(names: list[str], data: Splits, field: str, dedupe: bool) -> Ids:
     if len(ids) < len(names):
         warn(f"{len(names) - len(ids):,} repeated ids were left out")
     return ids
-
-
-def scored(scorer: Scorer, name: str) -> Scores:
-    """The score, with a bar while it is made."""
-    with stage(f"Score by {name}") as bar:
-        found = scorer.get(name, observers=[bar], on_member=bar.on_member)
-    used = found.settings
-    if used.get("discarded"):
-        warn(
-            f"holdout retraining used a learning rate of {used['lr']:.2g}, since {used['lr_asked']:.2g} destroyed the "
-            "model: check that --optimizer and --lr are those that it was trained with"
-        )
-    return found
-
-
-def opposed_scores(scores: Sequence[Scores]) -> tuple[Opposed, ...]:
-    """Pairs of scores that rank the examples in opposite order, each said to the user."""
-    found = opposed(scores)
-    for one in found:
-        alarm(one.text)
-    return found
-
-
-def unsound_work(scorer: Scorer, original: nn.Module) -> tuple[Shortfall, ...]:
-    """Fold models and members of the scorer that fall far short of the original, said to the user."""
-    found = shortfalls_of(original, scorer.made, scorer.data)
-    for one in found:
-        alarm(one.text)
-    return found
-
-
-@dataclass(frozen=True)
-class ScoreSource:
-    """Where scores come from: a file that `unmem score` wrote, or work done in this run.
-
-    trained_here: whether the original is trained in this run, so that its learning events can be watched.
-    """
-
-    file: Path | None
-    trained_here: bool
-
-    def check(self, name: str, *, option: str) -> None:
-        """Refuse, before any work, a score that this run cannot have; say which it can."""
-        if self.file is not None:
-            load_scores(self.file, name)
-        else:
-            check_names([name], field=option, watched=self.trained_here)
-
-    def get(self, name: str, scorer: Scorer, before: Earlier) -> Scores:
-        """The score, made sure to be of the training examples at hand, or of them and those forgotten before."""
-        if self.file is None:
-            return scored(scorer, name)
-        scores = load_scores(self.file, name)
-        if scores.settings.get("data") not in (None, *before.fingerprints(scorer.data.train)):
-            raise UserError(
-                "--scores",
-                str(self.file),
-                "they are scores of other examples than these",
-                f"{SAME_DATA} as when they were made",
-            )
-        return scores

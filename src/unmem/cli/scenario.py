@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
 from unmem.cli.early import check_early
-from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, check_reference, settings
+from unmem.cli.options import DataOptions, OutputOptions, RecipeOptions, RunOptions, check_reference, settings
 from unmem.tables import Column, Row, Table
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from unmem.cli.comparing import Unlearned
     from unmem.cli.methods import Planned
     from unmem.cli.session import Session
-    from unmem.evaluation import Needed, Outcome
-    from unmem.memorization import Scorer
+    from unmem.cli.work import Work
+    from unmem.evaluation import Outcome
     from unmem.scenarios import Scenario
     from unmem.unlearning import Problem
 
@@ -50,6 +51,7 @@ def scenario(
     output: OutputOptions,
     options: ScenarioOptions = ScenarioOptions(),
     data: DataOptions = DataOptions(),
+    run: RunOptions = RunOptions(),
     recipe: RecipeOptions = RecipeOptions(),
 ) -> None:
     """Plant a use case in real data, unlearn it by several methods, and compare them with retraining.
@@ -57,56 +59,49 @@ def scenario(
     privacy: deletion requests for random examples. mislabelled: training examples with wrong labels. poisoned: images
     with a trigger patch and the attacker's label. Writes result.json and report.html to the run folder.
     """
-    check_early(output, options, data, recipe)
+    check_early(output, options, data, run, recipe)
+    from unmem.cli.comparing import compare, retrain
     from unmem.cli.console import alarm, console, sentences, warn
     from unmem.cli.fitting import Fitted
-    from unmem.cli.page import tell_page, write_page
-    from unmem.cli.session import Session, log_of
-    from unmem.evaluation import aggregates_only, evaluate
-    from unmem.memorization import Scorer
+    from unmem.cli.page import print_page, write_page
+    from unmem.cli.saving import facts, finish, save_original, save_unlearned
+    from unmem.cli.session import writing
+    from unmem.cli.work import Work
     from unmem.report import Report
-    from unmem.store import RunFolder
     from unmem.unlearning import Problem
 
     planned = _planned(options)
+    first = next(iter(planned))  # the model of the first method is saved
     check_reference(options.reference_seeds, least=0)
-    with RunFolder(output.out, force=output.force) as folder, log_of(output, "scenario") as log:
-        asked = settings(data, recipe, options) | {"scenario": name}
-        session = Session.open("scenario", asked, data, log=log, folder=folder)
+    asked = settings(data, run, recipe, options) | {"scenario": name}
+    with writing("scenario", asked, output, data, run) as (session, folder):
         made = _made(name, session, options)
-        session = session.on(made.data)
+        session = replace(session, data=made.data)
         warn(made.explained)
-        scorer = Scorer(made.data, recipe=session.recipe(recipe, seed=session.seed), **session.at_work())
-        original = session.train_original(scorer)
+        work = Work.start(session, recipe)
+        original = work.original
         problem = Problem(original.model, made.data, made.forget, recipe=original.recipe)
-        models, seconds, needed = _forgotten(planned, scorer, problem, session)
-        retrained, reference_seconds = session.retrain(problem, options.reference_seeds, seed=session.seed)
-        evaluation = evaluate(
-            models,
-            problem,
-            reference=retrained,
-            seconds=seconds,
-            reference_seconds=reference_seconds,
-            training_seconds=original.seconds,
-            needed=needed,
-        )
-        evaluation = aggregates_only(evaluation, len(made.forget))
-        measures = _measured(made, original.model, models, retrained)
-        session.save_models(folder, original, next(iter(models.values())), problem=problem)
+        unlearned = _forgotten(planned, work, problem)
+        retrained = retrain(session, problem, options.reference_seeds)
+        evaluation = compare(original, problem, unlearned, retrained)
+        models = {name: one.model for name, one in unlearned.items()}
+        measures = _measured(made, original.model, models, retrained.models)
+        save_original(session, folder, original)
+        save_unlearned(session, folder, original, models[first], problem)
         report = Report(
             title=f"{name.capitalize()}: forgetting {len(made.forget):,} of {len(made.data.train):,} examples",
             lead=[made.explained],
             warnings=sentences(original.warnings),
             evaluation=evaluation,
             measures=measures,
-            facts=session.facts(original.recipe, original.source),
+            facts=facts(session, original.recipe, original.source),
         )
         write_page(folder, report)
-        session.finish(folder, {"forget": {"n": len(made.forget)}, "measures": measures} | evaluation.to_dict())
+        finish(session, folder, {"forget": {"n": len(made.forget)}, "measures": measures} | evaluation.to_dict())
     console.print(Fitted.of(_table(measures, evaluation.methods)))
     for shortfall in evaluation.shortfalls:
         alarm(shortfall.text)
-    tell_page(folder)
+    print_page(folder)
 
 
 def _planned(options: ScenarioOptions) -> dict[str, Planned]:
@@ -132,41 +127,39 @@ def _made(name: str, session: Session, options: ScenarioOptions) -> Scenario:
     from unmem import scenarios
 
     if name == "privacy":
-        return scenarios.privacy(session.data, options.count, seed=session.seed)
+        return scenarios.privacy(session.data, options.count, seed=session.run.seed)
     if name == "mislabelled":
-        return scenarios.mislabelled(session.data, options.share, seed=session.seed)
-    return scenarios.poisoned(session.data, options.share, target=options.target, seed=session.seed)
+        return scenarios.mislabelled(session.data, options.share, seed=session.run.seed)
+    return scenarios.poisoned(session.data, options.share, target=options.target, seed=session.run.seed)
 
 
-def _forgotten(
-    planned: dict[str, Planned], scorer: Scorer, problem: Problem, session: Session
-) -> tuple[dict[str, nn.Module], dict[str, float], dict[str, Needed]]:
-    """By method: its model, the seconds it took, and the targets and scores that it needed, which may be shared."""
+def _forgotten(planned: dict[str, Planned], work: Work, problem: Problem) -> dict[str, Unlearned]:
+    """By method: its model, and what it needed; methods may share targets and scores."""
     from unmem.cli import sources
+    from unmem.cli.comparing import Unlearned
     from unmem.cli.console import stage
-    from unmem.cli.request import scored
     from unmem.evaluation import Needed
     from unmem.targets import ShortTeacher
 
+    session = work.session
     targets = scores = None
     if any(one.needs_targets for one in planned.values()):
         targets = sources.make(ShortTeacher(), problem, session)
     if any(one.needs_scores for one in planned.values()):
-        scores = scored(scorer, "holdout")
-    models: dict[str, nn.Module] = {}
-    seconds: dict[str, float] = {}
-    needed: dict[str, Needed] = {}
+        scores = work.score("holdout")
+    found: dict[str, Unlearned] = {}
     for name, one in planned.items():
         spent = targets.seconds if targets is not None and one.needs_targets else 0.0
-        needed[name] = Needed(seconds=spent + (scorer.seconds["holdout"] if one.needs_scores else 0.0))
+        needed = Needed(seconds=spent + (work.scorer.seconds["holdout"] if one.needs_scores else 0.0))
         with stage(f"Forget by {name}") as bar:
-            models[name] = one.make(scores, targets)(problem, seed=session.seed, observers=session.logged(name, bar))
-        seconds[name] = bar.seconds
-    return models, seconds, needed
+            observers = session.logged(name, bar)
+            model = one.make(scores, targets)(problem, seed=session.run.seed, observers=observers)
+        found[name] = Unlearned(model, bar.seconds, needed)
+    return found
 
 
 def _measured(
-    made: Scenario, original: nn.Module, models: dict[str, nn.Module], retrained: list[nn.Module]
+    made: Scenario, original: nn.Module, models: dict[str, nn.Module], retrained: Sequence[nn.Module]
 ) -> dict[str, dict[str, float]]:
     """By model, the measures of the scenario: before, after each method, and the mean over retrained models."""
     import numpy as np
@@ -180,7 +173,7 @@ def _measured(
 
 
 def _table(measures: dict[str, dict[str, float]], outcomes: Mapping[str, Outcome]) -> Table:
-    """What the scenario measures of each model, beside its closeness to retraining and its cost."""
+    """The measures of the scenario for each model, its closeness to retraining and its cost."""
     from unmem.evaluation.outcome import COLUMNS
 
     own = [Column(name, name, "percent") for name in next(iter(measures.values()))]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from unmem.cli.early import check_early, check_scores
-from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, settings
+from unmem.cli.options import DataOptions, ModelOptions, OutputOptions, RunOptions, settings
 from unmem.tables import Column, Row, Table
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def score(
     output: OutputOptions,
     scores: ScoreOptions = ScoreOptions(),
     data: DataOptions = DataOptions(),
+    run: RunOptions = RunOptions(),
     model: ModelOptions = ModelOptions(),
 ) -> None:
     """Compute how memorized each training example is; larger means more memorized.
@@ -56,47 +57,40 @@ def score(
     Writes scores.parquet (id, label, a column per score), original.safetensors, report.html and, if the original is
     trained here, trace.npz to the run folder.
     """
-    check_early(output, scores, data, model)
-    check_scores(_names(scores, trained_here=model.model is None), "--method")
+    check_early(output, scores, data, run, model)
+    names = _names(scores, trained_here=model.model is None)
+    check_scores(names, "--method")
     from unmem.cli.console import console, sentences
     from unmem.cli.fitting import Fitted
-    from unmem.cli.page import tell_page, write_page
-    from unmem.cli.request import opposed_scores, scored, unsound_work
-    from unmem.cli.session import Session, log_of
-    from unmem.memorization import Scorer
+    from unmem.cli.original import read_model
+    from unmem.cli.page import print_page, write_page
+    from unmem.cli.saving import facts, finish, save_original, save_scores, save_trace
+    from unmem.cli.session import writing
+    from unmem.cli.work import Work
     from unmem.report import Report
-    from unmem.store import TRACE, RunFolder
     from unmem.targets import TraceRecorder
 
-    names = _names(scores, trained_here=model.model is None)
     _check_before_data(names, scores, trained_here=model.model is None)
-    with RunFolder(output.out, force=output.force) as folder, log_of(output, "score") as log:
-        asked = settings(data, model, scores) | {"method": names}
-        session = Session.open("score", asked, data, log=log, folder=folder, replaces=folder.path)
-        read = session.read_original(model, seed=data.seed) if model.model is not None else None
-        recipe = read.recipe if read else session.recipe(model, seed=data.seed)
-        folder.members = scores.work or folder.members
-        scorer = Scorer(
-            session.data,
-            recipe=recipe,
-            model=read.model if read else None,
+    asked = settings(data, run, model, scores) | {"method": names}
+    with writing("score", asked, output, data, run, members=scores.work, keep_deleted_out=True) as (session, folder):
+        recorder = TraceRecorder(session.data.holdout)
+        work = Work.start(
+            session,
+            model,
+            scores=names,
+            recorders={"trace": recorder},
             checkpoints=[
-                session.read_model(path, model, seed=data.seed, unsafe=model.unsafe_load).model
-                for path in scores.checkpoints
+                read_model(session, path, model, unsafe=model.unsafe_load).model for path in scores.checkpoints
             ],
             members=scores.members,
             folds=scores.folds,
             folder=folder.members,
-            **session.at_work(),
         )
-        scorer.check(*names)
-        recorder = TraceRecorder(session.data.holdout)
-        original = read or session.train_original(scorer, recorders={"trace": recorder})
-        found = [scored(scorer, name) for name in names]
-        doubts = [*unsound_work(scorer, original.model), *opposed_scores(found)]
-        described = {s.name: session.describe_score(s, scorer.seconds[s.name], original) for s in found}
+        found = [work.score(name) for name in names]
+        original, doubts = work.original, work.doubts(found)
+        result = work.described(found, doubts)
         if scores.against is not None:
-            _compare(found, scores.against, scores.threshold, described)
+            _compare(found, scores.against, scores.threshold, result["scores"])
         report = Report(
             title=f"How memorized are {len(session.data.train):,} examples of {session.data.name}?",
             warnings=sentences([*original.warnings, *(one.text for one in doubts)]),
@@ -104,21 +98,19 @@ def score(
             flipped=session.data.flipped,
             against=scores.against,
             gallery=session.data.train,
-            facts=session.facts(original.recipe, original.source),
+            facts=facts(session, original.recipe, original.source),
         )
-        session.save_models(folder, original)
-        if recorder.recorded:
-            folder.file(TRACE, replace(recorder.trace, forgotten=session.before.deleted).save)
-        session.save_scores(folder, found)
+        save_original(session, folder, original)
+        save_trace(session, folder, recorder)
+        save_scores(session, folder, found)
         write_page(folder, report)
-        result = {"original": session.describe(original), "scores": described}
-        session.finish(folder, result | {"warnings": [one.to_dict() for one in doubts]})
-    console.print(Fitted.of(_table(described)))
-    tell_page(folder)
+        finish(session, folder, result)
+    console.print(Fitted.of(_table(result["scores"])))
+    print_page(folder)
 
 
 def _names(options: ScoreOptions, *, trained_here: bool) -> list[str]:
-    """The scores asked for, each once; the one to compare with is one of them."""
+    """Names of the scores to compute, each once, with the one to compare with."""
     text = options.method or (_FROM_RUN if trained_here or options.checkpoints else "holdout,curvature")
     names = [name.strip() for name in text.split(",") if name.strip()]
     return list(dict.fromkeys([*names, *([options.against] if options.against else [])]))
@@ -146,7 +138,7 @@ def _compare(found: list[Scores], against: str, threshold: float, described: dic
 
 
 def _table(described: dict[str, dict[str, Any]]) -> Table:
-    """What each score took and found, and how far it agrees with the one it is compared with."""
+    """The cost of each score, what it found, and its agreement with the score that it is compared with."""
     columns = [
         Column("seconds", "seconds", "tenths", unit="s", better="lower"),
         Column("cost", "cost", "number", unit="trainings", better="lower"),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from unmem.cli.console import stage, warn
 from unmem.cli.options import SAME_DATA
-from unmem.cli.session import Original, Session
+from unmem.cli.original import Original
+from unmem.cli.request_options import AuditOptions, RequestOptions
+from unmem.cli.session import Session
 from unmem.data import Examples, Ids, Splits
 from unmem.ensembles import Ensemble, read_members
 from unmem.errors import UserError
@@ -21,17 +22,7 @@ from unmem.targets import FromCrossFit, FromMembers, ShortTeacher, Source, Targe
 from unmem.unlearning import Problem, best_source
 
 Rows = TypeVar("Rows", CrossFit, Trace)
-
-
-class Files(Protocol):
-    """The options that name files made before."""
-
-    @property
-    def crossfit(self) -> Path | None: ...
-    @property
-    def trace(self) -> Path | None: ...
-    @property
-    def members(self) -> Path | None: ...
+Options = RequestOptions | AuditOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,17 +38,17 @@ class Prepared:
     members: Ensemble | None = None
 
     @classmethod
-    def read(cls, options: Files, model: Path | None, data: Splits, ids: Ids | None) -> Prepared:
-        """Read the files that the options name, and the trace beside the model if they name none."""
+    def read(cls, options: Options, model: Path | None, data: Splits, ids: Ids | None) -> Prepared:
+        """Read the files that the options name, and the trace in the folder of the model if they name none."""
         made = None if options.crossfit is None else read_crossfit(options.crossfit, data, ids)
         members = None
         if options.members is not None:
             members = read_members(options.members, data.train, unseen=data.holdout)
         if options.trace is not None:
             return cls(made, read_trace(options.trace, data, ids), options.trace, members)
-        beside = None if model is None else (model if model.is_dir() else model.parent) / TRACE
-        found = None if beside is None or not beside.is_file() else _usable(beside, data, ids)
-        return cls(made, found, None if found is None else beside, members)
+        found_here = None if model is None else (model if model.is_dir() else model.parent) / TRACE
+        found = None if found_here is None or not found_here.is_file() else _usable(found_here, data, ids)
+        return cls(made, found, None if found is None else found_here, members)
 
     @property
     def sources(self) -> list[Source]:
@@ -93,59 +84,47 @@ class Prepared:
 
 
 def read_crossfit(path: Path, data: Splits, ids: Ids | None) -> CrossFit:
-    """A cross-fit of `unmem prepare`, made sure to be of the examples at hand and to hold those asked for."""
-    stored = CrossFit.load(path)
-    found = with_moved(stored, path, CrossFit.load)
-    if found.settings.get("data") != data.train.fingerprint:
-        raise UserError(
-            "--crossfit",
-            str(path),
-            "it was made from other examples than these",
-            f"{SAME_DATA} as when it was made",
-        )
+    """A cross-fit of `unmem prepare`, checked to hold the examples of the request."""
+    found = _read(CrossFit, path, data, ids, "--crossfit", "made")
     found.take(data.train.ids[:0] if ids is None else ids)
-    _tell_earlier(stored, path, CrossFit.load, ids)
     return found
 
 
 def read_trace(path: Path, data: Splits, ids: Ids | None) -> Trace:
-    """A trace, checked to be of the examples at hand and to hold those asked for."""
-    stored = Trace.load(path)
-    found = with_moved(stored, path, Trace.load)
-    if found.describe().get("data") != data.train.fingerprint:
-        problem = "it was recorded from other examples than these"
-        raise UserError("--trace", str(path), problem, f"{SAME_DATA} as when it was recorded")
+    """A trace, checked to hold the examples of the request."""
+    found = _read(Trace, path, data, ids, "--trace", "recorded")
     found.check(data.train.ids[:0] if ids is None else ids)
-    _tell_earlier(stored, path, Trace.load, ids)
     return found
 
 
-def with_moved(found: Rows, path: Path, load: Callable[[Path], Rows]) -> Rows:
-    """With the rows of forgotten examples, as far as the files that they were moved to are still there."""
-    for name in found.moved:
-        file = pending(path.parent / name)
-        if file is not None:
-            found = found.with_rows_of(load(file))
-    return found
+def _read(kind: type[Rows], path: Path, data: Splits, ids: Ids | None, field: str, made: str) -> Rows:
+    """The rows in a file, with those of forgotten examples, as far as the files that they were moved to still exist.
 
-
-def _tell_earlier(found: Rows, path: Path, load: Callable[[Path], Rows], ids: Ids | None) -> None:
-    """The original of a request still knows what other requests made a copy of it forget."""
-    rows = [load(file).ids for name in found.moved if (file := pending(path.parent / name)) is not None]
-    others = {name for one in rows for name in one.tolist()} - set([] if ids is None else ids.tolist())
+    Says if examples were forgotten that the request does not name: the original of a request still knows what other
+    requests made a copy of it forget.
+    """
+    found = kind.load(path)
+    moved: list[Rows] = [kind.load(file) for name in found.moved if (file := pending(path.parent / name)) is not None]
+    for one in moved:
+        found = found.with_rows_of(one)
+    if (found.settings or {}).get("data") != data.train.fingerprint:
+        problem = f"it was {made} from other examples than these"
+        raise UserError(field, str(path), problem, f"{SAME_DATA} as when it was {made}")
+    others = {name for one in moved for name in one.ids.tolist()} - set([] if ids is None else ids.tolist())
     if others:
         warn(
             f"{len(others):,} other examples were forgotten by way of {path} before, and the model that this run "
             "starts from still knows them: start from the unlearned model of that run (--model), or they come back"
         )
+    return found
 
 
 def _usable(path: Path, data: Splits, ids: Ids | None) -> Trace | None:
-    """The trace beside the model, unless it is of other examples: nobody named it, so that is only said."""
+    """The trace in the folder of the model; a note if it is of other examples, since nobody named it."""
     try:
         return read_trace(path, data, ids)
     except UserError as error:
-        warn(f"the trace beside the model is not used: {error}")
+        warn(f"the trace in the folder of the model is not used: {error}")
         return None
 
 
@@ -158,7 +137,7 @@ def make(source: Source, problem: Problem, session: Session) -> Targets:
     """The targets, with a progress bar, and a warning for each of their notes."""
     kind = source.describe()["source"]
     with stage(f"Targets for {len(problem.forget):,} examples ({_WORDS.get(kind, kind)})") as bar:
-        made = source(problem, seed=session.seed, observers=session.logged("targets", bar))
+        made = source(problem, seed=session.run.seed, observers=session.logged("targets", bar))
     for note in made.notes:
         warn(note)
     return made

@@ -30,7 +30,7 @@ class Renderable(Protocol):
 
 
 class _Rich(Console):
-    """A console whose broken pipe is told to whoever runs the command; exit code 1 is for faults."""
+    """A console that raises on a broken pipe, since exit code 1 is for faults."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError

@@ -23,15 +23,19 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """N labelled examples on one device. Build with `Examples.of`, which checks them.
+    """N labelled examples on one device. `Examples.of` builds and checks them.
 
-    inputs: [N, ...] tensor, compact (uint8 for images), scaled only when a batch is taken; or a stream, a stand-in
-        that reads them when asked for.
-    labels: [N] int64 tensor in 0 … n_classes − 1.
-    ids: [N] unique strings, stable across runs; position in the tensors carries no meaning.
-    scaling: None: the model gets the inputs exactly as they are stored (token ids stay int64).
-    columns: by name, other columns of the source, [N] each.
-    marks: [N, 16] bytes, a digest of what each input was read from, if that is cheaper to compare than the input.
+    Attributes:
+        inputs: [N, ...] tensor in a compact type (uint8 for images), scaled only when a batch is taken; or a stream
+            that reads the inputs on demand.
+        labels: [N] int64 tensor, in 0 … n_classes − 1.
+        ids: [N] unique strings, stable across runs. The position of an example has no meaning.
+        n_classes: Number of classes.
+        scaling: How inputs are normalised in a batch. None: the model gets them as they are stored (token ids stay
+            int64).
+        columns: Other columns of the source by name, [N] each.
+        marks: [N, 16] uint8, a digest of the source of each input, if that is cheaper to compare than the input; or
+            None.
     """
 
     inputs: Tensor | Stream
@@ -54,10 +58,20 @@ class Examples:
         columns: Mapping[str, NDArray[Any]] | None = None,
         marks: NDArray[np.uint8] | None = None,
     ) -> Examples:
-        """Checked examples from arrays, tensors or a stream; ids default to "0", "1", …
+        """Build checked examples from arrays, tensors or a stream.
 
-        Raises `UserError` for labels that are not one class index per example, inputs that are not finite numbers,
-        and ids that repeat or do not match the inputs in number.
+        Args:
+            inputs: [N, ...] inputs.
+            labels: [N] class indices.
+            ids: [N] ids. None: "0", "1", …
+            n_classes: Number of classes. None: the largest label plus one.
+            scaling: As in `Examples`.
+            columns: As in `Examples`.
+            marks: As in `Examples`.
+
+        Raises:
+            UserError: A label is not a class index, an input is not a finite number, or the ids repeat or differ in
+                number.
         """
         x = inputs if isinstance(inputs, Stream) else _tensor(inputs)
         y = _class_labels(labels, n_classes)
@@ -85,11 +99,11 @@ class Examples:
         return self.inputs.device
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Model inputs (float32, scaled) and labels at the positions in `index`. For many batches, see `batches`."""
+        """Return the model inputs (float32, scaled) and the labels at the positions in `index`."""
         return self._scaled(self.inputs[index]), self.labels[index]
 
     def batches(self, chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Each index with its `batch`; of a stream, the next ones are read meanwhile. `chunks` may have no end."""
+        """Yield each index with its `batch`; a stream reads ahead. `chunks` may be infinite."""
         if isinstance(self.inputs, Tensor):
             for index in chunks:
                 yield index, *self.batch(index)
@@ -98,7 +112,7 @@ class Examples:
                 yield index, self._scaled(stored), self.labels[index]
 
     def in_memory(self) -> Examples:
-        """The same examples, their inputs in a tensor. Raises `UserError` for inputs that are not finite numbers."""
+        """Return the same examples with inputs in a tensor. Inputs that are not finite raise `UserError`."""
         if isinstance(self.inputs, Tensor):
             return self
         inputs = self.inputs.read()
@@ -108,14 +122,14 @@ class Examples:
         return replace(self, inputs=inputs)
 
     def with_inputs(self, inputs: Tensor | Stream) -> Examples:
-        """The same ids and labels with other inputs."""
+        """Return the same ids and labels with other inputs."""
         return replace(self, inputs=inputs, marks=None)
 
     def _scaled(self, stored: Tensor) -> Tensor:
         return stored if self.scaling is None else self.scaling.apply(stored)
 
     def positions(self, ids: Iterable[object], *, field: str = "ids") -> Positions:
-        """Where each id lies. Raises `UserError` for ids that repeat, are unknown, or are no ids at all."""
+        """Return the position of each id. Ids that repeat, are unknown or are not ids raise `UserError`."""
         wanted = as_ids(ids, field=field)
         _unique(wanted, field=field)
         order, names = self._sorted
@@ -133,17 +147,17 @@ class Examples:
         return order[found]
 
     def take(self, ids: Iterable[object], *, field: str = "ids") -> Examples:
-        """The examples with these ids, in the order given."""
+        """Return the examples with these ids, in the order given."""
         return self.at(self.positions(ids, field=field))
 
     def drop(self, ids: Iterable[object], *, field: str = "ids") -> Examples:
-        """All examples but these, in their present order."""
+        """Return all examples except these, in their present order."""
         keep = np.ones(len(self), dtype=bool)
         keep[self.positions(ids, field=field)] = False
         return self.at(np.flatnonzero(keep))
 
     def at(self, positions: NDArray[Any]) -> Examples:
-        """The examples at these (unique) positions, or where a boolean mask holds."""
+        """Return the examples at these (unique) positions, or where a boolean mask is True."""
         positions = np.flatnonzero(positions) if positions.dtype == bool else positions
         index = torch.as_tensor(positions, dtype=torch.int64, device=self.device)
         return replace(
@@ -156,7 +170,7 @@ class Examples:
         )
 
     def relabel(self, labels: Tensor) -> Examples:
-        """The same examples under other labels."""
+        """Return the same examples with other labels."""
         return replace(self, labels=labels.to(self.labels))
 
     def to(self, device: torch.device | str) -> Examples:
@@ -174,10 +188,10 @@ class Examples:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, labels, inputs and scaling, in their order: what a stored result is checked against.
+        """SHA-256 over ids, labels, inputs and scaling, in order; stored results are checked against it.
 
-        Images in files stand for themselves by size and a digest of their first and last 4 KB, whether they are read
-        at once or as a stream; in other streams, 64 evenly spaced inputs stand for all.
+        Images in files are represented by their size and a digest of their first and last 4 KB, whether they are read
+        at once or as a stream; other streams by 64 evenly spaced inputs.
         """
         digest = hashlib.sha256(repr((self.input_shape, self.inputs.dtype, self.n_classes, self.scaling)).encode())
         digest.update("\0".join(self.ids).encode())

@@ -1,4 +1,4 @@
-"""Where data sets come from: `load` picks the reader by name, path or kind of object; each gives `Splits`."""
+"""`load`: read a data set by name, path or object into `Splits`."""
 
 from __future__ import annotations
 
@@ -31,16 +31,24 @@ SHARE_OF_MEMORY = 0.25  # of what is free; data sets that would take more are st
 def load(
     source: Any, *, limit: int | None = None, flip: float = 0.0, seed: int = 0, device: str = "cpu", **reading: Any
 ) -> Splits:
-    """The data set called `source`, in the file or folder `source`, or the object `source`.
+    """Read a data set.
 
-    A name: "digits", "fashion-mnist", "cifar10", "cifar100", "svhn", "tiny-imagenet"; "hf:NAME" of the Hugging Face
-    hub.
-    A path: an .npz, .csv, .tsv or .parquet file, a folder of parquet files, a folder of images, a folder made by
-    `save_to_disk`. A function: "module:function" or "file.py:function". An object: see `from_object`.
+    Args:
+        source: A name ("digits", "fashion-mnist", "cifar10", "cifar100", "svhn", "tiny-imagenet", or "hf:NAME" from the
+            Hugging Face hub); a path (an .npz, .csv, .tsv or .parquet file, a folder of parquet files, a folder of
+            images, or a folder made by `save_to_disk`); a function ("module:function" or "file.py:function"); or an
+            object, such as a PyTorch or Hugging Face data set.
+        limit: Keep a stratified sample of this many training examples, drawn with `seed`.
+        flip: Flip this share of the training labels on purpose, drawn with `seed`; the ids are in `flipped`.
+        seed: Seed of the sample and of the flipped labels.
+        device: Device of the examples.
+        **reading: How to read the source: fields of `Reading`, such as label="column" or size="32x32".
 
-    limit: keep a stratified sample of this many training examples, drawn with `seed`.
-    flip: plant this share of wrong training labels, drawn with `seed`; their ids are `.flipped`.
-    reading: fields of `Reading`, such as label="column" or size="32x32".
+    Returns:
+        Training, holdout and test examples.
+
+    Raises:
+        UserError: The source cannot be read, or its contents are wrong.
     """
     whole_number("seed", seed)
     not_negative("seed", seed, "give one such as 0")

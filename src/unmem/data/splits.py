@@ -29,18 +29,20 @@ def _no_ids() -> Ids:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """One data set in three parts that share no example.
+    """One data set in three splits that share no example.
 
-    train: what models are trained on, and what can be forgotten.
-    holdout: never trained on; stands for "unseen" wherever a method or an attack needs unseen examples.
-    test: never trained on and never tuned on; only for the accuracies that are reported.
-    flipped: ids of training examples whose labels were planted wrong on purpose (`flip_labels`).
-    classes: names of the classes, in the order of the labels, where the source has them.
-    notes: what the user should hear of how the source was read.
-    order: ids of the user's examples in the user's own order, which positions count in: of the whole source where it
-        was split here, of the training set otherwise. Empty where the source has no order, as a folder has none; None
-        is that of `train`.
-    split_here: whether the holdout and the test set were drawn from the one set that the source holds.
+    Attributes:
+        name: Name of the data set.
+        train: The examples that models are trained on, and that can be forgotten.
+        holdout: Never trained on; used wherever a method or an attack needs unseen examples.
+        test: Never trained or tuned on; only used for the reported accuracies.
+        flipped: Ids of training examples whose labels were flipped on purpose (`flip_labels`).
+        classes: Names of the classes in the order of the labels, if the source has them.
+        notes: Notes for the user about how the source was read.
+        order: Ids of the user's examples in the user's own order, in which positions count: of the whole source if it
+            was split here, else of the training set. Empty if the source has no order, such as a folder; None is that
+            of `train`.
+        split_here: Whether the holdout and the test set were drawn from the only set in the source.
     """
 
     name: str
@@ -57,7 +59,7 @@ class Splits:
         return f"Splits({self.name!r}, {self.sizes}, {self.train.n_classes} classes)"
 
     def without(self, ids: Iterable[object]) -> Splits:
-        """The same data without these training examples; positions still count in the user's own order."""
+        """Return the same data without these training examples. Positions still count in the user's own order."""
         gone = as_ids(ids)
         if len(gone) == 0:
             return self
@@ -71,7 +73,7 @@ class Splits:
 
     @property
     def sizes(self) -> str:
-        """How many examples each split has, in words."""
+        """The number of examples of each split, in words."""
         return f"{len(self.train):,} training, {len(self.holdout):,} holdout, {len(self.test):,} test examples"
 
     @classmethod
@@ -85,10 +87,10 @@ class Splits:
         classes: tuple[str, ...] = (),
         parting: Parting = USUAL_PARTING,
     ) -> Splits:
-        """What there is, in three parts.
+        """Build splits from the examples that there are.
 
-        Training examples alone are split as `parting` says, usually 70/15/15. Of unseen examples in one set, test or
-        holdout, half become the holdout and half the test set, so that the training set stays exactly the user's.
+        Training examples alone are split by `parting`, usually 70/15/15. Unseen examples in one set, test or holdout,
+        are halved into the holdout and the test set, so that the training set stays exactly the user's.
         """
         _check_parts(train, test, holdout)
         order, unseen = train.ids, holdout if test is None else test
@@ -115,7 +117,7 @@ class Splits:
         classes: tuple[str, ...] = (),
         parting: Parting = USUAL_PARTING,
     ) -> Splits:
-        """The same, of examples by part: train, and perhaps test and holdout."""
+        """Build splits from examples by name: train, and perhaps test and holdout."""
         test, holdout = parts.get("test"), parts.get("holdout")
         return cls.of(name, parts["train"], test=test, holdout=holdout, classes=classes, parting=parting)
 
@@ -219,7 +221,16 @@ def _at_least(least: int, examples: Examples, problem: str, what: str) -> None:
 
 
 def stratified_split(examples: Examples, shares: tuple[float, ...], *, seed: int) -> list[Examples]:
-    """Disjoint parts of the given shares (summing to 1), each with the class proportions of the whole."""
+    """Split examples with the class proportions of the whole.
+
+    Args:
+        examples: The examples.
+        shares: Share of each part; they sum to 1.
+        seed: Seed of the split.
+
+    Returns:
+        Disjoint parts, in the order of the shares.
+    """
     if abs(sum(shares) - 1) > 1e-9 or min(shares) <= 0:
         raise UserError("shares", shares, "they must be positive and sum to 1", "give shares such as (0.7, 0.15, 0.15)")
     rank = _stratified_rank(examples, seed)
@@ -228,7 +239,7 @@ def stratified_split(examples: Examples, shares: tuple[float, ...], *, seed: int
 
 
 def stratified_sample(examples: Examples, n: int, *, seed: int) -> Examples:
-    """A seeded sample of `n` examples with the class proportions of the whole."""
+    """Return a seeded sample of `n` examples with the class proportions of the whole."""
     whole_number("limit", n)
     if not 1 <= n <= len(examples):
         raise UserError("limit", n, f"there are {len(examples):,} examples to choose from", "choose 1 to that many")
@@ -236,7 +247,16 @@ def stratified_sample(examples: Examples, n: int, *, seed: int) -> Examples:
 
 
 def flip_labels(splits: Splits, share: float, *, seed: int) -> Splits:
-    """Plant mislabelled examples: a random `share` of the training labels, each moved to a random other class."""
+    """Plant mislabelled examples.
+
+    Args:
+        splits: The data.
+        share: Share of the training labels that are moved to a random other class.
+        seed: Seed of the choice.
+
+    Returns:
+        The data with these labels; their ids are `flipped`.
+    """
     if not 0 <= share <= 0.5:
         raise UserError("flip", share, "the share of labels to flip lies between 0 and 0.5", "give one such as 0.05")
     train, random = splits.train, np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""`Ensemble`: what models trained on subsets of one training set say of every example, seen or not."""
+"""`Ensemble`: outputs of models trained on subsets of one training set, for every example, seen or not."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ _COLUMNS = 8192  # examples whose logits are averaged at a time
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What models say of N examples, [K, N] each, one row a member.
+    """Outputs of K models on N examples.
 
-    phi: log p_y − log(1 − p_y), the log-odds of the true label; computed in float64 from logits, kept in float32.
-    margin: log p_y − log max_{k≠y} p_k. prediction: the class with the largest logit.
+    Attributes:
+        ids: [N] example ids.
+        labels: [N] int64.
+        phi: [K, N] float32, log-odds of the label, log p_y − log(1 − p_y), computed in float64 from the logits.
+        margin: [K, N] float32, log p_y − log max_{k≠y} p_k.
+        prediction: [K, N] int16, the class with the largest logit.
     """
 
     ids: Ids
@@ -41,19 +45,26 @@ class Outputs:
 
     @property
     def confidence(self) -> NDArray[np.float64]:
-        """Probability of the true label."""
+        """Probability of the label, [K, N] float64."""
         return probability(self.phi)
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Members trained on subsets of the same examples.
+    """K models (members) trained on subsets of the same N examples.
 
-    kept: [K, N] booleans, which examples a member was trained on. train: outputs on those N examples, IN and OUT alike.
-    unseen: outputs on examples that no member was trained on, if asked for. seeds, seconds: one a member.
-    controls: [K, P] log-odds of the `pairs` of unseen examples and classes, see `controls.py`; with `unseen` only.
-    logits: [K, N, C] float32, if asked for. seconds_before: what earlier runs spent on all members that were taken
-    up, also those that `members` did not choose, in seconds of as many threads as the process that asked has.
+    Attributes:
+        kept: [K, N] bool, the examples that each member was trained on.
+        train: Outputs on the N examples, whether a member was trained on them or not.
+        unseen: Outputs on examples that no member was trained on, or None.
+        seeds: Seed of each member.
+        seconds: Training time of each member.
+        settings: What determined the members, as plain values.
+        logits: [K, N, C] float32, or None.
+        seconds_before: Seconds that earlier runs spent on members that were reused, including those that `members` did
+            not choose, for the number of threads of this process.
+        controls: [K, P] log-odds of the `pairs` of unseen examples and classes (see `controls.py`); only with `unseen`.
+        pairs: These pairs.
     """
 
     kept: Mask
@@ -74,7 +85,7 @@ class Ensemble:
         return f"Ensemble({len(self):,} members, {self.kept.shape[1]:,} examples)"
 
     def members(self, chosen: Sequence[int] | NDArray[np.int64]) -> Ensemble:
-        """The ensemble of these members alone; use disjoint halves where one picks and the other judges."""
+        """Return the ensemble of some members. Use disjoint halves if one selects examples and the other judges."""
         index = np.asarray(chosen)
         return replace(
             self,

@@ -14,10 +14,21 @@ Mask = NDArray[np.bool_]
 
 
 def leave_out_masks(n: int, members: int, *, keep: float, seed: int, unit: Sequence[object] | None = None) -> Mask:
-    """Which examples each member keeps, [members, n]: random and balanced.
+    """Draw random and balanced subsets.
 
-    Each unit is left out of exactly round((1 − keep) · members) members, and the members leave out equally many units
-    but for one. A unit is an example, or all examples that share a value of `unit` (user, source, duplicate cluster).
+    Each unit is left out of exactly round((1 − keep) · members) members, and the numbers of units that members leave
+    out differ by at most one.
+
+    Args:
+        n: Number of examples.
+        members: Number of members.
+        keep: Share of the examples that each member keeps.
+        seed: Seed of the draw.
+        unit: [n] value per example, such as a user, source or duplicate cluster. Examples with the same value are left
+            out together. None: each example is a unit.
+
+    Returns:
+        [members, n] bool, True where a member keeps an example.
     """
     out = round((1 - keep) * members)
     if not 0 < out < members:
@@ -56,7 +67,16 @@ def _mix(left_out: Mask, random: np.random.Generator) -> None:
 
 
 def complementary_masks(n: int, members: int, *, seed: int) -> Mask:
-    """Random halves and their complements, [members, n]: every example is in exactly half of the members."""
+    """Draw random halves and their complements, so that every example is in exactly half of the members.
+
+    Args:
+        n: Number of examples.
+        members: Number of members, even.
+        seed: Seed of the draw.
+
+    Returns:
+        [members, n] bool, True where a member keeps an example.
+    """
     if members < 2 or members % 2:
         raise UserError("members", members, "halves come in pairs", "give an even number")
     random = np.random.default_rng(seed)

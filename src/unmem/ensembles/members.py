@@ -1,4 +1,4 @@
-"""Training members: each is one task with its own result file, so a run can be stopped at any point and taken up."""
+"""Training of ensemble members. Each is one task with its own result file, so that a stopped run can continue."""
 
 from __future__ import annotations
 
@@ -49,14 +49,31 @@ def train_members(
     on_member: Callable[[int, int], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> Ensemble:
-    """Train one model for each row of `kept`; member k has seed `seed + k`.
+    """Train one model for each row of a mask.
 
-    folder: where each finished member is kept; members that are already there, made by the same recipe, data, subset,
-        seed and versions, are read and not trained again, and a damaged file is made anew. keep_weights: their weights
-        too, as .safetensors. executor, workers: where members run and how many at a time, see `run_all`. on_member:
-        called with (done, total) after each. on_warning: called with sentences that a user should read.
-    A member that crashes or diverges twice is left out, and `settings["failed"]` says so. Raises its error if no other
-    is left.
+    A member that crashes or diverges twice is skipped, and `settings["failed"]` lists it.
+
+    Args:
+        recipe: How each member is trained.
+        examples: N training examples.
+        kept: [K, N] bool, the examples that each member is trained on.
+        seed: Member k is trained with `seed + k`.
+        unseen: Examples to evaluate the members on, which none is trained on.
+        keep_logits: Whether to keep the logits of the training examples, [K, N, C].
+        keep_weights: Whether to write the weights of each member to `folder`, as `.safetensors`.
+        folder: Folder for finished members. Members found there with the same recipe, data, subset, seed and versions
+            are reused; damaged files are replaced.
+        executor: Where the trainings run, see `unmem.executors.run_all`.
+        workers: Number of parallel workers.
+        on_member: Called with (done, total) after each member.
+        on_warning: Called with each warning, a sentence.
+
+    Returns:
+        The ensemble of all members that did not fail.
+
+    Raises:
+        UserError: An argument is wrong.
+        Exception: The error of a member, if every member failed.
     """
     _check_masks(kept, examples)
     check_executor(executor)
@@ -97,9 +114,18 @@ def train_members(
 
 
 def read_members(folder: str | Path, examples: Examples, *, unseen: Examples | None = None) -> Ensemble:
-    """The ensemble whose members `train_members` left in a folder, in the order of their seeds.
+    """Read the ensemble that `train_members` left in a folder.
 
-    Raises `UserError` if there are none, or if they are not all of one recipe and of these examples.
+    Args:
+        folder: The folder.
+        examples: The examples that the members were trained on.
+        unseen: The unseen examples that they were evaluated on.
+
+    Returns:
+        The ensemble, in the order of the seeds.
+
+    Raises:
+        UserError: The folder holds no members, or not all are of one recipe and of these examples.
     """
     folder = Path(folder)
     whole = [one for one in files.members_in(folder) if one.problem is None]

@@ -1,6 +1,5 @@
-"""What an unlearned model shows, each number beside its controls, and what that allows to say."""
+"""Evaluation of unlearned models: metrics with their controls, and verdicts."""
 
-from unmem.evaluation.answers import accuracy, correct, label_confidence
 from unmem.evaluation.attacks import Attack, attacks
 from unmem.evaluation.audit import Audit, Missing, audit
 from unmem.evaluation.distance import prediction_distance
@@ -9,8 +8,9 @@ from unmem.evaluation.evidence import Evidence
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
 from unmem.evaluation.lira import lira
+from unmem.evaluation.logits import accuracy, correct, label_confidence
 from unmem.evaluation.membership import called_unseen
-from unmem.evaluation.mismatch import Mismatch, chance, find_mismatch, find_order, find_scaling, seen_alike
+from unmem.evaluation.mismatch import Mismatch, chance, equally_confident, find_mismatch, find_order, find_scaling
 from unmem.evaluation.outcome import Evaluation, Needed, Outcome, Part, aggregates_only
 from unmem.evaluation.reasons import SMALLEST_CELL, TOO_FEW
 from unmem.evaluation.relearning import Relearning, relearn
@@ -59,6 +59,7 @@ __all__ = [
     "called_unseen",
     "chance",
     "correct",
+    "equally_confident",
     "evaluate",
     "find_mismatch",
     "find_order",
@@ -74,7 +75,6 @@ __all__ = [
     "relearn",
     "retrained_shortfalls",
     "rmia",
-    "seen_alike",
     "shortfalls_of",
     "tug_of_war",
     "untrained",

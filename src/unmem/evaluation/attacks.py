@@ -1,15 +1,16 @@
-"""Membership attacks on one model: can its forget examples be told from examples that it never saw?
+"""Membership inference attacks on one model: do they distinguish its forget examples from unseen examples?
 
-AUC 0.5 says that they cannot, above that they are still known, below that they are more surprising than unseen ones.
-A forget set that was picked by memorization is harder than the unseen examples to begin with: then read the attacks
-that judge each example by its own difficulty (LiRA, and RMIA in part), and every attack beside a retrained model's.
+An AUC of 0.5 means that they do not. Above 0.5 the forget examples are still memorized; below 0.5 the model predicts
+them worse than unseen examples. A forget set chosen by memorization is harder than the unseen examples from the start.
+In that case use the attacks that account for the difficulty of each example (LiRA, and RMIA in part), and compare each
+attack with the same attack on a retrained model.
 
-Forget examples and unseen ones are scored by the same procedure, or the scores would differ for a model that never saw
-either. About 30% of the K members left a forget example out, whereas all K never saw an unseen one. A mean and a
-spread from fewer members give scores with heavier tails. So each unseen example gets the membership column of a forget
-example, drawn at random, and only the members that are OUT in that column score it. LiRA online takes its negatives
-from the members: a member that left an example out is scored by the other members, so the model is scored without one
-OUT member of each example, drawn at random, too.
+Forget examples and unseen examples are scored by the same procedure. Otherwise the scores would differ even for a model
+that was trained on neither. About 30% of the K members were not trained on a given forget example, whereas none of the
+K was trained on an unseen example. A mean and a standard deviation from fewer members give scores with heavier tails.
+So each unseen example is assigned the membership column of a random forget example, and only the members that are OUT
+in that column score it. LiRA online uses the members as negatives: a member that was not trained on an example is
+scored by the other members. So the model is scored without one random OUT member per example, too.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unmem.evaluation.lira import lira
+from unmem.evaluation.log_odds import MemberLogOdds, log_odds_of
 from unmem.evaluation.rmia import ratios
-from unmem.evaluation.signals import Signals, log_odds_of
 from unmem.metrics import auc_interval, roc_auc, tpr_at
 from unmem.predictions import probability
 from unmem.unlearning import Problem
@@ -34,9 +35,13 @@ FALSE_ALARMS = {"1%": 0.01, "0.1%": 0.001}
 
 @dataclass(frozen=True)
 class Attack:
-    """auc, low, high: the area under the curve with its 95% interval, for telling examples from unseen ones.
-    tpr: share of the examples above the threshold for 1% and 0.1% false alarms; None where there are too few unseen
-    examples for such a threshold. The expected share for a model that saw neither side is at most that rate.
+    """Result of one attack that separates examples from unseen examples.
+
+    Attributes:
+        auc: Area under the ROC curve.
+        low, high: 95% interval of the AUC.
+        tpr: True positive rate at false positive rates of 1% and 0.1%; None if there are too few unseen examples for
+            such a threshold. For a model that was trained on neither side its expectation is at most that rate.
     """
 
     auc: float
@@ -45,20 +50,25 @@ class Attack:
     tpr: dict[str, float | None]
 
 
-def attacks(model: nn.Module, problem: Problem, members: Signals | None, *, seed: int = 0) -> dict[str, Attack]:
-    """By signal; unseen examples are the holdout, so that the test set serves the accuracies alone.
+def attacks(model: nn.Module, problem: Problem, members: MemberLogOdds | None, *, seed: int = 0) -> dict[str, Attack]:
+    """Run the attacks on a model. The holdout provides the unseen examples, so the test set is used for accuracy only.
 
-    confidence: the probability of the label. confidence, retain set: the same for the retain set, which shows what the
-    attack can see at all. lira: log-odds against the members that left the example out. lira-online: against members
-    with and without it, compared with what members that left it out score themselves. rmia: offline, ranked by ratio.
+    Returns:
+        Attacks by name. "confidence": by the probability of the label. "confidence, retain set": the same for the
+        retain set, which shows the sensitivity of the attack. With members also "lira": log-odds against OUT members;
+        "lira-online": against IN and OUT members, compared with the scores of OUT members; "rmia": offline, ranked by
+        the ratio.
     """
     forget, retain, unseen = (log_odds_of(model, one) for one in (problem.forget, problem.retain, problem.holdout))
-    found = {"confidence": against(forget, unseen), "confidence, retain set": against(retain, unseen)}
-    return found if members is None else found | by_members(forget, unseen, members, seed=seed)
+    found = {
+        "confidence": attack_from_scores(forget, unseen),
+        "confidence, retain set": attack_from_scores(retain, unseen),
+    }
+    return found if members is None else found | member_attacks(forget, unseen, members, seed=seed)
 
 
-def against(examples: Real, unseen: Real) -> Attack:
-    """One attack from its scores, larger = more likely a member."""
+def attack_from_scores(examples: Real, unseen: Real) -> Attack:
+    """Evaluate an attack from its scores; larger = more likely a member."""
     examples, unseen = examples[np.isfinite(examples)], unseen[np.isfinite(unseen)]
     low, high = auc_interval(examples, unseen)
     return Attack(
@@ -67,49 +77,43 @@ def against(examples: Real, unseen: Real) -> Attack:
 
 
 def _tpr(examples: Real, unseen: Real, fpr: float) -> float | None:
-    """The share of examples above a threshold that a further unseen example exceeds with a chance of at most `fpr`.
+    """Return the share of examples above a threshold that a new unseen example exceeds with probability ≤ `fpr`.
 
-    With k of the m unseen scores above the threshold, which is itself one of them, that chance is (k + 1)/(m + 1).
+    The threshold is one of the m unseen scores. If k of them exceed it, that probability is (k + 1)/(m + 1).
     """
     m = len(unseen)
     allowed = int(np.floor(round(fpr * (m + 1), 9))) - 1
     return tpr_at(examples, unseen, allowed / m) if allowed >= 0 else None
 
 
-def by_members(forget: Real, unseen: Real, members: Signals, *, seed: int = 0) -> dict[str, Attack]:
-    """LiRA offline and online, and RMIA offline, on one model.
+def member_attacks(forget: Real, unseen: Real, members: MemberLogOdds, *, seed: int = 0) -> dict[str, Attack]:
+    """Run LiRA offline and online, and RMIA offline, from log-odds of forget [n] and unseen [m] examples.
 
-    Args:
-        forget: [n] log-odds of the forget examples under the model.
-        unseen: [m] log-odds of the unseen examples under the model.
-        members: the members' log-odds of the same examples, in the same order.
-        seed: decides which members score which unseen example.
-
-    Returns:
-        The attacks by signal: `lira`, `lira-online`, `rmia`; without those that the members cannot score.
+    `members` has log-odds of the same examples in the same order; `seed` determines which members score which unseen
+    example. The result omits attacks without scores.
     """
-    dealt = deal_columns(members.out, len(unseen), seed=seed)
+    assigned = assign_columns(members.out, len(unseen), seed=seed)
     offline = [
         lira(ours, theirs, ~out, mode="offline", variance="shrunk")
-        for ours, theirs, out in ((forget, members.phi, members.out), (unseen, members.unseen, dealt))
+        for ours, theirs, out in ((forget, members.phi, members.out), (unseen, members.unseen, assigned))
     ]
     scores = {
         "lira": (offline[0], offline[1]),
         "lira-online": (_online(forget, *_one_out_less(members, seed)), _online_null(members)),
         "rmia": (
             ratios(probability(forget), probability(members.phi), ~members.out),
-            ratios(probability(unseen), probability(members.unseen), ~dealt),
+            ratios(probability(unseen), probability(members.unseen), ~assigned),
         ),
     }
-    # Members that were trained on none of the examples, or on all of them, leave an attack without scores.
+    # If the members were trained on none or on all of the examples, an attack has no scores.
     some = {name: both for name, both in scores.items() if all(np.isfinite(one).any() for one in both)}
-    return {name: against(*both) for name, both in some.items()}
+    return {name: attack_from_scores(*both) for name, both in some.items()}
 
 
-def deal_columns(out: Mask, m: int, *, seed: int) -> Mask:
-    """OUT columns for m unseen examples, [K, m]: those of the forget examples, [K, n], in random order.
+def assign_columns(out: Mask, m: int, *, seed: int) -> Mask:
+    """Assign the OUT columns of the forget examples, [K, n], to m unseen examples in random order, [K, m].
 
-    Each column is used as often as any other, or once more. Any further difference would be one between the two sides.
+    The numbers of uses of two columns differ by at most one, so that both sides are treated alike.
     """
     random = np.random.default_rng([seed, 1])
     columns = np.resize(random.permutation(out.shape[1]), m)
@@ -120,16 +124,16 @@ def _online(phi: Real, theirs: Real, out: Mask) -> Real:
     return lira(phi, theirs, ~out, mode="online", variance="shrunk")
 
 
-def _online_null(members: Signals) -> Real:
-    """Scores of members on the examples that they left out, each against the other members."""
+def _online_null(members: MemberLogOdds) -> Real:
+    """Score each member against the other members, on the examples that it was not trained on."""
     every = np.arange(len(members.phi))
     return np.concatenate(
         [_online(members.phi[k], members.phi[every != k], members.out[every != k])[members.out[k]] for k in every]
     )
 
 
-def _one_out_less(members: Signals, seed: int) -> tuple[Real, Mask]:
-    """Log-odds and OUT columns, [K − 1, n] each, without one OUT member of each example, drawn at random."""
+def _one_out_less(members: MemberLogOdds, seed: int) -> tuple[Real, Mask]:
+    """Return log-odds and OUT columns, [K − 1, n] each, without one random OUT member per example."""
     k, n = members.out.shape
     drawn = np.where(members.out, np.random.default_rng([seed, 2]).random((k, n)), -1).argmax(0)
     rest = np.arange(k - 1)[:, None] + (np.arange(k - 1)[:, None] >= drawn)

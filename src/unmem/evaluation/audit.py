@@ -1,49 +1,31 @@
-"""`audit`: all the evidence that the models at hand allow, and what is missing for the rest.
+"""`audit`: all the evidence that the given models allow, and what is missing for the rest.
 
-Every number of a model stands beside the same number of two controls: the original, which forgot nothing, and retrained
-models, which never knew. Where an input is not there, what it would have given is listed with what it would cost.
+Every number of a model is compared with that of two controls: the original, which forgot nothing, and retrained models,
+which never knew. A number whose input is missing is listed with the cost of that input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Ids
 from unmem.ensembles import Ensemble
-from unmem.evaluation.answers import accuracy, answers, correct
-from unmem.evaluation.attacks import attacks
-from unmem.evaluation.distance import prediction_distance
 from unmem.evaluation.evaluate import evaluate
 from unmem.evaluation.evidence import Evidence, columns_of, mean_values
 from unmem.evaluation.forecast import Forecast, forecast
 from unmem.evaluation.klom import klom
+from unmem.evaluation.log_odds import log_odds_of
+from unmem.evaluation.logits import accuracy
 from unmem.evaluation.outcome import DO_NOTHING, RETRAINED, Evaluation, aggregates_only
 from unmem.evaluation.reasons import SMALLEST_CELL, TOO_FEW
-from unmem.evaluation.relearning import Relearning, Rises, relearn, relearning
-from unmem.evaluation.signals import Signals, log_odds_of
-from unmem.evaluation.single_model import TAIL, Judge, SingleModelTest
-from unmem.evaluation.soundness import Shortfall, shortfalls_of, to_reach
-from unmem.evaluation.verdict import (
-    FORECAST,
-    Signal,
-    Verdict,
-    decide,
-    from_accuracies,
-    from_attack,
-    from_damage,
-    from_forecast,
-    from_relearning,
-    from_test,
-    numbers_of,
-)
+from unmem.evaluation.soundness import Shortfall, baseline, shortfalls_of
+from unmem.evaluation.verdict import FORECAST, Signal, Verdict, decide, numbers_of
+from unmem.evaluation.witness import Judged, Real, Witness
 from unmem.memorization import CrossFit
 from unmem.tables import Column, Row, Table, markup
 from unmem.targets import ShortTeacher, Source, Targets
@@ -52,30 +34,43 @@ from unmem.unlearning import Problem
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Real = NDArray[np.float64]
 MEMBERS = 40  # enough for the tests of single examples
-TAUGHT = 0.5  # share of a class in the forget set from which on members, which kept most of it, are no judges
-_JUDGED_BY = ("lira", "lira-online", "rmia")  # attacks that judge each example by its own difficulty
 ANNEX = "--annex has a row for each"
 _FREE = ("seed", "precision")  # of a recipe: what may differ between members and the model
 
 
 @dataclass(frozen=True)
 class Missing:
-    """What could not be had, what it needs, and about what that costs in trainings of the original (None: nothing but
-    the file)."""
+    """A number that could not be measured, what it needs, and about what that costs in trainings of the original
+    (None: nothing but the file)."""
 
     what: str
     needs: str
     cost: float | None
 
+    @property
+    def text(self) -> str:
+        cost = "" if self.cost is None else f", about {self.cost:.3g} trainings"
+        return f"Not seen: {self.what}; that needs {self.needs}{cost}."
+
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """evaluation: accuracies and ToW. evidence: by model audited. do_nothing: the same for the original, None if it is
-    not at hand. retrained: for each retrained model. verdicts: by model audited. notes: what weakens
-    them. shortfalls: members and fold models that do not reach the original; retrained models that do not are in the
-    evaluation. t: of each forget example in the order of the request, by model: personal data, and so in no report."""
+    """Everything that was measured of the audited models, and the verdicts.
+
+    Attributes:
+        evaluation: Accuracies and ToW.
+        evidence: Evidence by name of the audited model.
+        do_nothing: The same for the original, or None if it is not available.
+        retrained: The same for each retrained model.
+        verdicts: Verdict by name of the audited model.
+        forecast: Forecast of the forget accuracy, or None.
+        missing: Evidence that could not be had, with what it needs.
+        notes: What weakens the verdicts, one sentence each.
+        t: Student's t of each forget example, in the order of the request, by name of the model. It is personal data,
+            so no report has it.
+        shortfalls: Members and fold models that do not reach the accuracy of the original.
+    """
 
     evaluation: Evaluation
     evidence: dict[str, Evidence]
@@ -90,24 +85,29 @@ class Audit:
 
     def __repr__(self) -> str:
         """A line per verdict, then the evaluation."""
-        said = [f"  {name}: {verdict.text}" for name, verdict in self.verdicts.items()]
-        return "\n".join(["Audit", *said, repr(self.evaluation)])
+        verdicts = [f"  {name}: {verdict.text}" for name, verdict in self.verdicts.items()]
+        return "\n".join(["Audit", *verdicts, repr(self.evaluation)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `result.json`: aggregates only."""
-        return self.evaluation.to_dict() | {
-            "evidence": {name: _plain(one) for name, one in self.evidence.items()},
+        verdicts = {name: asdict(one) | {"signals": numbers_of(one.signals)} for name, one in self.verdicts.items()}
+        found = self.evaluation.to_dict() | {
+            "evidence": {name: asdict(one) for name, one in self.evidence.items()},
             "evidence_controls": {
-                "do_nothing": None if self.do_nothing is None else _plain(self.do_nothing),
-                "retrained": [_plain(one) for one in self.retrained],
+                "do_nothing": None if self.do_nothing is None else asdict(self.do_nothing),
+                "retrained": [asdict(one) for one in self.retrained],
             },
-            "verdicts": {name: _said(one) for name, one in self.verdicts.items()},
+            "verdicts": verdicts,
             "forecast": None if self.forecast is None else asdict(self.forecast),
             "missing": [asdict(one) for one in self.missing],
             "notes": list(self.notes),
             "warnings": [one.to_dict() for one in self.shortfalls],
-            **(_the_one(next(iter(self.verdicts.values()))) if len(self.verdicts) == 1 else {}),
         }
+        if len(self.verdicts) == 1:
+            (only,) = verdicts.values()
+            found |= {"verdict": only["finding"], "signals": only["signals"]}
+            found["contradictions"] = list(only["contradictions"])
+        return found
 
     def aggregates(self, n_forget: int) -> Audit:
         """Without what would tell about single examples: of a small forget set, nothing that is measured on it."""
@@ -144,7 +144,8 @@ class Audit:
         """
         each = [one.row(f"{RETRAINED} {k}", "reference") for k, one in enumerate(self.retrained, 1)]
         rows = [*each, *self._rows().values()]
-        found = [replace(row, values={**row.values, "finding": self._finding(row.name)}) for row in rows]
+        findings = {name: verdict.finding for name, verdict in self.verdicts.items()}
+        found = [replace(row, values={**row.values, "finding": findings.get(row.name)}) for row in rows]
         columns = [Column("finding", "finding"), *self._columns()]
         return Table(columns, found, names="model").to_pandas()
 
@@ -155,9 +156,6 @@ class Audit:
     def _columns(self) -> list[Column]:
         known = [*self.evidence.values(), *self.retrained, *([] if self.do_nothing is None else [self.do_nothing])]
         return columns_of(known)
-
-    def _finding(self, name: str) -> str | None:
-        return self.verdicts[name].finding if name in self.verdicts else None
 
     def _repr_html_(self) -> str:
         verdicts = [
@@ -171,18 +169,13 @@ class Audit:
                     f"right ({forecast.low:.1%} to {forecast.high:.1%})."
                 )
             )
-        unseen = [
-            f"Not seen: {one.what}; that needs {one.needs}"
-            + ("." if one.cost is None else f", about {one.cost:.3g} trainings.")
-            for one in self.missing
-        ]
         return markup.page(
             f"Audit of {', '.join(self.evidence)}",
             *verdicts,
             self.table().filled().to_html(),
             *[one.tests_html(name) for name, one in self.evidence.items()],
             self.evaluation._repr_html_(),  # pyright: ignore[reportPrivateUsage]
-            *[markup.paragraph(text, small=True) for text in [*self.notes, *unseen]],
+            *[markup.paragraph(text, small=True) for text in [*self.notes, *(one.text for one in self.missing)]],
         )
 
 
@@ -199,16 +192,26 @@ def audit(
     relearning: bool = True,
     seed: int = 0,
 ) -> Audit:
-    """Judge unlearned models by all that is at hand; what is not at hand is listed and stops nothing.
+    """Judge unlearned models by all evidence that is available. Missing evidence is listed and stops nothing.
 
-    reference: models retrained without the forget set. members: an ensemble that knows unseen examples and neither
-    picked nor refined the forget set. crossfit: for the forecast, where there are no members. targets: for the forecast
-    in place of either; a source makes them first. parts: ids of forget examples by memorization part. runs: for KLoM,
-    further models that the same method made. A problem without the original gives no forecast and no control that does
-    nothing; the first of the models then stands in for it, to see whether the models trained for comparison are sound.
+    Args:
+        models: Models by name.
+        problem: The request. Without its original there is no forecast and no control that does nothing, and the first
+            of the models takes its place in checking whether the models trained for comparison are sound.
+        reference: Models retrained without the forget set.
+        members: An ensemble with outputs on unseen examples that neither picked nor refined the forget set.
+        crossfit: For the forecast, if there are no members.
+        targets: For the forecast in place of either; a source makes them first.
+        parts: Ids of forget examples per memorization group.
+        runs: For KLoM, further models of the same method, by name.
+        relearning: Whether to measure what a little training on the retain set brings back.
+        seed: Seed of attacks and relearning.
+
+    Returns:
+        The evidence and a verdict per model.
     """
     evaluation = evaluate(models, problem, reference=reference, parts=parts)
-    witness = _Witness(problem, reference, members, parts or {}, relearning, seed)
+    witness = Witness(problem, reference, members, parts or {}, relearning, seed)
     source = next((one for one in (targets, members, crossfit) if one is not None), None)
     expected = None if problem.original is None else _forecast(problem, source, seed)
     further = runs or {}
@@ -217,7 +220,7 @@ def audit(
         for name, model in models.items()
     }
     do_nothing = None if problem.original is None else witness.evidence(problem.original)
-    judged = _Judged(problem, evaluation, witness, do_nothing, expected)
+    judged = Judged(problem, evaluation, witness, do_nothing, expected)
     doubts = _shortfalls(problem, members, crossfit, stand_in=next(iter(models.values()), None))
     broken = "; ".join(one.claim for one in (*evaluation.shortfalls, *doubts)) or None
     return Audit(
@@ -237,185 +240,13 @@ def audit(
     )
 
 
-class _Witness:
-    """What is measured once and then serves every model."""
-
-    def __init__(
-        self,
-        problem: Problem,
-        reference: Sequence[nn.Module],
-        members: Ensemble | None,
-        parts: Mapping[str, Ids],
-        relearning: bool,
-        seed: int,
-    ) -> None:
-        self.problem, self.reference, self.relearning, self.seed = problem, reference, relearning, seed
-        self.cells = {name: problem.forget.positions(ids) for name, ids in parts.items()}
-        self.signals = None if members is None else Signals.of(members, problem.forget.ids)
-        self.judge = None if self.signals is None else Judge.make(self.signals)
-        self.log_probs = [_log_probs(model, problem) for model in reference]
-        self._members = members
-        self.retrained_t = [] if self.judge is None else [self.t(model) for model in reference]
-        self.rises: list[Rises] = [relearn(model, problem, seed=seed) for model in reference] if relearning else []
-
-    @property
-    def level(self) -> float:
-        """Of each side and set: the forget set, its groups and relearning share the level of the verdict."""
-        groups = sum(len(cell) >= SMALLEST_CELL for cell in self.cells.values())
-        return TAIL / (1 + groups + bool(self.rises))
-
-    @cached_property
-    def honest(self) -> tuple[Evidence, ...]:
-        """Of each retrained model, against the others."""
-        return tuple(self.evidence(model, without=k) for k, model in enumerate(self.reference))
-
-    def evidence(self, model: nn.Module, *, without: int | None = None) -> Evidence:
-        """without: the place of this very model among the retrained ones."""
-        others = [k for k in range(len(self.reference)) if k != without]
-        distances = [self.log_probs[k] for k in others]
-        test, parts = self._tests(model, others)
-        return Evidence(
-            test=test,
-            parts=parts,
-            attacks=attacks(model, self.problem, self.signals, seed=self.seed),
-            distance=float(prediction_distance(_log_probs(model, self.problem), distances).mean()) if others else None,
-            relearning=self._relearned(model, others, without) if self.relearning else None,
-        )
-
-    def t(self, model: nn.Module) -> Real:
-        if self.judge is None or self.signals is None:
-            raise ValueError("there are no members")
-        said = self.signals.said_by(model, self.problem.forget, self.problem.holdout)
-        return self.judge.t(said, damaged=self.damage(model) is not None)
-
-    def damage(self, model: nn.Module) -> Signal | None:
-        """Whether the model is wrong about unseen examples of the classes that are left in the retain set."""
-        members = self._members
-        if members is None or members.unseen is None:
-            return None
-        left = torch.bincount(self.problem.retain.labels, minlength=self.problem.retain.n_classes) > 0
-        kept = left[self.problem.holdout.labels].cpu().numpy()
-        if not kept.any():
-            return None
-        ours = float(correct(model, self.problem.holdout)[kept].mean())
-        return from_damage(ours, members.unseen.correct[:, kept].mean(1))
-
-    def _tests(
-        self, model: nn.Module, others: Sequence[int]
-    ) -> tuple[SingleModelTest | None, dict[str, SingleModelTest | None]]:
-        judge = self.judge
-        if judge is None or len(self.problem.forget) < SMALLEST_CELL:
-            return None, {}
-        t, honest = self.t(model), [self.retrained_t[k] for k in others]
-        return judge.test(t, level=self.level, retrained=honest), {
-            name: judge.test(t, cell, level=self.level, retrained=honest) if len(cell) >= SMALLEST_CELL else None
-            for name, cell in self.cells.items()
-        }
-
-    def _relearned(self, model: nn.Module, others: Sequence[int], without: int | None) -> Relearning:
-        ours = relearn(model, self.problem, seed=self.seed) if without is None else self.rises[without]
-        return relearning(ours, [self.rises[k] for k in others])
-
-
-@dataclass(frozen=True, eq=False)
-class _Judged:
-    """What the evidence on each model is held against."""
-
-    problem: Problem
-    evaluation: Evaluation
-    witness: _Witness
-    do_nothing: Evidence | None
-    expected: Forecast | None
-
-    def signals(self, evidence: Evidence, model: nn.Module, forget_accuracy: float) -> list[Signal]:
-        """All that speaks of one model, the strongest first."""
-        return [
-            *self._test(evidence),
-            *self._accuracies(forget_accuracy),
-            *(
-                from_attack(name, evidence.attacks[name], [one.attacks[name] for one in self.witness.honest])
-                for name in _JUDGED_BY
-                if name in evidence.attacks
-            ),
-            *self._relearning(evidence),
-            *(one for one in [self.witness.damage(model)] if one is not None),
-        ]
-
-    def _test(self, evidence: Evidence) -> Iterator[Signal]:
-        if evidence.test is None:
-            return
-        nothing = self.do_nothing
-        relearned = evidence.relearning.p if evidence.relearning is not None and self.witness.reference else None
-        yield from_test(
-            evidence.test,
-            evidence.parts,
-            do_nothing=None if nothing is None else _tests_of(nothing),
-            relearned=relearned,
-            taught=None if self.witness.reference else _taught(self.problem),
-            alone=not self.witness.reference,
-        )
-
-    def _accuracies(self, ours: float) -> Iterator[Signal]:
-        n = len(self.problem.forget)
-        original = self.evaluation.do_nothing
-        nothing = None if original is None else original.accuracy["forget"]
-        if self.witness.reference:
-            theirs = [accuracy(model, self.problem.forget) for model in self.witness.reference]
-            yield from_accuracies(ours, theirs, n, do_nothing=nothing)
-        taught = _taught(self.problem)
-        if self.expected is not None and taught:
-            yield Signal(FORECAST, "cannot say", taught)
-        elif self.expected is not None:
-            yield from_forecast(ours, self.expected, do_nothing=nothing)
-
-    def _relearning(self, evidence: Evidence) -> Iterator[Signal]:
-        if evidence.relearning is not None:
-            retrained = len(self.witness.reference)
-            yield from_relearning(evidence.relearning, retrained=retrained, level=self.witness.level)
-
-
-def _tests_of(evidence: Evidence) -> dict[str, SingleModelTest] | None:
-    if evidence.test is None:
-        return None
-    return {"": evidence.test} | {name: one for name, one in evidence.parts.items() if one is not None}
-
-
-def _taught(problem: Problem) -> str | None:
-    """Why members cannot see over-forgetting of this set: it holds most of a class, which they kept most of."""
-    train = problem.data.train
-    had = torch.bincount(train.labels, minlength=train.n_classes)
-    gone = torch.bincount(problem.forget.labels, minlength=train.n_classes)
-    most = [k for k in range(train.n_classes) if gone[k] >= SMALLEST_CELL and gone[k] > TAUGHT * had[k]]
-    if not most:
-        return None
-    named = ", ".join(map(problem.data.title, most))
-    return (
-        f"the forget set holds most of class {named}, of which the members kept a large part: they cannot show how "
-        "badly a model without it should know it; retrained models can"
-    )
-
-
 def _shortfalls(
     problem: Problem, members: Ensemble | None, crossfit: CrossFit | None, *, stand_in: nn.Module | None
 ) -> tuple[Shortfall, ...]:
     """Members and fold models that do not reach the original, or the audited model in its place."""
     made = [one for one in (members, crossfit) if one is not None]
-    reach, than = to_reach(problem, stand_in)
+    reach, than = baseline(problem, stand_in)
     return () if reach is None else shortfalls_of(reach, made, problem.data, than=than)
-
-
-def _said(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain values."""
-    return asdict(verdict) | {"signals": numbers_of(verdict.signals)}
-
-
-def _the_one(verdict: Verdict) -> dict[str, Any]:
-    """The verdict on the only model that was audited, on top of `result.json`."""
-    return {
-        "verdict": verdict.finding,
-        "signals": numbers_of(verdict.signals),
-        "contradictions": list(verdict.contradictions),
-    }
 
 
 def _klom(made: Sequence[nn.Module], reference: Sequence[nn.Module], problem: Problem) -> dict[str, float | None]:
@@ -428,11 +259,6 @@ def _klom(made: Sequence[nn.Module], reference: Sequence[nn.Module], problem: Pr
         for models in (made[:n], reference[:n], reference[n:])
     )
     return {"klom": float(klom(ours, others).mean()), "klom_control": float(klom(theirs, others).mean())}
-
-
-def _log_probs(model: nn.Module, problem: Problem) -> Real:
-    found: Real = answers(model, problem.forget).double().log_softmax(1).cpu().numpy()
-    return found
 
 
 def _forecast(problem: Problem, source: CrossFit | Ensemble | Targets | Source | None, seed: int) -> Forecast | None:
@@ -482,7 +308,3 @@ def _notes(problem: Problem, members: Ensemble | None) -> Iterator[str]:
     differ = [f"{key} {theirs[key]} instead of {ours[key]}" for key in shared]
     if differ:
         yield f"the members were trained by another recipe ({', '.join(differ)}): their test may be unfair"
-
-
-def _plain(evidence: Evidence) -> dict[str, Any]:
-    return asdict(evidence)

@@ -1,4 +1,4 @@
-"""How far the predictions of a model are from those of retrained ones, example by example."""
+"""Distance between the predictions of a model and those of retrained models, per example."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from unmem.predictions import symmetric_kl
 
 Real = NDArray[np.float64]
 
-LOWEST = float(np.log(np.finfo(np.float64).tiny))  # −708, the smallest log-probability whose probability is not rounded
+LOWEST = float(np.log(np.finfo(np.float64).tiny))  # −708, log of the smallest normal float64
 
 
 def prediction_distance(log_probs: Real, reference: Real | Sequence[Real]) -> Real:
-    """½ KL(p‖q) + ½ KL(q‖p) of each example, [n] float64 in nats; 0 = the same prediction.
+    """Compute ½ KL(p‖q) + ½ KL(q‖p) of each example.
 
-    log_probs: [n, C] log-probabilities of the model. reference: [n, C] of another model, or those of several, as a
-    sequence or [R, n, C]; then the mean of the distances to each. Log-probabilities below −708, −∞ too, count as −708,
-    so that a class which one model rules out is very far and not infinitely so.
+    Args:
+        log_probs: [n, C] log-probabilities of the model.
+        reference: [n, C] log-probabilities of another model, or of several as a sequence or [R, n, C].
+
+    Returns:
+        [n] float64 in nats, averaged over the reference models; 0 = the same prediction. Log-probabilities below −708,
+        including −∞, are set to −708, so that the distance stays finite if one model rules out a class.
     """
     ours = np.asarray(log_probs, dtype=np.float64)
     alone = isinstance(reference, np.ndarray) and reference.ndim == 2
@@ -42,6 +46,6 @@ def _check(ours: Real, others: list[Real]) -> None:
             shapes = Phrase(f"of shape {one.shape}")
             raise UserError("reference", shapes, f"does not fit {ours.shape}", "use the same examples and classes")
     for name, values in (("log_probs", ours), *(("reference", one) for one in others)):
-        # Written so that NaN is refused too; large values are cut, for exp.
+        # `not (… < …)` rejects NaN, too. Large values are clipped to prevent overflow in exp.
         if not (np.abs(np.exp(np.minimum(values, 1)).sum(1) - 1) < 1e-3).all():
             raise UserError(name, None, "the probabilities of some row do not sum to 1", "take log_softmax of logits")

@@ -1,4 +1,4 @@
-"""`evaluate`: unlearned models against retrained ones, with the two controls that make the numbers readable."""
+"""`evaluate`: compare unlearned models with retrained ones and with the two controls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unmem.data import Ids
-from unmem.evaluation.answers import accuracy, correct, named
+from unmem.evaluation.logits import accuracy, add_model_name, correct
 from unmem.evaluation.membership import called_unseen
 from unmem.evaluation.outcome import Evaluation, Needed, Outcome, Part
 from unmem.evaluation.reasons import NO_REFERENCE, NO_UNSEEN, SMALLEST_CELL
@@ -19,7 +19,7 @@ from unmem.evaluation.soundness import retrained_shortfalls
 from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.unlearning import Problem
 
-NOTHING_MORE = Needed()
+NO_FURTHER_COST = Needed()
 
 
 def evaluate(
@@ -33,13 +33,23 @@ def evaluate(
     training_seconds: float | None = None,
     needed: Mapping[str, Needed] | None = None,
 ) -> Evaluation:
-    """Measure models against the mean of the retrained `reference` models; the original, if there is one, is a control.
+    """Measure models against the mean of retrained models.
 
-    parts: ids of forget examples by memorization part ("low", "medium", "high").
-    seconds, reference_seconds, training_seconds: what the models, the retrained ones and the original took to make.
-        The cost is in trainings, a training being the median of the last two (one alone is a noisy measure).
-    needed: by method, what it needed besides; a method that is not named needed nothing.
-    Membership is attacked with the holdout as unseen examples, so that the test set serves the accuracies alone.
+    The membership attack uses the holdout as unseen examples, so that the test set is only used for accuracies.
+
+    Args:
+        models: Models by name.
+        problem: The request. Its original, if there is one, is the do-nothing control.
+        reference: Models retrained without the forget set, for ToW. With two or more, each is compared with the others.
+        parts: Ids of forget examples per memorization group ("low", "medium", "high").
+        seconds: Time to make each model.
+        reference_seconds: Time to retrain each reference model.
+        training_seconds: Time to train the original. Costs are in trainings, and a training takes the median of this
+            and `reference_seconds`, because one time alone is noisy.
+        needed: Further cost of each method; none for a method that is missing here.
+
+    Returns:
+        An outcome per model, with the reference and the controls.
     """
     evaluator = Evaluator(
         problem,
@@ -50,11 +60,11 @@ def evaluate(
     )
     outcomes: dict[str, Outcome] = {}
     for name, model in models.items():
-        with named(name):
+        with add_model_name(name):
             outcomes[name] = evaluator.outcome(model, (seconds or {}).get(name), (needed or {}).get(name, Needed()))
     do_nothing = None
     if problem.original is not None:
-        with named("original"):
+        with add_model_name("original"):
             do_nothing = evaluator.outcome(problem.original, 0.0, Needed(unlearning=0.0))
     return Evaluation(
         methods=outcomes,
@@ -62,14 +72,23 @@ def evaluate(
         retrain_vs_retrain=evaluator.retrain_vs_retrain,
         reference=evaluator.reference,
         n_reference=len(reference),
-        shortfalls=retrained_shortfalls(problem, reference, stand_in=next(iter(models.values()), None)),
+        shortfalls=retrained_shortfalls(problem, reference, fallback=next(iter(models.values()), None)),
     )
 
 
 class Evaluator:
-    """Measures the reference once, and then any number of models against it; the arguments are those of `evaluate`.
+    """Measurement of any number of models against one reference, which is measured only once.
 
-    reference: the mean of the retrained models, or None. retrain_vs_retrain: as in `Evaluation`.
+    Args:
+        problem: As in `evaluate`, like the other arguments.
+        reference: Models retrained without the forget set.
+        parts: Ids of forget examples per memorization group.
+        reference_seconds: Time to retrain each reference model.
+        training_seconds: Time to train the original.
+
+    Attributes:
+        reference: The mean of the retrained models, or None.
+        retrain_vs_retrain: As in `Evaluation`.
     """
 
     def __init__(
@@ -85,24 +104,24 @@ class Evaluator:
         self._trainings = [*reference_seconds, *([training_seconds] if training_seconds else [])]
         retrained: list[Outcome] = []
         for k, model in enumerate(reference, 1):
-            with named(f"retrained {k}"):
+            with add_model_name(f"retrained {k}"):
                 retrained.append(_measure(model, problem, self._parts))
         self._target = _mean(retrained) if retrained else None
         self.retrain_vs_retrain = _against_each_other(retrained) if len(retrained) > 1 else None
         self.reference = self._timed(self._target, _mean_of(reference_seconds)) if self._target else None
 
-    def outcome(self, model: nn.Module, seconds: float | None = None, needed: Needed = NOTHING_MORE) -> Outcome:
-        """What the model shows, and how close that is to the reference; `seconds` is what it took to make."""
+    def outcome(self, model: nn.Module, seconds: float | None = None, needed: Needed = NO_FURTHER_COST) -> Outcome:
+        """Measure a model and its closeness to the reference. `seconds` is the time it took to make."""
         return self._timed(_compare(_measure(model, self._problem, self._parts), self._target), seconds, needed)
 
-    def _timed(self, outcome: Outcome, spent: float | None, needed: Needed = NOTHING_MORE) -> Outcome:
+    def _timed(self, outcome: Outcome, spent: float | None, needed: Needed = NO_FURTHER_COST) -> Outcome:
         if spent is None or not self._trainings:
             cost, other = needed.unlearning, needed.trainings
         else:
             training = float(np.median(self._trainings))
             cost, other = spent / training, needed.seconds / training
-        told = None if cost is None else cost + other + needed.before
-        return replace(outcome, seconds=spent, cost=cost, cost_all_told=told)
+        total = None if cost is None else cost + other + needed.before
+        return replace(outcome, seconds=spent, cost=cost, cost_all_told=total)
 
 
 def _measure(model: nn.Module, problem: Problem, parts: dict[str, Ids]) -> Outcome:
@@ -115,15 +134,15 @@ def _measure(model: nn.Module, problem: Problem, parts: dict[str, Ids]) -> Outco
         "retain": accuracy(model, problem.retain),
         "test": accuracy(model, problem.test),
     }
-    cells = {name: problem.forget.positions(ids) for name, ids in parts.items()}
+    groups = {name: problem.forget.positions(ids) for name, ids in parts.items()}
     return Outcome(
         accuracy=shares,
         mia=math.nan if unseen is None else float(unseen.mean()),
-        parts={name: _part(hits[cell], None if unseen is None else unseen[cell]) for name, cell in cells.items()},
+        parts={name: _group(hits[at], None if unseen is None else unseen[at]) for name, at in groups.items()},
     )
 
 
-def _part(hits: NDArray[np.bool_], unseen: NDArray[np.bool_] | None) -> Part:
+def _group(hits: NDArray[np.bool_], unseen: NDArray[np.bool_] | None) -> Part:
     if len(hits) < SMALLEST_CELL:
         return Part(len(hits), None, None)
     return Part(len(hits), float(hits.mean()), None if unseen is None else float(unseen.mean()))
@@ -132,14 +151,14 @@ def _part(hits: NDArray[np.bool_], unseen: NDArray[np.bool_] | None) -> Part:
 def _mean(outcomes: Sequence[Outcome]) -> Outcome:
     first = outcomes[0]
 
-    def part(name: str) -> Part:
-        cells = [outcome.parts[name] for outcome in outcomes]
-        return Part(cells[0].n, _mean_of([c.accuracy for c in cells]), _mean_of([c.mia for c in cells]))
+    def group(name: str) -> Part:
+        groups = [outcome.parts[name] for outcome in outcomes]
+        return Part(groups[0].n, _mean_of([one.accuracy for one in groups]), _mean_of([one.mia for one in groups]))
 
     return Outcome(
         accuracy={key: float(np.mean([o.accuracy[key] for o in outcomes])) for key in first.accuracy},
         mia=float(np.mean([o.mia for o in outcomes])),
-        parts={name: part(name) for name in first.parts},
+        parts={name: group(name) for name in first.parts},
     )
 
 
@@ -160,11 +179,11 @@ def _compare(outcome: Outcome, target: Outcome | None) -> Outcome:
 
     parts = {
         name: replace(
-            part,
-            tow=closeness(part.accuracy, target.parts[name].accuracy),
-            tow_mia=closeness(part.mia, target.parts[name].mia),
+            group,
+            tow=closeness(group.accuracy, target.parts[name].accuracy),
+            tow_mia=closeness(group.mia, target.parts[name].mia),
         )
-        for name, part in outcome.parts.items()
+        for name, group in outcome.parts.items()
     }
     return replace(
         outcome,
@@ -175,16 +194,16 @@ def _compare(outcome: Outcome, target: Outcome | None) -> Outcome:
 
 
 def _against_each_other(retrained: Sequence[Outcome]) -> Outcome:
-    """Each retrained model against the mean of the others, then the mean of the scores."""
+    """Compare each retrained model with the mean of the others, and average the scores."""
     compared = [_compare(one, _mean([o for o in retrained if o is not one])) for one in retrained]
     mean = _mean(compared)
     parts = {
         name: replace(
-            part,
+            group,
             tow=_mean_of([c.parts[name].tow for c in compared]),
             tow_mia=_mean_of([c.parts[name].tow_mia for c in compared]),
         )
-        for name, part in mean.parts.items()
+        for name, group in mean.parts.items()
     }
     return replace(
         mean, tow=_mean_of([c.tow for c in compared]), tow_mia=_mean_of([c.tow_mia for c in compared]), parts=parts

@@ -1,4 +1,4 @@
-"""What an audit saw of one model, as numbers and as rows of tables."""
+"""Evidence of an audit about one model, as numbers and as table rows."""
 
 from __future__ import annotations
 
@@ -18,52 +18,52 @@ COLUMNS = (
     Column(
         *("under", "under-forgotten", "percent"),
         better="as the reference",
-        explained="Share of the forget set that the model knows better than models that never saw it can explain.",
+        explained="Share of the forget set that the model predicts better than models not trained on it do.",
     ),
     Column("under_limit", "under-forgotten: alarm above", "percent", shown=False),
     Column("under_p", "under-forgotten: p", "short", shown=False),
     Column(
         *("over", "over-forgotten", "percent"),
         better="as the reference",
-        explained="Share that it knows worse. Nominal for both: 2.5%.",
+        explained="Share that it predicts worse. Nominal for both: 2.5%.",
     ),
     Column("over_limit", "over-forgotten: alarm above", "percent", shown=False),
     Column("over_p", "over-forgotten: p", "short", shown=False),
     Column(
         *("auc_confidence", "AUC", "decimals"),
         better="as the reference",
-        explained="How well an attack tells forget examples from unseen ones by confidence. 0.5 = as if unseen.",
+        explained="AUC of an attack that separates forget examples from unseen ones by confidence. 0.5 = chance.",
     ),
     Column(
         *("auc_lira", "LiRA", "decimals"),
         better="as the reference",
-        explained="The same, each example judged by members that never saw it.",
+        explained="The same, by log-odds relative to ensemble members that were not trained on the example.",
     ),
     Column(
         *("auc_rmia", "RMIA", "decimals"),
         better="as the reference",
-        explained="The same, against a population of unseen examples.",
+        explained="The same, by confidence relative to ensemble members.",
     ),
     Column(
         *("distance", "distance", "decimals"),
         unit="nats",
         better="lower",
-        explained="Mean symmetric KL divergence, in nats, from the predictions of retrained models.",
+        explained="Mean symmetric KL divergence, in nats, between its predictions and those of retrained models.",
     ),
     Column(
         *("klom", "KLoM", "decimals"),
         better="as the reference",
-        explained="Distance between margins of several runs of the method and of retrained models, beside that of as "
-        "many retrained models: from few runs it is never 0.",
+        explained="KL divergence between the margins of several runs of the method and of retrained models. With few "
+        "runs it is never 0: compare it with the value for as many retrained models.",
     ),
     Column("klom_control", "KLoM of retrained models", "decimals", shown=False),
     Column(
         *("relearned", "relearned", "change"),
         better="as the reference",
-        explained="Rise of the mean confidence on the forget set after a little training on the retain set.",
+        explained="Increase of the mean confidence on the forget set after brief training on the retain set.",
     ),
 )
-# Of the tests of the forget set and its memorization groups.
+# Columns of the single-model tests on the forget set and its memorization groups.
 TESTS = (
     Column("n", "examples", "count"),
     Column("under", "under-forgotten", "percent"),
@@ -78,12 +78,16 @@ TESTS = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was seen of one model; None for what could not be had.
+    """Evidence about one model; None where an input is missing.
 
-    test: the single-model test on the forget set; parts: on each memorization part. attacks: by signal, see `Attack`.
-    distance: mean symmetric KL, in nats, to the predictions of retrained models on the forget set; 0 = the same.
-    relearning: see there. klom: mean over the forget set, of this and further runs of the method against retrained
-    models; klom_control: the same of as many retrained models.
+    Attributes:
+        test: Single-model test on the whole forget set.
+        parts: The same test per memorization group.
+        attacks: Membership attacks by name.
+        distance: Mean symmetric KL divergence on the forget set, in nats, from retrained models; 0 = the same.
+        relearning: Change of the confidence after training on the retain set.
+        klom: Mean KLoM over the forget set, of this and further runs of the method against retrained models.
+        klom_control: The same for as many retrained models.
     """
 
     test: SingleModelTest | None
@@ -96,7 +100,7 @@ class Evidence:
 
     @property
     def values(self) -> dict[str, Value]:
-        """By the keys of `COLUMNS`, and those of further attacks, such as `auc_lira_online`."""
+        """Numbers by the keys of `COLUMNS` and of further attacks, such as `auc_lira_online`."""
         found: dict[str, Value] = {column.key: None for column in COLUMNS}
         if self.test is not None:
             for key, side in (("under", self.test.under), ("over", self.test.over)):
@@ -106,17 +110,17 @@ class Evidence:
         return found | {"relearned": None if self.relearning is None else self.relearning.rise}
 
     def row(self, name: str, kind: Kind = "method") -> Row:
-        """A row of `columns_of`."""
+        """Return a row of `columns_of`."""
         intervals = {_key(name): (attack.low, attack.high) for name, attack in self.attacks.items()}
         return Row(name, self.values, kind, intervals=intervals)
 
     def tests(self) -> Table:
-        """A row for all of the forget set and for each memorization group, with what its test could have seen."""
+        """Return a row for the whole forget set and for each memorization group, with the detectable shares."""
         known = {"all of them": self.test, **self.parts}
         return Table(TESTS, [_test_row(name, test) for name, test in known.items() if test is not None])
 
     def tests_html(self, name: str) -> str:
-        """The same for a notebook, under a line; empty without tests. name: of the model."""
+        """Return `tests` as HTML under a heading with the name of the model; empty without tests."""
         found = self.tests()
         line = markup.paragraph(f"Under- and over-forgotten, {name}:")
         return line + found.to_html() if found.rows else ""
@@ -132,13 +136,13 @@ class Evidence:
             Table(columns_of([self]), [self.row("this model")]).filled().to_html(),
             self.tests().to_html() if self.tests().rows else "",
             markup.paragraph(
-                "Read it beside the original and retrained models: they are in the audit it is from.", small=True
+                "Compare it with the original and with retrained models, which the audit contains.", small=True
             ),
         )
 
 
 def columns_of(found: Sequence[Evidence]) -> list[Column]:
-    """`COLUMNS`, and one for each further attack, which tables for readers leave out."""
+    """Return `COLUMNS` and a column for each further attack, which printed tables omit."""
     known = {column.key for column in COLUMNS}
     names = dict.fromkeys(name for one in found for name in one.attacks)
     more = [Column(_key(name), f"AUC, {name}", "decimals", shown=False) for name in names if _key(name) not in known]
@@ -146,7 +150,7 @@ def columns_of(found: Sequence[Evidence]) -> list[Column]:
 
 
 def mean_values(rows: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
-    """The mean of each number over the models for which it is known."""
+    """Return the mean of each number over the models for which it is known."""
     found: dict[str, Value] = {}
     for key in rows[0]:
         numbers = [value for row in rows if isinstance(value := row.get(key), float | int)]

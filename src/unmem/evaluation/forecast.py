@@ -1,19 +1,21 @@
-"""What a retrained model would score on the forget set, without retraining one.
+"""Forecast of the accuracy that a retrained model would have on the forget set, without retraining.
 
-Predictions of each forget example by models that never saw it (a cross-fit, or the members of an ensemble that left it
-out) are right about as often as a retrained model would be. Those models saw fewer examples: how much accuracy that
-costs shows on unseen examples, beside the original. It is added where they are unsure: an example with the chance q of
-being right gains in proportion to q (1 − q), so what is surely right or surely wrong stays. Targets of a short teacher
-or a trace are calibrated on unseen examples beside the original already: the forecast is their mean confidence.
+Models that were not trained on a forget example (fold models of a cross-fit, or OUT members of an ensemble) classify it
+correctly about as often as a retrained model would. Those models were trained on fewer examples. The resulting loss of
+accuracy is measured on unseen examples, relative to the original, and added where the models are uncertain: an example
+that is classified correctly with probability q gains in proportion to q (1 − q). So examples that are certainly correct
+or certainly wrong do not change. Targets of a short teacher or a trace are already calibrated on unseen examples to the
+original: the forecast is their mean confidence.
 
 The interval is for the accuracy of one retrained model. With a = accuracy, n examples and n_i models for each,
 
-    a | s ~ N(mean, Σ q_i (1 − q_i) (1 + 1/n_i) / n² + s² (1 + 1/K) + moved²)
+    a | s ~ N(mean, Σ q_i (1 − q_i) (1 + 1/n_i) / n² + s² (1 + 1/K) + correction²)
 
-s is how far one model's accuracy on the set strays beyond chance, since the examples of a set move together. It has a
-posterior from how far the members' accuracies on what they left out stray, each held against the others, with a
-half-normal prior of scale `PRIOR`; a cross-fit and targets, which have one model for each example, leave the prior.
-`moved` is what was added for the size of the training set, which is as uncertain as it is large.
+s is the standard deviation of the accuracy of one model on the set beyond sampling error, because the predictions of a
+model are correlated across examples. Its posterior follows from the accuracies of the K members on the examples that
+they were not trained on, each compared with the other members, with a half-normal prior of scale `PRIOR`. A cross-fit
+and targets have one model per example, so s keeps the prior. `correction` is the adjustment for the size of the
+training set; its uncertainty is taken to be as large as its value.
 """
 
 from __future__ import annotations
@@ -29,27 +31,27 @@ from scipy.stats import norm
 from unmem.data import Examples
 from unmem.ensembles import Ensemble
 from unmem.errors import UserError
-from unmem.evaluation.signals import positions
+from unmem.evaluation.log_odds import positions
 from unmem.evaluation.tug_of_war import tug_of_war
 from unmem.memorization import CrossFit
 from unmem.targets import Targets
 
 Real = NDArray[np.float64]
 LEVEL = 0.95
-PRIOR = 0.05  # accuracies of models of one recipe on one set stray by a few points
-STRAYS: Real = np.linspace(0, 0.3, 61)  # values of s
+PRIOR = 0.05  # accuracies of models of one recipe on one set differ by a few percentage points
+SPREADS: Real = np.linspace(0, 0.3, 61)  # values of s
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The accuracy that one model retrained without the forget set would have on it, and the interval for that.
+    """Accuracy that one model retrained without the forget set would have on it, with an interval.
 
     Attributes:
-        accuracy: expected, in [0, 1].
+        accuracy: Expected accuracy, in [0, 1].
         low, high: 95% interval for one retrained model.
-        raw: before what more training examples are worth was added.
-        source: what it was made from.
-        n: forget examples.
+        raw: Expected accuracy before the correction for the size of the training set.
+        source: Source of the predictions.
+        n: Number of forget examples.
     """
 
     accuracy: float
@@ -60,9 +62,10 @@ class Forecast:
     n: int
 
     def tow(self, forget: float, gaps: tuple[float, ...]) -> tuple[float, float, float]:
-        """ToW of a model with this forget accuracy: value, lowest, highest over the interval.
+        """Return ToW of a model with this forget accuracy: value, lowest and highest over the interval.
 
-        gaps: differences in the other accuracies, where the original stands for the retrained model.
+        `gaps` are the differences of the other accuracies from those of the original, which replaces the retrained
+        model there.
         """
         nearest = min(max(forget, self.low), self.high)
         ends = [tug_of_war(forget - end, *gaps) for end in (self.low, self.high)]
@@ -70,34 +73,34 @@ class Forecast:
 
 
 def forecast(source: CrossFit | Ensemble | Targets, forget: Examples, *, unseen_accuracy: float) -> Forecast:
-    """The forecast for the examples to forget. unseen_accuracy: of the original, on the holdout."""
+    """Forecast the accuracy on the forget examples. `unseen_accuracy` is that of the original on the holdout."""
     if isinstance(source, CrossFit):
-        said = _from_folds(source, forget)
+        found = _from_folds(source, forget)
     else:
-        said = _from_members(source, forget) if isinstance(source, Ensemble) else _from_targets(source, forget)
-    n, raw = len(forget), float(said.right.mean())
-    ahead = 0.0 if said.unseen is None else unseen_accuracy - said.unseen
-    moved = ahead * float(said.doubt.mean()) / max(said.doubt_everywhere, 1e-9)
-    chance = float((said.doubt * (1 + 1 / said.counts)).sum()) / n**2
-    weights = _posterior(said.strays, said.strays_by_chance)
-    variances = chance + STRAYS**2 * (1 + 1 / max(1, len(said.strays))) + moved**2
+        found = _from_members(source, forget) if isinstance(source, Ensemble) else _from_targets(source, forget)
+    n, raw = len(forget), float(found.correct.mean())
+    gain = 0.0 if found.unseen_accuracy is None else unseen_accuracy - found.unseen_accuracy
+    correction = gain * float(found.variance.mean()) / max(found.mean_variance, 1e-9)
+    chance = float((found.variance * (1 + 1 / found.n_models)).sum()) / n**2
+    weights = _posterior(found.deviations, found.sampling_variances)
+    variances = chance + SPREADS**2 * (1 + 1 / max(1, len(found.deviations))) + correction**2
     half = _half_width(weights, np.sqrt(variances))
     accuracy, low, high = (
-        float(np.clip(value, 0, 1)) for value in (raw + moved, raw + moved - half, raw + moved + half)
+        float(np.clip(value, 0, 1)) for value in (raw + correction, raw + correction - half, raw + correction + half)
     )
-    return Forecast(accuracy, low, high, raw, said.name, n)
+    return Forecast(accuracy, low, high, raw, found.source, n)
 
 
-def _posterior(strays: Real, by_chance: Real) -> Real:
-    """Weights of `STRAYS` from each member's gap to the others on the set, and its variance by chance, [K] each."""
-    spread = np.sqrt(STRAYS[:, None] ** 2 + by_chance)
-    log = norm.logpdf(strays, scale=spread).sum(1) - 0.5 * (STRAYS / PRIOR) ** 2
+def _posterior(deviations: Real, sampling_variances: Real) -> Real:
+    """Return posterior weights of `SPREADS` from `deviations` and `sampling_variances` of `_Predictions`."""
+    spread = np.sqrt(SPREADS[:, None] ** 2 + sampling_variances)
+    log = norm.logpdf(deviations, scale=spread).sum(1) - 0.5 * (SPREADS / PRIOR) ** 2
     weights = np.exp(log - log.max())
     return weights / weights.sum()
 
 
 def _half_width(weights: Real, spreads: Real) -> float:
-    """Half of the central interval at `LEVEL` of a mixture of normals with mean 0."""
+    """Return half the width of the central interval at `LEVEL` of a mixture of normals with mean 0."""
     largest = float(spreads.max())
     if largest == 0:
         return 0.0
@@ -112,61 +115,61 @@ def _half_width(weights: Real, spreads: Real) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _Said:
-    """What models that never saw them say of the forget examples.
+class _Predictions:
+    """Predictions of the forget examples by models that were not trained on them.
 
     Attributes:
-        right: [n] share of them that is right, or the chance of it.
-        counts: [n] of how many.
-        doubt: [n] q (1 − q).
-        doubt_everywhere: its mean over the training set.
-        unseen: their accuracy on unseen examples, None if it was not noted.
-        name: in words.
-        strays, strays_by_chance: [K] by how much more of what it left out each member gets right than the others do,
-            and the variance of that by chance.
+        correct: [n] share of these models that are correct, or the probability of it.
+        n_models: [n] number of these models.
+        variance: [n] q (1 − q).
+        mean_variance: Mean of q (1 − q) over the training set.
+        unseen_accuracy: Accuracy of these models on unseen examples; None if it was not recorded.
+        source: Description for users.
+        deviations: [K] accuracy of each member on its OUT examples minus that of the other members.
+        sampling_variances: [K] variance of the deviations by sampling alone.
     """
 
-    right: Real
-    counts: Real
-    doubt: Real
-    doubt_everywhere: float
-    unseen: float | None
-    name: str
-    strays: Real
-    strays_by_chance: Real
+    correct: Real
+    n_models: Real
+    variance: Real
+    mean_variance: float
+    unseen_accuracy: float | None
+    source: str
+    deviations: Real
+    sampling_variances: Real
 
 
-def _from_folds(source: CrossFit, forget: Examples) -> _Said:
+def _from_folds(source: CrossFit, forget: Examples) -> _Predictions:
     taken = source.take(forget.ids)
     labels = forget.labels.cpu().numpy()
     chance = taken.confidence(labels)
-    # Which label the others have is not kept, so their doubt is that of their largest class.
+    # A cross-fit does not store labels, so the mean over the training set uses the largest class.
     largest = source.largest
     folds = source.settings.get("folds")
-    return _Said(
-        right=(taken.margin > 0).astype(np.float64),
-        counts=np.ones(len(labels)),
-        doubt=chance * (1 - chance),
-        doubt_everywhere=float((largest * (1 - largest)).mean()),
-        unseen=source.settings.get("unseen_accuracy"),
-        name="a cross-fit" if folds is None else f"a cross-fit in {folds} folds",
-        strays=np.empty(0),
-        strays_by_chance=np.empty(0),
+    return _Predictions(
+        correct=(taken.margin > 0).astype(np.float64),
+        n_models=np.ones(len(labels)),
+        variance=chance * (1 - chance),
+        mean_variance=float((largest * (1 - largest)).mean()),
+        unseen_accuracy=source.settings.get("unseen_accuracy"),
+        source="a cross-fit" if folds is None else f"a cross-fit in {folds} folds",
+        deviations=np.empty(0),
+        sampling_variances=np.empty(0),
     )
 
 
-def _from_targets(source: Targets, forget: Examples) -> _Said:
+def _from_targets(source: Targets, forget: Examples) -> _Predictions:
     chance = source.take(forget.ids).confidence(forget.labels.cpu().numpy())
-    doubt = chance * (1 - chance)
-    return _Said(
-        right=chance,
-        counts=np.ones(len(chance)),
-        doubt=doubt,
-        doubt_everywhere=float(doubt.mean()),
-        unseen=None,
-        name=_NAMES.get(source.source, source.source),
-        strays=np.empty(0),
-        strays_by_chance=np.empty(0),
+    variance = chance * (1 - chance)
+    return _Predictions(
+        correct=chance,
+        n_models=np.ones(len(chance)),
+        variance=variance,
+        mean_variance=float(variance.mean()),
+        unseen_accuracy=None,
+        source=_NAMES.get(source.source, source.source),
+        deviations=np.empty(0),
+        sampling_variances=np.empty(0),
     )
 
 
@@ -178,37 +181,37 @@ _NAMES = {
 }
 
 
-def _from_members(source: Ensemble, forget: Examples) -> _Said:
+def _from_members(source: Ensemble, forget: Examples) -> _Predictions:
     out = ~source.kept
     counts = out.sum(0)
     where = positions(source, forget.ids)
     if not counts[where].all():
         raise UserError("members", len(source), "some forget examples were in all of them", "use balanced masks")
     hits = (source.train.correct & out).sum(0)
-    # A chance that was seen a few times is never known to be 0 or 1 (Jeffreys' prior).
+    # A few trials never show a probability of 0 or 1 (Jeffreys' prior).
     likely = (hits + 0.5) / (counts + 1)
-    doubt = likely * (1 - likely)
-    strays, by_chance = _strays(source.train.correct[:, where], out[:, where])
-    return _Said(
-        right=hits[where] / counts[where],
-        counts=counts[where].astype(np.float64),
-        doubt=doubt[where],
-        doubt_everywhere=float(doubt[counts > 0].mean()),
-        unseen=None if source.unseen is None else float(source.unseen.correct.mean()),
-        name=f"{len(source)} members",
-        strays=strays,
-        strays_by_chance=by_chance,
+    variance = likely * (1 - likely)
+    deviations, sampling_variances = _deviations(source.train.correct[:, where], out[:, where])
+    return _Predictions(
+        correct=hits[where] / counts[where],
+        n_models=counts[where].astype(np.float64),
+        variance=variance[where],
+        mean_variance=float(variance[counts > 0].mean()),
+        unseen_accuracy=None if source.unseen is None else float(source.unseen.correct.mean()),
+        source=f"{len(source)} members",
+        deviations=deviations,
+        sampling_variances=sampling_variances,
     )
 
 
-def _strays(correct: NDArray[np.bool_], out: NDArray[np.bool_]) -> tuple[Real, Real]:
-    """See `_Said`; correct, out: [K, n]."""
+def _deviations(correct: NDArray[np.bool_], out: NDArray[np.bool_]) -> tuple[Real, Real]:
+    """Return `deviations` and `sampling_variances` of `_Predictions` from correct and out, [K, n] each."""
     others = out.sum(0) - 1
-    judged = out & (others > 0)
-    rest = np.where(judged, ((correct & out).sum(0) - correct) / np.maximum(others, 1), 0)
-    likely = np.where(judged, ((correct & out).sum(0) - correct + 0.5) / (others + 1), 0)
-    n = judged.sum(1)
+    compared = out & (others > 0)
+    rest = np.where(compared, ((correct & out).sum(0) - correct) / np.maximum(others, 1), 0)
+    likely = np.where(compared, ((correct & out).sum(0) - correct + 0.5) / (others + 1), 0)
+    n = compared.sum(1)
     some = n > 0
-    gaps = np.where(judged, correct - rest, 0).sum(1)[some] / n[some]
-    chance = np.where(judged, likely * (1 - likely) * (1 + 1 / np.maximum(others, 1)), 0).sum(1)[some] / n[some] ** 2
+    gaps = np.where(compared, correct - rest, 0).sum(1)[some] / n[some]
+    chance = np.where(compared, likely * (1 - likely) * (1 + 1 / np.maximum(others, 1)), 0).sum(1)[some] / n[some] ** 2
     return gaps, chance

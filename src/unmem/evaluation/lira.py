@@ -1,8 +1,8 @@
 """LiRA, the likelihood-ratio attack (Carlini et al. 2022, arXiv 2112.03570), with an ensemble as shadow models.
 
-A member that was trained on an example is IN for it, one that left it out is OUT. Log-odds of the label are near
-Gaussian over members, with a mean and a spread of each example's own: which of the two Gaussians, IN or OUT, does the
-log-odds of the model attacked come from?
+For each example, an ensemble member is IN if it was trained on the example, and OUT otherwise. Over members, the
+log-odds of the label are approximately Gaussian, with a mean and a standard deviation per example. The attack tests
+whether the log-odds of the attacked model come from the IN or from the OUT Gaussian.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Mode = Literal["online", "offline"]
 Variance = Literal["per-example", "shared", "shrunk"]
 
 LIMIT = float(np.log(999))  # the log-odds of 99.9%
-NU0 = 4.0  # what the pooled variance counts for, in degrees of freedom, where variances are shrunk towards it
-SMALLEST_SPREAD = 1e-3  # of log-odds: members that all say the same still leave room for another model
+NU0 = 4.0  # prior degrees of freedom of the pooled variance in shrunken variances
+MIN_SPREAD = 1e-3  # smallest standard deviation of log-odds, for members with identical predictions
 
 
 def lira(
@@ -33,18 +33,21 @@ def lira(
     mode: Mode = "online",
     variance: Variance = "shrunk",
 ) -> Real:
-    """How likely each example was trained on, [n] float64; larger = more likely a member.
+    """Compute the LiRA score of each example.
 
-    phi: [n] log-odds of the label, log p_y − log(1 − p_y), of the model attacked. members_phi: [K, n] of the members.
-    kept: [K, n] bool, True where the member was trained on the example. Log-odds are cut, see `clip_log_odds`.
+    Args:
+        phi: [n] log-odds of the label, log p_y − log(1 − p_y), under the attacked model. Clipped by `clip_log_odds`.
+        members_phi: [K, n] log-odds under the members, clipped as well.
+        kept: [K, n] bool, True where the member was trained on the example.
+        mode: online = log N(phi; μ_in, s_in²) − log N(phi; μ_out, s_out²). offline = log Φ((phi − μ_out)/s_out), which
+            is one-sided and uses only OUT members; an example need not have IN members.
+        variance: per-example = own variance of each example, with n − 1 in the denominator. shared = one variance per
+            side, pooled over all examples around the mean of each (the paper's code uses the overall mean). shrunk =
+            (ν₀ · pooled + (n − 1) · own)/(ν₀ + n − 1) with ν₀ = `NU0` (Smyth 2004).
 
-    mode: online = log N(phi; μ_in, s_in²) − log N(phi; μ_out, s_out²). offline = log Φ((phi − μ_out)/s_out), one-sided,
-        from OUT members alone: IN members are not looked at, and an example may have none.
-    variance: per-example = each example's own, n − 1 in the denominator. shared = one for each side, pooled over all
-        examples around each one's own mean (the paper's code takes it around the mean of all). shrunk = the first
-        drawn to the second, (ν₀ · pooled + (n − 1) · own)/(ν₀ + n − 1) with ν₀ = `NU0` (Smyth 2004).
-
-    NaN where a side that is needed has fewer than 2 members, or none if the variance is shared.
+    Returns:
+        [n] float64, larger = more likely a member. NaN where a required side has fewer than 2 members, or none if the
+        variance is shared.
     """
     one_of("mode", mode, get_args(Mode))
     one_of("variance", variance, get_args(Variance))
@@ -59,16 +62,16 @@ def lira(
 
 
 def clip_log_odds(phi: NDArray[np.floating], limit: float = LIMIT) -> Real:
-    """Log-odds cut at ± limit, in float64, any shape; NaN stays.
+    """Clip log-odds of any shape at ± limit and return them as float64; NaN stays.
 
-    Beyond 99.9% log-odds grow with the length of training and say no more of the probability, but their spread would
-    rule every mean and variance.
+    Log-odds beyond 99.9% grow with training time while the probability hardly changes. Without clipping they would
+    dominate means and variances.
     """
     return np.asarray(phi, dtype=np.float64).clip(-limit, limit)
 
 
 def _gaussians(phi: Real, side: Mask, variance: Variance) -> tuple[Real, Real]:
-    """Mean and standard deviation, [n] each, over the members of one side; NaN where there are too few."""
+    """Return mean and standard deviation, [n] each, over the members of one side; NaN where there are too few."""
     n = side.sum(0)
     mean = _divide(np.where(side, phi, 0).sum(0), n)
     squares = np.where(side, (phi - mean) ** 2, 0).sum(0)
@@ -78,11 +81,11 @@ def _gaussians(phi: Real, side: Mask, variance: Variance) -> tuple[Real, Real]:
         own = np.broadcast_to(pooled, own.shape)
     elif variance == "shrunk":
         own = (NU0 * pooled + (n - 1) * own) / (NU0 + n - 1)
-    return mean, np.maximum(np.sqrt(own), SMALLEST_SPREAD)
+    return mean, np.maximum(np.sqrt(own), MIN_SPREAD)
 
 
 def _divide(above: NDArray[np.floating], below: NDArray[np.integer]) -> Real:
-    """above / below, NaN where nothing was counted."""
+    """Return above / below, or NaN where below is not positive."""
     counted = np.where(below > 0, below, np.nan)
     return np.asarray(above / counted, dtype=np.float64)
 

@@ -1,6 +1,7 @@
-"""Why a model fails on its own training data: another scaling, order of the channels, of the axes or of the labels.
+"""Differences in preprocessing that make a model fail on its own training data.
 
-A model and its data arrive apart, and what stood between them, a few lines of a training script, is what gets lost.
+These are another scaling, another order of the channels, swapped axes, or another order of the classes. They occur when
+a model and its data are loaded separately, without the training script.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ from unmem.data.scaling import named_scalings
 from unmem.predictions import accuracy_of, hits, label_log_odds
 from unmem.training import predict
 
-MOST = 2000  # training examples to look at: enough to tell any of these apart
-LEAST = 1e-3  # share by which the loss must fall for another way to be the better one
-SHOWN = 5  # classes of another order that are listed
-FEW = 500  # training examples that show whether another scaling is clearly better
-ALIKE = 2  # standard errors; at 3, a test set of 200 rows that a model knows 9 points worse would pass for seen
+MAX_EXAMPLES = 2000  # training examples to evaluate: enough to distinguish these differences
+MIN_LOSS_DECREASE = 1e-3  # relative decrease of the loss that makes a variant better at equal accuracy
+MAX_LISTED = 5  # reordered classes in a message
+SCALING_EXAMPLES = 500  # training examples for comparing scalings
+Z_OVERFIT = 2  # standard errors; with 3, a gap of 9 percentage points on a test set of 200 rows would not count
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """What differs, and the accuracy that the model has without it.
+    """A difference in preprocessing, and the accuracy of the model without it.
 
-    scaling: the name of the one it wants, None for the one it is given. change: what else to do to the images. order:
-    for each class of the data, the output of the model that means it; None for the given order.
+    Attributes:
+        scaling: Name of the scaling that the model needs; None for the given one.
+        change: Further change of the images, or None.
+        order: For each class of the data, the output of the model for this class; None for the given order.
     """
 
     accuracy: float
@@ -40,18 +43,18 @@ class Mismatch:
     order: tuple[int, ...] | None = None
 
     def words(self, classes: Sequence[str] = ()) -> str:
-        """What differs, in a clause. classes: names of the classes of the data, if they have names."""
+        """Describe the difference in a clause. `classes` are the names of the classes of the data, if any."""
         causes = [] if self.scaling is None else [f"--scaling {self.scaling}"]
         causes += [] if self.change is None else [self.change]
         if self.order is not None:
             named = [f"{k} ({name})" for k, name in enumerate(classes)] or [str(k) for k in range(len(self.order))]
             moved = [f"its class {there} is your class {named[k]}" for k, there in enumerate(self.order) if k != there]
-            listed = f"{', '.join(moved[:SHOWN])}{', …' if len(moved) > SHOWN else ''}"
+            listed = f"{', '.join(moved[:MAX_LISTED])}{', …' if len(moved) > MAX_LISTED else ''}"
             causes.append(f"its outputs in another order ({listed})")
         return f"with {' and '.join(causes)} it gets {self.accuracy:.1%} right"
 
     def fix(self, classes: Sequence[str] = ()) -> str:
-        """What to do about it; classes as in `words`."""
+        """Describe how to correct the difference; `classes` as in `words`."""
         steps = [] if self.scaling is None else [f"pass --scaling {self.scaling}"]
         steps += [] if self.change is None else ["give the images as it was trained on them"]
         if self.order is not None:
@@ -61,30 +64,34 @@ class Mismatch:
 
 
 def chance(examples: Examples) -> tuple[float, float]:
-    """The share of the largest class, and the most that a model gets right by it: three standard errors more."""
+    """Return the share of the largest class, and this share plus three standard errors as the limit of chance."""
     share = torch.bincount(examples.labels).max().item() / len(examples)
     return share, share + 3 * (share * (1 - share) / len(examples)) ** 0.5
 
 
 def find_mismatch(model: nn.Module, examples: Examples) -> Mismatch | None:
-    """The one change with which the model gets most of a sample right; None if it stays at chance with each.
+    """Find the variant of the inputs and classes with the highest accuracy on a sample.
 
-    Tried are the named scalings, for colour images the reversed order of channels, for square ones swapped axes, and
-    with each the order of outputs that fits best. Less than half is reported of none, since the best of so many ways is
-    above chance even for a network that was never trained; an order only if it explains more of what is above chance
-    than leaving it does.
+    The variants are the named scalings, reversed channels for colour images, swapped axes for square images, and for
+    each of these the best order of outputs. An order is returned only if it increases the accuracy by more than the
+    accuracy with the given order exceeds chance.
+
+    Returns:
+        The variant, or None if no accuracy exceeds chance and one half. Lower accuracies do not count, because the best
+        of many variants is above chance even for an untrained network.
     """
-    sample = stratified_sample(examples, min(MOST, len(examples)), seed=0)
+    sample = stratified_sample(examples, min(MAX_EXAMPLES, len(examples)), seed=0)
     _, most = chance(sample)
     plain, ordered, least = Mismatch(0.0), Mismatch(0.0), float("inf")
-    for scaling, change, seen in _ways(sample):
-        logits = predict(model, seen)
-        right = accuracy_of(logits, seen.labels)
-        loss = float(F.cross_entropy(logits, seen.labels))  # tells apart scalings that are nearly the same
-        clearer = right == plain.accuracy and loss < (1 - LEAST) * least  # or what changes nothing would be named
+    for scaling, change, variant in _variants(sample):
+        logits = predict(model, variant)
+        right = accuracy_of(logits, variant.labels)
+        loss = float(F.cross_entropy(logits, variant.labels))  # distinguishes similar scalings
+        # Without a minimum decrease a variant that changes nothing could be chosen.
+        clearer = right == plain.accuracy and loss < (1 - MIN_LOSS_DECREASE) * least
         if right > plain.accuracy or clearer:
             plain, least = Mismatch(right, scaling, change), loss
-        order, right = _best_order(logits.argmax(1), seen.labels, examples.n_classes)
+        order, right = _best_order(logits.argmax(1), variant.labels, examples.n_classes)
         if right > ordered.accuracy:
             ordered = Mismatch(right, scaling, change, tuple(order.tolist()))
     enough = max(most, 0.5)
@@ -94,12 +101,12 @@ def find_mismatch(model: nn.Module, examples: Examples) -> Mismatch | None:
 
 
 def find_order(model: nn.Module, examples: Examples) -> Mismatch | None:
-    """The order of outputs with which a model makes at most half as many errors as with the given one, if there is one.
+    """Find an order of outputs that at least halves the number of errors; None if there is none.
 
-    For a model that is above chance: of five classes two may have changed places. The order that fits best must gain
-    three standard errors, so that a weak model is not taken for one with other labels.
+    This is for a model above chance, for example if two of five classes are exchanged. The accuracy must increase by
+    more than three standard errors, because the best order of a weak model is better by chance.
     """
-    sample = stratified_sample(examples, min(MOST, len(examples)), seed=0)
+    sample = stratified_sample(examples, min(MAX_EXAMPLES, len(examples)), seed=0)
     logits = predict(model, sample)
     plain = accuracy_of(logits, sample.labels)
     order, right = _best_order(logits.argmax(1), sample.labels, examples.n_classes)
@@ -110,12 +117,12 @@ def find_order(model: nn.Module, examples: Examples) -> Mismatch | None:
 
 
 def find_scaling(model: nn.Module, examples: Examples) -> Mismatch | None:
-    """The named scaling with which a model gets clearly more right than with the given one, if there is one.
+    """Find a named scaling with a clearly higher accuracy than the given one; None if there is none.
 
-    For a model that is above chance: inputs at half their contrast cost a network some of its accuracy, not all of it.
-    On a sample; the gain must be three standard errors of the difference.
+    This is for a model above chance: a wrong scaling, such as half the contrast, may reduce the accuracy only in part.
+    On a sample, the accuracy must increase by more than three standard errors of the difference.
     """
-    sample = stratified_sample(examples, min(FEW, len(examples)), seed=0)
+    sample = stratified_sample(examples, min(SCALING_EXAMPLES, len(examples)), seed=0)
     stored = sample.inputs[torch.arange(len(sample), device=sample.device)]
     right: dict[str | None, Tensor] = {}
     loss: dict[str | None, float] = {}
@@ -130,31 +137,31 @@ def find_scaling(model: nn.Module, examples: Examples) -> Mismatch | None:
     return Mismatch(float(right[best].mean()), best)
 
 
-def seen_alike(model: nn.Module, train: Examples, *unseen: Examples) -> bool:
-    """Whether a model is as sure of unseen examples as of its training set: it does not overfit, or it has seen them.
+def equally_confident(model: nn.Module, train: Examples, *unseen: Examples) -> bool:
+    """Return whether a model is as confident on unseen examples as on its training set.
 
-    Neither the mean log-odds of the label nor the share of labels that are likelier than not is higher on the training
-    set by `ALIKE` standard errors, of at most `MOST` examples of each set. A few log-odds far out can hide what the
-    share shows.
+    If so, it does not overfit, or it was trained on them. The criterion: on the training set, neither the mean log-odds
+    of the label nor the share of labels with a probability above ½ is higher by `Z_OVERFIT` standard errors, from at
+    most `MAX_EXAMPLES` examples of each set. The share is robust to extreme log-odds.
     """
-    known, unknown = _surety(model, [train]), _surety(model, unseen)
+    known, unknown = _sampled_log_odds(model, [train]), _sampled_log_odds(model, unseen)
     likely = [(phi > 0).double() for phi in (known, unknown)]
     return not (_higher(known, unknown) or _higher(*likely))
 
 
 def _higher(first: Tensor, second: Tensor) -> bool:
     error = sum(float(values.var(unbiased=False)) / len(values) for values in (first, second)) ** 0.5
-    return float(first.mean() - second.mean()) >= ALIKE * max(error, 1e-12)
+    return float(first.mean() - second.mean()) >= Z_OVERFIT * max(error, 1e-12)
 
 
-def _surety(model: nn.Module, sets: Sequence[Examples]) -> Tensor:
-    """[N] log-odds of the label, of at most `MOST` examples of each set."""
-    some = [one if len(one) <= MOST else stratified_sample(one, MOST, seed=0) for one in sets]
+def _sampled_log_odds(model: nn.Module, sets: Sequence[Examples]) -> Tensor:
+    """Return log-odds of the label, [N], of at most `MAX_EXAMPLES` examples of each set."""
+    some = [one if len(one) <= MAX_EXAMPLES else stratified_sample(one, MAX_EXAMPLES, seed=0) for one in sets]
     return torch.cat([label_log_odds(predict(model, one).double(), one.labels) for one in some])
 
 
-def _ways(sample: Examples) -> Iterator[tuple[str | None, str | None, Examples]]:
-    """The sample in every way that the model may have been trained on it: scaling, change to the images, examples."""
+def _variants(sample: Examples) -> Iterator[tuple[str | None, str | None, Examples]]:
+    """Yield each variant of the sample: scaling, change of the images, examples."""
     stored = sample.inputs[torch.arange(len(sample), device=sample.device)]
     for name, scaling in _scalings(stored, sample.scaling):
         for change, inputs in _changes(stored):
@@ -162,7 +169,7 @@ def _ways(sample: Examples) -> Iterator[tuple[str | None, str | None, Examples]]
 
 
 def _scalings(stored: Tensor, given: Scaling | None) -> Iterator[tuple[str | None, Scaling | None]]:
-    """The given scaling, and where the images are stored as bytes or as shares of 1, the named ones."""
+    """Yield the given scaling and, for images stored as bytes or in [0, 1], the named scalings."""
     yield None, given
     if stored.ndim != 4 or given is None:
         return
@@ -182,7 +189,7 @@ def _changes(stored: Tensor) -> Iterator[tuple[str | None, Tensor]]:
 
 
 def _best_order(predictions: Tensor, labels: Tensor, n_classes: int) -> tuple[NDArray[np.int64], float]:
-    """For each class the output that stands for it, each output once, and the accuracy then (Kuhn's assignment)."""
+    """Return the best one-to-one assignment of outputs to classes (Kuhn 1955), and its accuracy."""
     from scipy.optimize import linear_sum_assignment
 
     outputs = max(n_classes, int(predictions.max()) + 1)

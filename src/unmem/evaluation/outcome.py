@@ -1,4 +1,4 @@
-"""What models show on one problem: numbers of unlearned models beside retrained ones and the two controls."""
+"""Outcomes: measurements of unlearned models, of retrained models and of the two controls, on one problem."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLUMNS = (
     Column(
         *("forget", "forget set", "percent"),
         better="as the reference",
-        explained="Accuracy on the examples to forget. Retrained models never saw them.",
+        explained="Accuracy on the examples to forget. Retrained models were not trained on them.",
         short="forget",
     ),
     Column(
@@ -69,11 +69,11 @@ COLUMNS = (
         explained="Time to make the model, in trainings of the original; 1 = as long as training it.",
     ),
     Column(
-        *("cost_all_told", "cost, all told", "number"),
+        *("cost_all_told", "total cost", "number"),
         unit="trainings",
         better="lower",
-        explained="Cost with the targets, scores and tuning that the method needed, whenever they were made.",
-        short="cost,\nall told",
+        explained="Cost including the targets, scores and tuning that the method needed, from this or earlier runs.",
+        short="total\ncost",
     ),
 )
 _TIMES = ("seconds", "cost", "cost_all_told")
@@ -81,7 +81,14 @@ _TIMES = ("seconds", "cost", "cost_all_told")
 
 @dataclass(frozen=True)
 class Part:
-    """The forget examples of one memorization part: accuracy and share called unseen, and ToW on this part alone."""
+    """Measurements on the forget examples of one memorization group.
+
+    Attributes:
+        n: Number of examples.
+        accuracy: Accuracy on them, or None.
+        mia: Share of them that the membership attack classifies as unseen, or None.
+        tow, tow_mia: ToW and ToW-MIA on this group alone.
+    """
 
     n: int
     accuracy: float | None
@@ -91,20 +98,20 @@ class Part:
 
     @property
     def values(self) -> dict[str, Value]:
-        """By the end of the key of its column."""
+        """The measurements by the suffixes of their column keys."""
         return {"n": self.n, "forget": self.accuracy, "mia": self.mia, "tow": self.tow, "tow_mia": self.tow_mia}
 
 
 @dataclass(frozen=True)
 class Needed:
-    """What a method needed besides the run that made its model: targets, scores, tuning.
+    """The cost of a method besides the run that made its model: targets, scores, tuning.
 
     Attributes:
-        seconds: What it took in this run.
-        trainings: The same in trainings of the original, counted from passes over examples. Used where the time of a
+        seconds: Time spent on them in this run.
+        trainings: The same in trainings of the original, counted from passes over examples. Used if the time of a
             training is not known.
-        before: What was made for it in earlier runs, in trainings of the original.
-        unlearning: The run that made the model, in trainings, counted likewise.
+        before: Cost in earlier runs, in trainings of the original.
+        unlearning: Cost of the run that made the model, in trainings, counted from passes as well.
     """
 
     seconds: float = 0.0
@@ -115,13 +122,18 @@ class Needed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one model shows on one problem. All shares are in [0, 1].
+    """Measurements of one model on one problem. All shares are in [0, 1].
 
-    accuracy: on the forget, retain and test sets. mia: share of the forget set that the attack calls unseen. Both are
-        NaN where there are no unseen examples.
-    tow, tow_mia: closeness to the retrained reference, 1 = the same; None without a reference (`reason` says so).
-    parts: the same by memorization part. seconds, cost: of making the model; cost in trainings of the original.
-    cost_all_told: cost with everything that the method needed and that was made for it, in this run or before.
+    Attributes:
+        accuracy: Accuracy on the "forget", "retain" and "test" sets; NaN for an empty set.
+        mia: Share of the forget set that the membership attack classifies as unseen; NaN without unseen examples.
+        parts: The same per memorization group.
+        tow: Closeness to the retrained models (ToW), 1 = the same; None without retrained models.
+        tow_mia: ToW-MIA, likewise.
+        reason: Why a number is missing, or None.
+        seconds: Time to make the model.
+        cost: The same in trainings of the original.
+        cost_all_told: Cost including everything that the method needed, whether made in this run or before.
     """
 
     accuracy: dict[str, float]
@@ -141,17 +153,17 @@ class Outcome:
         return f"Outcome({', '.join(known)})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as in `result.json`; `reason` only where a number is missing."""
+        """Return plain values as in `result.json`, with `reason` only if a number is missing."""
         values = asdict(self)
-        values["accuracy"] = {key: _known(value) for key, value in self.accuracy.items()}
-        values["mia"] = _known(self.mia)
+        values["accuracy"] = {key: _none_if_nan(value) for key, value in self.accuracy.items()}
+        values["mia"] = _none_if_nan(self.mia)
         if self.reason is None:
             del values["reason"]
         return values
 
     @property
     def values(self) -> dict[str, Value]:
-        """By the keys of `COLUMNS`, and those of memorization parts, such as `low_tow`; none that is NaN."""
+        """The numbers by the keys of `COLUMNS` and of memorization groups, such as `low_tow`, without NaN."""
         found: dict[str, Value] = {
             **self.accuracy,
             "mia": self.mia,
@@ -161,12 +173,12 @@ class Outcome:
             "cost": self.cost,
             "cost_all_told": self.cost_all_told,
         }
-        for name, part in self.parts.items():
-            found |= {f"{name}_{key}": value for key, value in part.values.items()}
+        for name, group in self.parts.items():
+            found |= {f"{name}_{key}": value for key, value in group.values.items()}
         return {key: value for key, value in found.items() if not (isinstance(value, float) and math.isnan(value))}
 
     def row(self, name: str, kind: Kind = "method", *, why_no_tow: str = NO_REFERENCE) -> Row:
-        """A row of `COLUMNS`. why_no_tow: unless the outcome itself knows."""
+        """Return a row of `COLUMNS`. `why_no_tow` is the reason for a missing ToW if the outcome has none."""
         no_tow = self.reason or why_no_tow
         no_cost = NO_SECONDS if self.seconds is None else NO_COST
         reasons = {"tow": no_tow, "tow_mia": no_tow, "seconds": NO_SECONDS, "cost": no_cost, "cost_all_told": no_cost}
@@ -177,25 +189,28 @@ class Outcome:
         return markup.page(
             "One model",
             _readable(Table(COLUMNS, [self.row(name)])).to_html(),
-            _by_part_html(_by_part([(name, "method", self)])),
+            _group_html(_group_table([(name, "method", self)])),
             markup.paragraph(
-                "Read it beside retraining and doing nothing: they are in the evaluation it is from.", small=True
+                "Compare it with retraining and with doing nothing, which the evaluation contains.", small=True
             ),
         )
 
 
-def _known(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Outcomes by method name, beside the controls and the reference they are read against.
+    """Outcomes of several methods, with the reference and the controls to compare them with.
 
-    reference: the mean of the retrained models, or None. do_nothing: the original model as it is;
-    None if the problem has none.
-    retrain_vs_retrain: each retrained model against the mean of the others, averaged: what an honest retrain scores.
-    shortfalls: whether retrained models fall far short of the original, so that ToW is no measure of unlearning.
+    Attributes:
+        methods: Outcome by name of the method.
+        do_nothing: The unchanged original; None if the problem has none.
+        retrain_vs_retrain: Each retrained model against the mean of the others, averaged; None with fewer than two.
+        reference: The mean of the retrained models, or None.
+        n_reference: Number of retrained models.
+        shortfalls: Retrained models that fall far short of the original, so that ToW does not measure unlearning.
     """
 
     methods: dict[str, Outcome]
@@ -206,22 +221,21 @@ class Evaluation:
     shortfalls: tuple[Shortfall, ...] = ()
 
     def __repr__(self) -> str:
-        """A line per model."""
         lines = [f"  {name}: {outcome!r}" for name, _, outcome in self.outcomes()]
         return "\n".join([f"Evaluation, against {self.n_reference} retrained models", *lines])
 
     @property
     def spread(self) -> float | None:
-        """How far two honest retrains are apart in ToW: differences smaller than this mean nothing."""
+        """The distance between two retrained models in ToW. Smaller differences are not meaningful."""
         control = self.retrain_vs_retrain
         return None if control is None or control.tow is None else 1 - control.tow
 
     def best(self, among: Sequence[str]) -> str:
-        """The method with the highest ToW of those named."""
+        """Return the method with the highest ToW among those named."""
         return max(among, key=lambda name: self.methods[name].tow or 0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """The sections `methods`, `controls` and `reference` of `result.json`."""
+        """Return the sections `methods`, `controls` and `reference` of `result.json`."""
         missing = {"tow": None, "tow_mia": None, "reason": ONE_REFERENCE if self.n_reference else NO_REFERENCE}
         pair = self.retrain_vs_retrain
         return {
@@ -242,7 +256,7 @@ class Evaluation:
         }
 
     def outcomes(self) -> list[tuple[str, Kind, Outcome]]:
-        """Name, kind and outcome of all models that were measured, in the order in which they are always shown."""
+        """Return name, kind and outcome of all models, in the order in which they are always shown."""
         known: list[tuple[str, Kind, Outcome | None]] = [
             (RETRAINED, "reference", self.reference),
             (RETRAIN_VS_RETRAIN, "control", self.retrain_vs_retrain),
@@ -252,29 +266,29 @@ class Evaluation:
         return [(name, kind, outcome) for name, kind, outcome in known if outcome is not None]
 
     def table(self, labels: Mapping[str, str] | None = None, explained: Mapping[str, str] | None = None) -> Table:
-        """A row for each model: the retrained ones, what they score against each other, the methods, doing nothing.
+        """Return a row per model: the retrained models, retraining against itself, the methods, doing nothing.
 
         Args:
-            labels: How readers see the names of methods.
-            explained: A line about each method.
+            labels: Names of methods for readers.
+            explained: One line about each method.
         """
         labels, explained = labels or {}, explained or {}
         rows = [self._retrained_row(), self._spread_row()]
         for name, outcome in self.methods.items():
             rows.append(replace(outcome.row(name), label=labels.get(name, ""), explained=explained.get(name, "")))
         if self.do_nothing is not None:
-            line = "control: the original model, as it is"
+            line = "control: the original model, unchanged"
             rows.append(replace(self.do_nothing.row(DO_NOTHING, "control"), explained=line))
-        return Table([*COLUMNS, *self._part_columns()], rows, names="model")
+        return Table([*COLUMNS, *self._group_columns()], rows, names="model")
 
     def by_part(self) -> Table:
-        """Accuracy on the forget examples of each memorization part, a row for each model."""
-        return _by_part([one for one in self.outcomes() if one[2] is not self.retrain_vs_retrain])
+        """Return the accuracy on each memorization group of the forget set, a row per model."""
+        return _group_table([one for one in self.outcomes() if one[2] is not self.retrain_vs_retrain])
 
     def to_pandas(self) -> DataFrame:
-        """A row per model, controls and reference among them (column `kind`), numbers as in `Outcome`, in [0, 1].
+        """Return a data frame with a row per model; the column `kind` distinguishes methods, controls and reference.
 
-        Numbers by memorization part are in columns such as `low_tow`. Needs pandas.
+        Numbers are as in `Outcome`. Those per memorization group are in columns such as `low_tow`. Requires pandas.
         """
         found = self.table()
         return found.filled(keep=[column.key for column in found.columns]).to_pandas()
@@ -283,14 +297,11 @@ class Evaluation:
         pieces = [markup.paragraph(f"Warning: {one.text}.") for one in self.shortfalls]
         pieces.append(_readable(self.table()).to_html())
         if self.spread is not None:
-            pieces.append(
-                markup.paragraph(
-                    f"Two honest retrains differ by {self.spread:.3f} in ToW: smaller differences mean nothing."
-                )
-            )
+            text = f"Two retrained models differ by {self.spread:.3f} in ToW: smaller differences are not meaningful."
+            pieces.append(markup.paragraph(text))
         n = len(self.methods)
         title = f"{n:,} unlearned model{'s' * (n != 1)}, {self.n_reference} retrained"
-        return markup.page(title, *pieces, _by_part_html(self.by_part()))
+        return markup.page(title, *pieces, _group_html(self.by_part()))
 
     def _retrained_row(self) -> Row:
         if self.reference is None:
@@ -305,58 +316,58 @@ class Evaluation:
         return replace(row, label=f"{RETRAINED} ({goal})", explained=line)
 
     def _spread_row(self) -> Row:
-        """ToW alone: the accuracies would repeat those of the reference."""
+        """Return a row with ToW only, because the accuracies are those of the reference."""
         pair = self.retrain_vs_retrain
         why_none = ONE_REFERENCE if self.n_reference else NO_REFERENCE
         values = {} if pair is None else pair.values
         kept = {key: values.get(key) for key in ("tow", "tow_mia")}
-        of_parts = {key: value for key, value in values.items() if key.endswith(("_tow", "_tow_mia"))}
+        of_groups = {key: value for key, value in values.items() if key.endswith(("_tow", "_tow_mia"))}
         reasons = dict.fromkeys(kept, (pair and pair.reason) or why_none)
-        explained = "control: what an honest retrain scores"
-        return Row(RETRAIN_VS_RETRAIN, kept | of_parts, "control", reasons, explained=explained)
+        explained = "control: score of a retrained model"
+        return Row(RETRAIN_VS_RETRAIN, kept | of_groups, "control", reasons, explained=explained)
 
-    def _part_columns(self) -> list[Column]:
-        """Of the data frame: what is said of each memorization part."""
+    def _group_columns(self) -> list[Column]:
+        """Columns of the data frame for each memorization group."""
         return [
             Column(f"{name}_{key}", f"{name}: {key}", "count" if key == "n" else "percent", shown=False)
-            for name, part in _parts(self.outcomes()).items()
-            for key in part.values
+            for name, group in _groups(self.outcomes()).items()
+            for key in group.values
         ]
 
 
 def _readable(table: Table) -> Table:
-    """Without seconds and cost where none is known."""
+    """Omit seconds and cost where all values are unknown."""
     known = {column.key for column in table.filled().columns}
     return table.only([c.key for c in table.columns if c.key not in _TIMES or c.key in known])
 
 
-def _parts(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> dict[str, Part]:
-    """The memorization parts of the first model: those of all are the same."""
+def _groups(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> dict[str, Part]:
+    """Return the memorization groups of the first model; they are the same for all models."""
     return outcomes[0][2].parts if outcomes else {}
 
 
-def _by_part(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> Table:
-    parts = _parts(outcomes)
+def _group_table(outcomes: Sequence[tuple[str, Kind, Outcome]]) -> Table:
+    groups = _groups(outcomes)
     columns = [
-        Column(name, f"{name} ({part.n:,})", "percent", better="as the reference") for name, part in parts.items()
+        Column(name, f"{name} ({group.n:,})", "percent", better="as the reference") for name, group in groups.items()
     ]
     rows = [
-        Row(name, {part: outcome.parts[part].accuracy if part in outcome.parts else None for part in parts}, kind)
-        for name, kind, outcome in outcomes
+        Row(name, {key: one.parts[key].accuracy if key in one.parts else None for key in groups}, kind)
+        for name, kind, one in outcomes
     ]
     return Table(columns, rows, names="model")
 
 
-def _by_part_html(found: Table) -> str:
+def _group_html(found: Table) -> str:
     if not found.columns:
         return ""
-    return markup.paragraph("Accuracy on the forget set by memorization part:") + found.to_html()
+    return markup.paragraph("Accuracy on the forget set by memorization group:") + found.to_html()
 
 
 def aggregates_only(evaluation: Evaluation, n_forget: int) -> Evaluation:
-    """The evaluation without what would tell about single examples: for a small forget set, all that is measured on it.
+    """Return the evaluation without numbers that could reveal single examples.
 
-    What anybody may read, such as the files of a run, holds this one.
+    For a small forget set, these are all numbers measured on it. Published files contain this form.
     """
     if n_forget >= SMALLEST_CELL:
         return evaluation

@@ -1,19 +1,20 @@
-"""Retain-only relearning: does confidence on the forget set come back when the model sees retained examples only?
+"""Relearning: does the confidence on the forget set increase when the model is trained on retained examples only?
 
-What was merely hidden returns with a little training that has nothing to do with it; what a model never knew does not.
-Source of the idea: relearning attacks on unlearned models (Hu et al. 2024, arXiv 2406.13356), here restricted to the
-retain set.
+Information that was only suppressed returns after brief training on other examples; information that a model never had
+does not. The idea is from relearning attacks on unlearned models (Hu et al. 2024, arXiv 2406.13356), here restricted to
+the retain set.
 
-The mean rise is held against that of m retrained models, which may rise too, by learning more of what both sets share:
+The mean rise is compared with that of m retrained models. Their confidence may rise, too, because they learn more about
+what both sets have in common:
 
     t = (rise − mean rise of the retrained models − 1/n) / √(w (1 + 1/m)),    w = (ν₀ 2v/n + (m − 1) s²) / (ν₀ + m − 1)
 
-with v the variance of a retrained model's rises over the n forget examples, and s² that of the mean rise over retrained
-models, which two or three of them hardly tell: so it is drawn to 2v/n with the weight ν₀, as variances are in the
-single-model test. p is one-sided, with ν₀ + m − 1 degrees of freedom. Without retrained models unseen examples stand
-in. 1/n is what one example adds that comes back in full; less than that is nothing that came back. It matters where
-honest models are sure of every example, as of wrong labels: all rises are then next to 0, and so is v, which says
-nothing of how far models differ.
+Here v is the variance of the rises of a retrained model over the n forget examples, and s² is the variance of the mean
+rise over retrained models. Two or three models give a poor estimate of s², so it is shrunk towards 2v/n with weight ν₀,
+like the variances in the single-model test. p is one-sided, with ν₀ + m − 1 degrees of freedom. Without retrained
+models, unseen examples are used instead. 1/n is the contribution of one example whose confidence rises from 0 to 1; a
+smaller mean rise is not evidence. This term matters where retrained models are certain about every example, for example
+about wrong labels. All rises and v are then close to 0, so v does not show how much models differ.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ from scipy.stats import t as student
 from torch import nn
 
 from unmem.batchnorm import recompute_batchnorm
-from unmem.evaluation.answers import label_confidence
 from unmem.evaluation.lira import NU0
+from unmem.evaluation.logits import label_confidence
 from unmem.training import fit
 from unmem.unlearning import Problem
 
 Real = NDArray[np.float64]
 EPOCHS_SHARE = 0.1  # of the original's epochs
-LR_SHARE = 0.1  # of its peak rate: enough to move the model, not to train a new one
+LR_SHARE = 0.1  # of its peak learning rate: enough to change the model without training a new one
 
 
 @dataclass(frozen=True)
 class Relearning:
-    """Mean confidence of the label on the forget set, in [0, 1], before and after some training on the retain set.
+    """Mean confidence of the label on the forget set, in [0, 1], before and after brief training on the retain set.
 
     Attributes:
-        before, after: of this model.
-        expected: the rise of retrained models, or of unseen examples where there are none.
-        p: chance of a rise as large by a model that never saw the forget set and gains up to one example of it.
+        before, after: Mean confidence of the model.
+        expected: Rise of retrained models, or of unseen examples without retrained models.
+        p: One-sided p-value of the rise, see the head of the file.
     """
 
     before: float
@@ -60,13 +61,13 @@ class Relearning:
 
 
 @dataclass(frozen=True, eq=False)
-class Rises:
-    """Confidence of the label before training on the retain set, and by how much it rises, example by example.
+class ConfidenceChange:
+    """Confidence of the label per example, and its change by brief training on the retain set.
 
     Attributes:
-        before: [n] on the forget set.
-        forget: [n] rise of each forget example.
-        unseen: [m] rise of each unseen example.
+        before: [n] confidence on the forget examples before the training.
+        forget: [n] rise on the forget examples.
+        unseen: [m] rise on the unseen examples.
     """
 
     before: Real
@@ -74,19 +75,21 @@ class Rises:
     unseen: Real
 
 
-def relearn(model: nn.Module, problem: Problem, *, seed: int = 0) -> Rises:
-    """Fine-tune a copy of the model on the retain set and see what becomes of the forget set."""
+def relearn(model: nn.Module, problem: Problem, *, seed: int = 0) -> ConfidenceChange:
+    """Fine-tune a copy of the model on the retain set and return the change in confidence."""
     epochs = math.ceil(EPOCHS_SHARE * problem.recipe.epochs)
     recipe = replace(problem.recipe, epochs=epochs, lr=LR_SHARE * problem.recipe.lr)
     again = fit(copy.deepcopy(model), problem.retain, recipe, seed=seed)
     recompute_batchnorm(again, problem.retain)
     before = label_confidence(model, problem.forget)
     forget = label_confidence(again, problem.forget) - before
-    return Rises(before, forget, label_confidence(again, problem.holdout) - label_confidence(model, problem.holdout))
+    return ConfidenceChange(
+        before, forget, label_confidence(again, problem.holdout) - label_confidence(model, problem.holdout)
+    )
 
 
-def relearning(ours: Rises, retrained: Sequence[Rises] = ()) -> Relearning:
-    """Whether the forget set comes back more than it should; see the head of the file."""
+def relearning(ours: ConfidenceChange, retrained: Sequence[ConfidenceChange] = ()) -> Relearning:
+    """Test the rise on the forget set against that of retrained models or unseen examples; see the head of the file."""
     n, rise, before = len(ours.forget), float(ours.forget.mean()), float(ours.before.mean())
     if retrained:
         theirs = np.stack([one.forget for one in retrained])
@@ -102,12 +105,12 @@ def relearning(ours: Rises, retrained: Sequence[Rises] = ()) -> Relearning:
 
 
 def _error(values: Real) -> float:
-    """Squared standard error of the mean; infinite from one value."""
+    """Return the squared standard error of the mean; infinite for a single value."""
     return float(values.var(ddof=1) / len(values)) if len(values) > 1 else math.inf
 
 
 def _chance(gap: float, squared_error: float, freedom: float) -> float:
-    """One-sided p of a gap."""
+    """Return the one-sided p-value of a gap."""
     if squared_error == math.inf:
         return 1.0
     if squared_error == 0:

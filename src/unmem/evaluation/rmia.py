@@ -1,11 +1,14 @@
-"""RMIA, the robust attack (Zarifzadeh et al. 2024, arXiv 2312.03262), with an ensemble as reference models.
+"""RMIA, the robust membership inference attack (Zarifzadeh et al. 2024, arXiv 2312.03262), with an ensemble as
+reference models.
 
-Is the model surer of x than models in general are, and more so than it is of population examples z?
+The attack compares the confidence in an example x, relative to that of other models, with the same for population
+examples z:
 
     score(x) = share of z with ratio(x) / ratio(z) ≥ γ,    ratio(x) = p(x) / p̄(x)
 
-p: confidence in the label of the model attacked; p̄: that of a model which was as likely trained on the example as not.
-For one population the score rises with the ratio, so `ratios` alone give the ROC curve, without the ties of the score.
+p is the confidence of the attacked model in the label. p̄ is that of a model that was trained on the example with
+probability ½. For a fixed population the score increases with the ratio, so `ratios` alone determine the ROC curve,
+without the ties of the score.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ Mode = Literal["online", "offline"]
 
 GAMMA = 1.0
 SLOPE = 0.33
-SMALLEST = 1e-100  # of p̄, so that an example that is impossible to every model has a ratio
+SMALLEST = 1e-100  # of p̄, so that the ratio is defined if all models assign probability 0
 
 
 def rmia(
@@ -37,24 +40,28 @@ def rmia(
     gamma: float = GAMMA,
     a: float = SLOPE,
 ) -> Real:
-    """How likely each example was trained on, [n] float64 in [0, 1]; larger = more likely a member.
+    """Compute the RMIA score of each example.
 
-    p: [n] probability of the label under the model attacked. members_p: [K, n] of the members. kept: [K, n] bool, True
-    where the member was trained on the example. population, members_population: [m] and [K, m], the same for examples z
-    that neither the model nor any member was trained on, and that are not among the examples.
+    Args:
+        p: [n] probability of the label under the attacked model.
+        members_p: [K, n] probability of the label under the members.
+        kept: [K, n] bool, True where the member was trained on the example.
+        population: [m] like p, for population examples on which neither the model nor any member was trained, and
+            which are not among the n examples.
+        members_population: [K, m] like members_p, for the population examples.
+        mode: online = p̄ is the average of the mean over IN members and the mean over OUT members. offline = only OUT
+            members; the IN mean is approximated as a · p_out + 1 − a, so p̄ = ½ ((1 + a) p_out + 1 − a). No member was
+            trained on any z, so p̄(z) has the offline form in both modes.
+        gamma: Threshold γ of the ratios. The paper's code uses 2 in both modes (for CIFAR-10, at a temperature of 2);
+            the authors' later tool, Privacy Meter, uses 1.
+        a: Slope of the approximation. 0 = a model is certain about its training examples; 1 = training on an example
+            has no effect. 0.3 in the paper's code for CIFAR-10, 0.33 in LeakPro; a guess for other data, which could be
+            tuned on members. If training on an example has less effect than a implies, hard examples have low offline
+            scores whether they are members or not. Low scores are then not evidence that they were forgotten.
 
-    mode: online = p̄ is the mean of the IN members' mean and the OUT members' mean, equal in weight however many each
-        has. offline = OUT members alone, with the IN mean taken as a · p_out + 1 − a, so p̄ = ½ ((1 + a) p_out + 1 − a).
-        No member was trained on any z, so p̄(z) has the offline form in both modes.
-    gamma: how much surer than of z. The paper's code has 2 in both modes (for CIFAR-10, at a temperature of 2), the
-        authors' later tool, Privacy Meter, 1.
-    a: 0 = a model is sure of what it was trained on; 1 = training on it changes nothing. 0.3 in the paper's code for
-        CIFAR-10, 0.33 in LeakPro; a guess for other data, and to be tuned on members if at all. Where training on an
-        example changes less than a says, offline scores of hard examples are low, seen or not: they are then no sign
-        that these were forgotten.
-
-    NaN where a side that is needed has no member. At γ = 1 a z with the same ratio counts; in the authors' code, which
-    has > for ≥, it does not.
+    Returns:
+        [n] float64 in [0, 1], larger = more likely a member. NaN where a required side has no member. At γ = 1 a z with
+        the same ratio counts; in the authors' code, which uses > instead of ≥, it does not.
     """
     one_of("mode", mode, get_args(Mode))
     if not (gamma > 0 and 0 <= a <= 1):
@@ -69,16 +76,10 @@ def rmia(
 
 
 def ratios(p: NDArray[np.floating], members_p: NDArray[np.floating], kept: Mask, *, a: float = SLOPE) -> Real:
-    """Ratio p / p̄ of each example, offline: [n] float64, ≥ 0; larger = more likely a member.
-
-    Args:
-        p: [n] probability of the label under the model attacked.
-        members_p: [K, n] the same of the members.
-        kept: [K, n] bool, True where a member does not count, since it was trained on the example.
-        a: see `rmia`.
+    """Compute the offline ratio p / p̄ of each example. The arguments are those of `rmia`.
 
     Returns:
-        The ratios, NaN where no member counts.
+        [n] float64, ≥ 0, larger = more likely a member; NaN without OUT members.
     """
     return _ratios(p, members_p, kept, "p", "offline", a)
 
@@ -91,7 +92,7 @@ def _ratios(
 
 
 def _typical(p: NDArray[np.floating], kept: Mask, mode: Mode, a: float) -> Real:
-    """p̄ of each example, [n]; NaN where there is no member to know it from."""
+    """Return p̄ of each example, [n]; NaN where a required side has no member."""
     p_out = _mean(p, ~kept)
     p_in = _mean(p, kept) if mode == "online" else a * p_out + 1 - a
     return np.maximum((p_in + p_out) / 2, SMALLEST)

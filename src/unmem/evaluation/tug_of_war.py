@@ -4,10 +4,16 @@ from __future__ import annotations
 
 
 def tug_of_war(*gaps: float) -> float:
-    """Π (1 − |gap|) over differences to the retrained model, each in [−1, 1]. 1 = no difference at all.
+    """Compute Π (1 − |gap|), the closeness to retraining.
 
-    ToW takes the gaps of the accuracies on the forget, retain and test sets; ToW-MIA has the gap of the membership
-    attack in place of the forget accuracy. Both two-sided: forgetting too much costs as much as too little.
+    ToW takes the gaps in accuracy on the forget, retain and test sets. ToW-MIA takes the gap of the membership attack
+    in place of the forget accuracy. Both are two-sided: forgetting too much costs as much as forgetting too little.
+
+    Args:
+        *gaps: Differences to the retrained model, each in [−1, 1].
+
+    Returns:
+        A number in [0, 1]; 1 = no difference.
     """
     product = 1.0
     for gap in gaps:

@@ -18,8 +18,13 @@ Floats = NDArray[np.float64]
 class Interval:
     """A value with its 95% interval.
 
-    Of rank correlation and overlap: percentiles over resamplings of the examples. Of AUROC and average precision: see
-    `unmem.metrics`; 0 to 1 where a single example is above the threshold, or below it.
+    For rank correlation and overlap, the interval is made of percentiles over bootstrap samples of the examples. For
+    AUROC and average precision see `unmem.metrics`; it is 0 to 1 if only one example is above, or below, the threshold.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end.
+        high: Upper end.
     """
 
     value: float
@@ -32,12 +37,17 @@ class Interval:
 
 @dataclass(frozen=True)
 class Agreement:
-    """A score against a reference, both larger = more memorized.
+    """How well a score agrees with a reference score. For both, larger = more memorized.
 
-    spearman: rank correlation; dominated by the many examples near 0. auroc, average_precision: finding those whose
-    reference is above `threshold`; average precision starts from their share. overlap: share of the reference's top
-    tenth that is in the score's top tenth. n: examples with both values. None where there is no such number: nothing
-    or everything above the threshold, or a score that is the same for all.
+    A measure is None where it is undefined: nothing or everything is above the threshold, or a score is constant.
+
+    Attributes:
+        n: Examples with both values.
+        threshold: Examples whose reference is above it count as memorized.
+        spearman: Rank correlation, in [−1, 1]; dominated by the many examples near 0.
+        overlap: Share of the reference's top tenth that is also in the score's top tenth.
+        auroc: AUROC of finding the memorized examples; 0.5 = chance.
+        average_precision: Average precision of finding them; chance is their share.
     """
 
     n: int
@@ -60,7 +70,18 @@ class Agreement:
 def agreement(
     scores: Scores, reference: Scores, *, threshold: float = 0.25, resamples: int = 200, seed: int = 0
 ) -> Agreement:
-    """Compare on the examples that both have a value for. `threshold` is on the reference's own scale."""
+    """Compare a score with a reference, on the examples for which both have a value.
+
+    Args:
+        scores: The score.
+        reference: The score to compare with.
+        threshold: Examples whose reference is above it count as memorized; on the scale of the reference.
+        resamples: Number of bootstrap samples for the intervals.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Rank correlation, overlap, AUROC and average precision, each with its interval.
+    """
     where = np.isin(scores.ids, reference.ids)
     first = scores.values[where]
     second = reference.of(scores.ids[where])

@@ -53,10 +53,25 @@ def score(
     executor: Where = None,
     workers: int | None = None,
 ) -> Scores:
-    """One memorization score of every training example; larger = more memorized.
+    """Compute one memorization score of every training example; larger = more memorized.
 
-    name: one of `SCORES`, or several joined by "+" for the average of their ranks. model: the finished original;
-    without it, one is trained by `recipe` where a score needs it. The other arguments are those of `Scorer`.
+    Args:
+        name: One of `SCORES`, or several joined by "+" for the mean of their ranks.
+        data: The data set.
+        recipe: How the original is or was trained.
+        model: The finished original. None trains it by `recipe` if the score needs it.
+        checkpoints: Models saved during the training of `model`, in order, for learning events.
+        members: Number of members of "feldman" (default 100) or "ensemble" (default 20).
+        folds: Number of folds of the cross-fit.
+        folder: Folder for finished members, so that a stopped run can continue.
+        executor: Where trainings run, see `unmem.executors.run_all`.
+        workers: Number of parallel workers.
+
+    Returns:
+        The scores.
+
+    Raises:
+        UserError: There is no such score, or it needs a training that is not observed.
     """
     scorer = Scorer(
         data,

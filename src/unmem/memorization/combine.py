@@ -11,9 +11,17 @@ from unmem.memorization.scores import Scores
 
 
 def rank_average(scores: Sequence[Scores], *, name: str | None = None) -> Scores:
-    """The mean rank of each example over several scores, scaled to (0, 1]; NaN where any of them has no value.
+    """Average the ranks of several scores, which need no common scale.
 
-    All must be of the same examples; the order of the first is kept. Larger = more memorized.
+    Args:
+        scores: Scores of the same examples; the order of the first is kept.
+        name: Name of the new score. None joins their names by "+".
+
+    Returns:
+        Mean ranks scaled to (0, 1], larger = more memorized; NaN where any of the scores has no value.
+
+    Raises:
+        UserError: The scores are of different examples.
     """
     if len(scores) < 2:
         raise UserError("scores", [s.name for s in scores], "a combination needs two or more", "give more scores")

@@ -1,8 +1,8 @@
-"""Cross-fit: predict every training example by a model that never saw it.
+"""Cross-fit: predict every training example by a model that was not trained on it.
 
-Cut the training set in K folds and train K models, each without one fold; q_i is the prediction of the one model that
-never saw example i. After cleanlab's out-of-sample predictions (Northcutt et al. 2021) and double machine learning
-(Chernozhukov et al. 2018). K = 2 costs one training, K = 5 four.
+The training set is divided into K folds, and K models are trained, each without one fold; q_i is the prediction of the
+one model that was not trained on example i. After cleanlab's out-of-sample predictions (Northcutt et al. 2021) and
+double machine learning (Chernozhukov et al. 2018). K = 2 costs one training, K = 5 costs four.
 """
 
 from __future__ import annotations
@@ -34,12 +34,18 @@ FEW_CLASSES = 32  # of so many at most, the log-probabilities of all classes are
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """Out-of-fold predictions, each by the one model that never saw the example.
+    """Out-of-fold predictions: for each example, those of the one fold model that was not trained on it.
 
-    log_probs: [N, C], or None: see `keep_logits` of `crossfit`. margin: [N], log q_y − log max_{k≠y} q_k. phi: [N],
-    log q_y − log(1 − q_y). All float32.
-    seconds: of all fold models. seconds_before: as in `Ensemble`. moved: files that hold the predictions of examples
-    that were forgotten since, relative to the folder of this one. forgotten: which these are.
+    Attributes:
+        ids: [N] ids of the training examples.
+        log_probs: [N, C] float32 log-probabilities, or None (see `keep_logits` of `crossfit`).
+        margin: [N] float32, log q_y − log max_{k≠y} q_k.
+        phi: [N] float32, log-odds of the label, log q_y − log(1 − q_y).
+        seconds: Time to train all fold models.
+        settings: What determined the predictions, as plain values.
+        seconds_before: Seconds that earlier runs spent on fold models that were reused.
+        moved: Files with the predictions of examples that were forgotten since, relative to the folder of this file.
+        forgotten: Keyed hashes of these examples.
     """
 
     ids: Ids
@@ -60,18 +66,18 @@ class CrossFit:
         return f"CrossFit({len(self):,} examples, {classes})"
 
     def confidence(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """[N], out-of-fold probability of the label."""
+        """Return the out-of-fold probability of the label, [N] float64."""
         return confidence(labels, self.phi, self.log_probs)
 
     @property
     def largest(self) -> NDArray[np.float64]:
-        """[N], largest out-of-fold probability of any class."""
+        """The largest out-of-fold probability of any class, [N] float64."""
         if self.log_probs is None:  # that of the label, or by the margin more
             return probability(self.phi) * np.exp(np.maximum(0, -self.margin.astype(np.float64)))
         return np.exp(self.log_probs.max(1).astype(np.float64))
 
     def take(self, ids: Iterable[object]) -> CrossFit:
-        """The predictions of these examples, in the order given. Raises `UserError` for those it does not hold."""
+        """Return the predictions of these examples, in the order given. An unknown id raises `UserError`."""
         wanted = as_ids(ids)
         found, missing = find_ids(wanted, self.ids)
         if missing.any():
@@ -84,22 +90,22 @@ class CrossFit:
         return self._at(found)
 
     def only(self, ids: Iterable[object]) -> CrossFit:
-        """The predictions of these examples, of those that it holds."""
+        """Return the predictions of these examples, ignoring unknown ids."""
         return self._at(np.flatnonzero(np.isin(self.ids, as_ids(ids))))
 
     def without(self, ids: Iterable[object]) -> CrossFit:
-        """All but the predictions of these examples: what may be kept once they are forgotten."""
+        """Return all predictions except those of these examples, which may be kept after they are forgotten."""
         return self._at(np.flatnonzero(~np.isin(self.ids, as_ids(ids))))
 
     def with_rows_of(self, other: CrossFit) -> CrossFit:
-        """The same with the predictions of another one for examples that this one does not hold."""
+        """Add the predictions of another cross-fit for examples that this one lacks."""
         fresh = np.flatnonzero(~np.isin(other.ids, self.ids))
         both = {name: (values, other._arrays.get(name)) for name, values in self._arrays.items()}
         arrays = {name: None if b is None else np.concatenate([a, b[fresh]]) for name, (a, b) in both.items()}
         return replace(self, **arrays)
 
     def save(self, path: str | Path) -> None:
-        """One `.npz` file, whole or not there."""
+        """Write one `.npz` file, atomically."""
         facts: dict[str, Any] = {"seconds": self.seconds, "settings": self.settings}
         facts |= deletion_facts(self.moved, self.forgotten)
         facts |= {"labels_only": True} if self.log_probs is None else {}
@@ -107,7 +113,7 @@ class CrossFit:
 
     @classmethod
     def load(cls, path: str | Path) -> CrossFit:
-        """Predictions that `save` wrote."""
+        """Read predictions that `save` wrote."""
         made = {"option": "--crossfit", "kind": "a cross-fit"}
         fix, optional = "make one with unmem prepare", ("log_probs",)
         arrays, facts = load_arrays(path, ("ids", "margin", "phi"), **made, fix=fix, optional=optional)
@@ -133,14 +139,22 @@ class CrossFit:
         return {name: values for name, values in found.items() if values is not None}
 
     def scores(self) -> Scores:
-        """−margin of the out-of-fold prediction: how wrong a model is on an example that it never saw."""
+        """Return −margin of the out-of-fold prediction: larger = predicted worse without the example."""
         return Scores("crossfit", self.ids, -np.asarray(self.margin, np.float64), settings=self.settings)
 
     def fit(self, model: nn.Module, examples: Examples) -> Scores:
-        """confidence of `model`, which was trained on the examples, times 1 − out-of-fold confidence.
+        """Score by the confidence of the trained model times 1 − out-of-fold confidence; larger = more memorized.
 
-        The chance that a model gets an example right by having seen it and wrong by not having seen it. Unlike their
-        difference it is never carried by the noise of two predictions that are both sure.
+        If the two models were independent, this is the probability that a model predicts the label having seen the
+        example and misses it not having seen it. Unlike the difference of margins it is not dominated by the noise of
+        two confident predictions.
+
+        Args:
+            model: A model trained on all of the examples.
+            examples: The training set.
+
+        Returns:
+            Scores in [0, 1].
         """
         where = examples.positions(self.ids)
         labels = examples.labels.cpu().numpy()[where]
@@ -152,7 +166,15 @@ class CrossFit:
         return Scores("crossfit-fit", self.ids, known * (1 - self.confidence(labels)), settings=self.settings)
 
     def gap(self, model: nn.Module, examples: Examples) -> Scores:
-        """margin under `model`, which was trained on the examples, minus the out-of-fold margin."""
+        """Score by the margin under the trained model minus the out-of-fold margin; larger = more memorized.
+
+        Args:
+            model: A model trained on all of the examples.
+            examples: The training set.
+
+        Returns:
+            Scores in nats.
+        """
         trained: NDArray[np.float64] = predicted(model, examples, log_odds)[1].cpu().numpy()
         where = examples.positions(self.ids)
         return Scores("crossfit-gap", self.ids, trained[where] - self.margin.astype(np.float64), settings=self.settings)
@@ -172,13 +194,25 @@ def crossfit(
     on_member: Callable[[int, int], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> CrossFit:
-    """Train `folds` models on stratified folds and keep each example's out-of-fold prediction.
+    """Train models on stratified folds and keep the out-of-fold prediction of each example.
 
-    unseen: if given, the accuracy of the fold models on these examples is noted in the settings: it tells how much
-        they fall short of a model trained on everything.
-    keep_logits: whether predictions of all classes are kept, in memory and in files, as matching by `form="kl"` needs.
-        None: of at most `FEW_CLASSES` classes. Scores, forecasts and matching by log-odds work without them.
-    folder, executor, workers, on_member, on_warning: as in `train_members`.
+    Args:
+        recipe: How each fold model is trained.
+        examples: The training set.
+        folds: Number of folds K. K folds cost K − 1 trainings.
+        seed: Seed of the folds; fold model k is trained with `seed + k`.
+        unseen: Examples outside the training set. The accuracy of the fold models on them goes into the settings, which
+            shows how far they fall short of a model trained on everything.
+        keep_logits: Whether to keep the predictions of all classes, as matching by `form="kl"` needs. None keeps them
+            for at most `FEW_CLASSES` classes. Scores, forecasts and matching by log-odds do not need them.
+        folder: Folder for the predictions of finished fold models, so that a stopped run can continue.
+        executor: Where the trainings run, see `unmem.executors.run_all`.
+        workers: Number of parallel workers.
+        on_member: Called with (done, total) after each model.
+        on_warning: Called with each warning, a sentence.
+
+    Returns:
+        The out-of-fold predictions.
     """
     keep_logits = examples.n_classes <= FEW_CLASSES if keep_logits is None else keep_logits
     kept = fold_masks(examples.labels, folds, seed=seed)
@@ -228,8 +262,17 @@ def _reached(members: Ensemble) -> dict[str, list[float]]:
 
 
 def out_of_sample(members: Ensemble) -> CrossFit:
-    """The same from an ensemble that kept its logits: for each example, the mean over the members that never saw it
-    (of probabilities, of the margin and of phi). Raises `UserError` if some example was in every member."""
+    """Predict each example by the ensemble members that were not trained on it.
+
+    Args:
+        members: An ensemble that kept its logits (`keep_logits=True`).
+
+    Returns:
+        Means over these members of the probabilities, the margin and the log-odds.
+
+    Raises:
+        UserError: The ensemble has no logits, or all members were trained on some example.
+    """
     if members.logits is None:
         raise UserError("members", None, "kept no logits", "train them with keep_logits=True")
     out = ~members.kept

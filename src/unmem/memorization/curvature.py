@@ -1,10 +1,10 @@
-"""Loss curvature around an example's input: memorized examples sit on sharp peaks of the loss (Garg et al. 2024).
+"""Loss curvature with respect to an example's input: memorized examples have a sharper loss (Garg et al. 2024).
 
     ‖∇ₓℓ(x + h z) − ∇ₓℓ(x)‖₂   with z = sign(∇ₓℓ(x)) / ‖sign(∇ₓℓ(x))‖₂
 
-is what arXiv 2410.16516 uses: one signed direction, unsquared, averaged over the epochs of training. Garg et al.
+is the form of arXiv 2410.16516: one signed direction, unsquared, averaged over the epochs of training. Garg et al.
 average the square over Rademacher directions, a Hutchinson estimate of the squared Frobenius norm of the input Hessian.
-Inputs are as the model sees them, so h is in those units. Token ids have no gradient: there x is their embedding.
+Inputs are as the model sees them, so h is in those units. Token ids have no gradient; x is then their embedding.
 Larger = more memorized.
 """
 
@@ -37,10 +37,20 @@ def curvature(
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Scores:
-    """Curvature under a finished model: two input gradients per example for "sign", 1 + `repeats` for "rademacher".
+    """Compute the curvature score of each example under a finished model, in evaluation mode and full precision.
 
-    h: length of the step; by default 0.01 for "sign" and 0.001 for "rademacher", as in the sources. repeats: Rademacher
-    directions, 10 by default. Evaluation mode, in full precision: the difference of two gradients is small.
+    Args:
+        model: The model.
+        examples: N training examples.
+        directions: "sign" (one signed direction, two gradients per example) or "rademacher" (1 + `repeats` gradients).
+        h: Length of the step, in units of the model's inputs. None is 0.01 for "sign" and 0.001 for "rademacher", as in
+            the sources.
+        repeats: Number of Rademacher directions. None is 10.
+        seed: Seed of the Rademacher directions.
+        batch_size: Examples per batch. None chooses a size that suits the device.
+
+    Returns:
+        Scores, larger = more memorized.
     """
     step, count = _settings(directions, h, repeats)
     values = input_curvature(
@@ -51,10 +61,16 @@ def curvature(
 
 
 class CurvatureTrace(Recorder):
-    """Curvature averaged over the epochs of the training that it watches. seconds: what that took so far.
+    """An observer that averages the curvature over the epochs of a training.
 
-    every: take it after every so many epochs, and always after the last of the recipe. A pass costs one to two epochs
-        of training, so `every=1` more than doubles it; the average changes slowly with fewer (benchmarks/scores.py).
+    Args:
+        every: Measure after every so many epochs, and after the last. A measurement costs one to two epochs of
+            training; the average changes slowly with fewer (benchmarks/scores.py).
+        directions: As in `curvature`.
+        h: As in `curvature`.
+
+    Attributes:
+        seconds: Time spent on the measurements so far.
     """
 
     keeps = ("_sum", "_passes", "seconds")
@@ -108,7 +124,7 @@ def input_curvature(
     seed: int,
     batch_size: int | None = None,
 ) -> Tensor:
-    """[N] float32, one value an example, in the order of `examples`; the model is left as it was."""
+    """Return the curvature of each example, [N] float32, in the order of `examples`. The model is not changed."""
     random = torch.Generator().manual_seed(seed)
     index = torch.arange(len(examples), device=examples.device)
     # Filled in place: many small results kept between large temporaries would scatter over the heap and hold it.
@@ -137,9 +153,10 @@ def _batch_curvature(
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor, *, shift: Tensor | None = None) -> Tensor:
-    """∇ₓ of each example's own cross-entropy at x + shift, of the shape of x; no parameter's gradient is touched.
+    """Return ∇ₓ of each example's cross-entropy at x + shift, with the shape of x. Gradients of parameters are not
+    touched.
 
-    For token ids [B, L], gradient and shift are of their embeddings, [B, L, E].
+    For token ids [B, L], gradient and shift are those of their embeddings, [B, L, E].
     """
     if not x.is_floating_point():
         return _embedding_gradient(model, x, y, shift)

@@ -1,8 +1,8 @@
-"""Learning events: what the training run shows of each example (Jiang et al. 2021, and near relatives).
+"""Learning events: how the training run treats each example (Jiang et al. 2021, and related work).
 
-Zhao & Triantafillou (arXiv 2410.16516) use the first four as proxies of memorization: an example learned late and with
-little confidence is one that the model has to memorize. They come from the training forward pass, in train mode
-and before the step, and are averaged over the epochs.
+Zhao & Triantafillou (arXiv 2410.16516) use the first four as proxies of memorization: an example that is learned late
+and with low confidence is one that the model has to memorize. The events come from the forward pass of training, in
+train mode and before the step, and are averaged over the epochs.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ _FLUSH = 32_768
 
 
 class LearningEvents(Recorder):
-    """Watches one run and gives a score per example for each name in `EVENTS`; of a training, per training example.
+    """An observer that records the learning events of one training, for each name in `EVENTS`.
 
-    In a run of several passes an epoch, such as SCRUB's, each example counts in the passes that visit it.
+    In a run with several passes per epoch, such as SCRUB's, an example counts in each pass that visits it.
 
-    seconds: what watching took so far, for all events together (on a GPU: to queue the work).
+    Attributes:
+        seconds: Time spent on recording so far, for all events together (on a GPU: the time to queue the work).
     """
 
     keeps = ("_sums", "_visits", "_wrong", "_forgotten", "_last_confidence", "_epochs", "seconds")
@@ -79,9 +80,13 @@ class LearningEvents(Recorder):
 
     @classmethod
     def from_checkpoints(cls, checkpoints: Iterable[nn.Module], examples: Examples) -> LearningEvents:
-        """The same events after the fact, from models saved during one training, in their order.
+        """Compute the events afterwards, from models saved during one training.
 
-        Taken in evaluation mode from each checkpoint, so close to but not the same as those seen while training.
+        The models are in evaluation mode, so the events are close to but not the same as those recorded in training.
+
+        Args:
+            checkpoints: The models, in the order of the training.
+            examples: The training set.
         """
         events = cls()
         events._begin(examples, {"pass": "checkpoints"})
@@ -94,7 +99,7 @@ class LearningEvents(Recorder):
         return events
 
     def scores(self, name: str) -> Scores:
-        """The score called `name`; larger = more memorized."""
+        """Return the score called `name`, one of `EVENTS`; larger = more memorized."""
         if name not in EVENTS:
             raise UserError("score", name, "not a learning event", nearest(name, list(EVENTS)))
         if not hasattr(self, "_sums") or self._epochs == 0:

@@ -29,12 +29,18 @@ _COLUMNS = 2048
 
 
 def feldman(ensemble: Ensemble, *, measure: Measure = "correct", name: str | None = None) -> Scores:
-    """Memorization of each training example, with its standard error; NaN for one never left in or never left out.
+    """Estimate memorization and its standard error from an ensemble of leave-out trainings.
 
-    measure: "correct" is Feldman & Zhang's estimand, the difference in accuracy, with the error of two binomial shares.
-        "confidence" is the difference in the mean probability of the label, another estimand, less noisy where few
-        members decide. Its error is that of two means, which is too small where few members differ from the others.
-        Both lie in [−1, 1]; larger = more memorized.
+    Args:
+        ensemble: Members trained on random subsets.
+        measure: "correct" is Feldman & Zhang's definition, a difference in accuracy, with the standard error of two
+            binomial proportions. "confidence" is the difference in the mean probability of the label: a different
+            quantity, less noisy with few members. Its standard error is that of two means, which is too small if few
+            members differ from the rest.
+        name: Name of the score. None is "feldman", or "feldman-confidence".
+
+    Returns:
+        Scores in [−1, 1], larger = more memorized; NaN for an example that no member, or every member, was trained on.
     """
     inside, outside = _Moments(ensemble, ensemble.kept, measure), _Moments(ensemble, ~ensemble.kept, measure)
     error = np.sqrt(inside.error2 + outside.error2)
@@ -44,10 +50,19 @@ def feldman(ensemble: Ensemble, *, measure: Measure = "correct", name: str | Non
 
 
 def influence_matrix(ensemble: Ensemble) -> NDArray[np.float32]:
-    """Influence of each training example on each unseen one, [N, M]: P[correct on j | i in] − P[correct on j | i out].
+    """Estimate the influence of each training example on each unseen one, P[correct on j | i in] − P[correct on j | i
+    out].
 
-    NaN rows for training examples never left in or never left out. Takes 4·N·M bytes; pass an ensemble of few unseen
-    examples, or choose columns of `ensemble.unseen` first, when that is too much.
+    The matrix takes 4·N·M bytes. If that is too much, use an ensemble with fewer unseen examples.
+
+    Args:
+        ensemble: Members with outputs on unseen examples.
+
+    Returns:
+        [N, M] float32 in [−1, 1]; NaN rows for examples that no member, or every member, was trained on.
+
+    Raises:
+        UserError: The ensemble has no outputs on unseen examples.
     """
     if ensemble.unseen is None:
         raise UserError("unseen", None, "the members kept no outputs on unseen examples", "train them with unseen=...")
@@ -60,10 +75,20 @@ def influence_matrix(ensemble: Ensemble) -> NDArray[np.float32]:
 
 
 def reliability(ensemble: Ensemble, *, measure: Measure = "correct", repeats: int = 20, seed: int = 0) -> float:
-    """How well the estimate agrees with itself: Spearman between random halves of the members, stepped up to all.
+    """Estimate how well the memorization estimate agrees with itself.
 
-    The mean over `repeats` splits, by the Spearman–Brown formula 2ρ / (1 + ρ): the ceiling for any other score's
-    agreement with this one is about its square root.
+    The members are split into random halves, and the Spearman correlation ρ of their estimates is stepped up to all
+    members by the Spearman–Brown formula 2ρ / (1 + ρ). Its square root is about the highest correlation that any other
+    score can have with this estimate.
+
+    Args:
+        ensemble: Members trained on random subsets.
+        measure: As in `feldman`.
+        repeats: Number of splits to average over.
+        seed: Seed of the splits.
+
+    Returns:
+        The mean over the splits, at most 1.
     """
     from scipy.stats import spearmanr
 
@@ -82,10 +107,10 @@ def reliability(ensemble: Ensemble, *, measure: Measure = "correct", repeats: in
 
 
 class _Moments:
-    """Mean over the members where `where` holds, and its squared standard error, [N] each; NaN where it never does.
+    """Mean and squared standard error over the members where `where` holds, [N] each; NaN where it never does.
 
-    In float64 and around the mean: squares of confidences near 1 would cancel. The error of a mean confidence is NaN
-    where it is known from a single member.
+    Computed in float64 and around the mean, because squares of confidences near 1 would cancel. The error of a mean
+    confidence is NaN if only one member contributes.
     """
 
     def __init__(self, ensemble: Ensemble, where: NDArray[np.bool_], measure: Measure) -> None:

@@ -1,4 +1,4 @@
-"""`Scores`: one number per example id, larger = more memorized; the one currency of scores, RUM and reports."""
+"""`Scores`: one number per example id, larger = more memorized; what scores give, and RUM and reports take."""
 
 from __future__ import annotations
 
@@ -28,10 +28,14 @@ QUANTILES = {"lowest": 0.0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75,
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """A memorization score.
+    """A memorization score of N examples.
 
-    name: which score. ids: [N] example ids. values: [N] float64, larger = more memorized, NaN where undefined.
-    error: [N] standard errors, or None. settings: what determined the values, for the file and the report.
+    Attributes:
+        name: Name of the score.
+        ids: [N] example ids.
+        values: [N] float64, larger = more memorized; NaN where undefined.
+        error: [N] float64 standard errors, or None.
+        settings: What determined the values, for files and reports.
     """
 
     name: str
@@ -50,12 +54,12 @@ class Scores:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        """No ids and no single values: they are personal data."""
+        """Ids and single values are personal data, so they are left out."""
         undefined = int(np.isnan(self.values).sum())
         return f"Scores({self.name!r}, {len(self):,} examples{f', {undefined:,} without a value' * bool(undefined)})"
 
     def of(self, ids: Iterable[object]) -> Values:
-        """The values of these examples, in the order given. Raises `UserError` for ids without a score."""
+        """Return the values of these examples, in the order given. An id without a score raises `UserError`."""
         wanted = as_ids(ids)
         if len(self) == 0:
             raise UserError("scores", self.name, "there is no value at all", "score some examples first")
@@ -70,22 +74,29 @@ class Scores:
         return self.values[found]
 
     def only(self, ids: Ids) -> Scores:
-        """The score of these examples alone, in the order given. Raises `UserError` as `of`."""
+        """Return the score of these examples, in the order given. An id without a score raises `UserError`."""
         found, _ = find_ids(ids, self.ids)
         return replace(self, ids=ids, values=self.of(ids), error=None if self.error is None else self.error[found])
 
     def top(self, n: int) -> Ids:
-        """Ids of the n most memorized examples, most memorized first; examples without a value never count."""
+        """Return the ids of the n most memorized examples, most memorized first, without those that have no value."""
         return self._ranked(n)[::-1][:n]
 
     def bottom(self, n: int) -> Ids:
-        """Ids of the n least memorized examples, least memorized first."""
+        """Return the ids of the n least memorized examples, least memorized first."""
         return self._ranked(n)[:n]
 
     def parts(self, k: int, *, among: Iterable[object] | None = None) -> list[Ids]:
-        """The examples (or those `among` them) in k parts of equal size but for one, least memorized part first.
+        """Divide examples into groups of equal size.
 
-        Ties are cut by id, so that the order of a request changes nothing.
+        Ties are broken by id, so the order of the ids has no effect.
+
+        Args:
+            k: Number of groups. Their sizes differ by at most one.
+            among: Ids to divide. None divides all examples.
+
+        Returns:
+            The ids of each group, least memorized group first.
         """
         chosen, values = self._defined(among)
         if not 1 <= k <= len(chosen):
@@ -93,9 +104,14 @@ class Scores:
         return list(np.array_split(chosen[np.lexsort((chosen, values))], k))
 
     def cut(self, thresholds: Sequence[float], *, among: Iterable[object] | None = None) -> list[Ids]:
-        """The examples (or those `among` them) in one part more than there are thresholds, least memorized first.
+        """Divide examples into groups at thresholds.
 
-        An example at a threshold belongs to the part above it. A part may be empty.
+        Args:
+            thresholds: Increasing values. An example at a threshold belongs to the group above it.
+            among: Ids to divide. None divides all examples.
+
+        Returns:
+            The ids of each group, one group more than thresholds, least memorized first. A group may be empty.
         """
         if sorted(set(thresholds)) != list(thresholds):
             raise UserError("thresholds", thresholds, "must rise from one to the next", "sort them and name each once")
@@ -104,10 +120,15 @@ class Scores:
         return [chosen[part == k] for k in range(len(thresholds) + 1)]
 
     def groups(self, n: int, *, middle: float | None = None) -> dict[str, Ids]:
-        """The papers' forget sets: the n least memorized, the n nearest to the middle, the n most memorized.
+        """Choose three disjoint forget sets as in the papers: low, medium and high memorization.
 
-        The three are disjoint. middle: the median by default, which suits proxies on any scale; 0.5 for exact
-        memorization, as in the code of arXiv 2410.16516.
+        Args:
+            n: Size of each set.
+            middle: Value around which the medium set lies. None is the median, which suits proxies on any scale; 0.5
+                suits exact memorization, as in the code of arXiv 2410.16516.
+
+        Returns:
+            Ids by group: the n lowest, the n nearest to the middle, the n highest.
         """
         ranked = self._ranked(3 * n)
         low, rest, high = ranked[:n], ranked[n : len(ranked) - n], ranked[len(ranked) - n :]
@@ -117,15 +138,20 @@ class Scores:
         return {"low": low, "medium": rest[np.sort(nearest_first)], "high": high}
 
     def shuffled(self, *, seed: int) -> Scores:
-        """The same values dealt out to the ids at random: a score that knows nothing, as a control."""
+        """Assign the same values to the ids at random: a score without information, as a control."""
         order = np.random.default_rng(seed).permutation(len(self))
         settings = {"shuffled": self.name, "seed": seed}
         return Scores("shuffle", self.ids, self.values[order], settings=settings)
 
     def auroc(self, positives: Iterable[object]) -> float:
-        """How well a large value marks `positives`: the chance that one of them outranks another example.
+        """Return the AUROC of finding `positives` by large values.
 
-        Ties count one half. 0.5 = no better than chance, 1 = all positives on top. NaN if there are none.
+        Args:
+            positives: Ids to find.
+
+        Returns:
+            The probability that a positive has a larger value than another example; ties count one half. 0.5 = chance,
+            1 = all positives rank highest. NaN if there are no positives.
         """
         from unmem.metrics import roc_auc
 
@@ -134,18 +160,19 @@ class Scores:
         return roc_auc(*sides) if len(sides[0]) and len(sides[1]) else float("nan")
 
     def to_pandas(self) -> DataFrame:
-        """A row per example with its id as index, a column with the score's name, and `<name>-error` where known.
+        """Return a data frame with the ids as index, a column with the score's name, and `<name>-error` if errors are
+        known.
 
-        As in `save_scores`, so that frames of several scores join by id. Needs pandas.
+        Frames of several scores can be joined by id. Requires pandas.
         """
         columns = {self.name: self.values} | ({} if self.error is None else {f"{self.name}-error": self.error})
         pandas = imported("pandas", field="Scores.to_pandas")
         return pandas.DataFrame(columns, index=pandas.Index(self.ids.tolist(), name="id"))
 
     def bin_edges(self) -> NDArray[np.float64]:
-        """Edges of equal bins for a histogram of the finite values, of which there must be one.
+        """Return the edges of equal bins for a histogram of the finite values, of which there must be at least one.
 
-        One bin per value where a score takes few evenly spaced values, such as a share of epochs.
+        A score with few evenly spaced values, such as a share of epochs, gets one bin per value.
         """
         finite = self.values[np.isfinite(self.values)]
         distinct = np.unique(finite.round(9))
@@ -155,7 +182,7 @@ class Scores:
         return np.histogram_bin_edges(finite, bins=steps + 1 if steps < MOST_BINS else USUAL_BINS)
 
     def table(self) -> Table:
-        """Quantiles of the values and, where known, of their standard errors."""
+        """Return quantiles of the values and, if known, of their standard errors."""
         rows = {"value": self.values, **({} if self.error is None else {"standard error": self.error})}
         columns = [Column(name, name, "short") for name in QUANTILES]
         levels = list(QUANTILES.values())
@@ -197,9 +224,15 @@ class Scores:
 
 
 def save_scores(scores: list[Scores], labels: NDArray[np.int64], path: str | Path) -> None:
-    """One parquet table: id, label, a column per score (and `<name>-error` where known).
+    """Write scores to one parquet table: id, label, a column per score, and `<name>-error` where errors are known.
 
-    All scores must be of the same ids in the same order. Settings go to the schema metadata, under "unmem".
+    Args:
+        scores: Scores of the same ids in the same order.
+        labels: [N] labels of these examples.
+        path: The file. The settings go into its schema metadata, under "unmem".
+
+    Raises:
+        UserError: The scores are of different examples, or the number of labels differs.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -220,7 +253,18 @@ def save_scores(scores: list[Scores], labels: NDArray[np.int64], path: str | Pat
 
 
 def load_scores(path: str | Path, name: str | None = None) -> Scores:
-    """One score from a table that `save_scores` wrote; `name` may be left out if there is only one."""
+    """Read one score from a table that `save_scores` wrote.
+
+    Args:
+        path: The file.
+        name: Name of the score. May be left out if the file holds only one.
+
+    Returns:
+        The score.
+
+    Raises:
+        UserError: The file is missing or damaged, or has no such score.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

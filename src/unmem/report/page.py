@@ -1,4 +1,4 @@
-"""`Report`: outcomes and scores as one HTML file that needs nothing else, not even a network."""
+"""`Report`: outcomes and scores as one HTML file without external resources."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _no_ids() -> Ids:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
-    """What one run found. Shows aggregates alone, and inputs only of the examples passed as `gallery`."""
+    """The results of one run. Shows aggregates only, and inputs only of the examples passed as `gallery`."""
 
     title: str
     """Such as "Forgetting 90 of 1,258 examples"."""
@@ -61,7 +61,7 @@ class Report:
         """The page.
 
         Raises:
-            PageError: What draws the charts failed, or there is too little memory.
+            PageError: The chart renderer failed, or memory is too small.
         """
         try:
             return self._html()
@@ -92,7 +92,7 @@ class Report:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the page; the file is whole or not there."""
+        """Write the page atomically."""
         write_text(Path(path), self.html())
 
 

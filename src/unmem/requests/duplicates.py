@@ -1,9 +1,8 @@
-"""Copies of forget examples among the retained: they keep what is forgotten known, even to a retrained model.
+"""Copies of forget examples in the retain set, which preserve their influence even in a retrained model.
 
-Exact copies have the same decoded input. A near copy is a retained example much nearer than any neighbour that an
-unseen example has by chance: nearer than half the distance within which the nearest 1% of unseen examples find a
-neighbour. Distances are Euclidean between inputs; images are compared whatever their brightness and contrast, and up to
-a shift by one pixel.
+Exact copies have the same decoded input. A near copy is a retained example that is much nearer than chance: nearer than
+half of the distance within which the nearest 1% of unseen examples find a neighbour. Distances are Euclidean between
+inputs. Images are compared irrespective of brightness and contrast, and of shifts by one pixel.
 """
 
 from __future__ import annotations
@@ -35,7 +34,15 @@ MOST_STREAMED = 8192  # examples of a stream that are compared at a time
 
 @dataclass(frozen=True)
 class Copy:
-    """distance: as a share of the distance that makes a near copy; 0 = exact. same_label: whether they agree on it."""
+    """A retained example that is a copy of a forget example.
+
+    Attributes:
+        forget_id: Id of the forget example.
+        retain_id: Id of the retained example.
+        kind: "exact" or "near".
+        distance: Distance as a share of the largest distance of a near copy; 0 = exact.
+        same_label: Whether both have the same label.
+    """
 
     forget_id: str
     retain_id: str
@@ -46,7 +53,11 @@ class Copy:
 
 @dataclass(frozen=True)
 class Copies:
-    """All pairs found, exact ones first."""
+    """All pairs found, exact ones first.
+
+    Attributes:
+        pairs: The pairs.
+    """
 
     pairs: tuple[Copy, ...] = ()
 
@@ -59,12 +70,12 @@ class Copies:
 
     @property
     def retain_ids(self) -> Ids:
-        """The retained examples that are copies, each once."""
+        """Ids of the retained examples that are copies, each once."""
         return np.unique(np.array([one.retain_id for one in self.pairs], dtype=np.str_))
 
     @property
     def counts(self) -> dict[str, int]:
-        """Numbers for a report, without ids."""
+        """Counts for a report, without ids."""
         return {
             "forget_examples_with_copies": len({one.forget_id for one in self.pairs}),
             "exact": sum(one.kind == "exact" for one in self.pairs),
@@ -74,10 +85,17 @@ class Copies:
 
 
 def find_copies(forget: Examples, retain: Examples, *, unseen: Examples) -> Copies:
-    """Exact and near copies; of texts, exact ones. unseen: examples apart from both, which say how near neighbours are
-    by chance; without any, exact copies only.
+    """Find exact and near copies of forget examples in the retain set; for texts, exact ones only.
 
-    Time grows with |S| · |R|; retained examples that are a stream are read in blocks, twice.
+    Time grows with |S| · |R|. Retained examples that are a stream are read in blocks, twice.
+
+    Args:
+        forget: The forget set S.
+        retain: The retain set R.
+        unseen: Other examples, which show how near neighbours are by chance. If empty, only exact copies are found.
+
+    Returns:
+        The pairs, exact copies first.
     """
     forget = forget.in_memory()
     exact = _exact(forget, retain)

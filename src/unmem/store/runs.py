@@ -91,10 +91,10 @@ class RunFolder:
         members: Where the command keeps finished members, if it makes some.
     """
 
-    def __init__(self, path: str | Path, *, force: bool = False) -> None:
+    def __init__(self, path: str | Path, *, force: bool = False, members: Path | None = None) -> None:
         self.path = Path(path)
         self.work = self.path / _KEPT
-        self.members = self.path / MEMBERS
+        self.members = members or self.path / MEMBERS
         self._force = force
         self._done = False
 

@@ -42,17 +42,17 @@ _FORMS: dict[Format, Callable[[Any], str]] = {
 
 @dataclass(frozen=True)
 class Column:
-    """What stands in a column.
+    """A column of a table.
 
     Attributes:
         key: Its name in dictionaries, data frames and CSV.
         title: Its heading.
-        format: How its values are shown.
-        unit: Of its values, such as "trainings"; empty for shares and counts.
-        better: Which values are better; empty where none is.
-        explained: What it means, in a plain line.
-        short: The heading where there is little room; empty: as `title`.
-        shown: Whether tables for readers have it; dictionaries, data frames and CSV have every column.
+        format: How its values are formatted.
+        unit: Unit of its values, such as "trainings"; empty for shares and counts.
+        better: Which values are better; empty if neither.
+        explained: One plain line about its meaning.
+        short: A heading for narrow tables; empty: `title`.
+        shown: Whether tables for readers include it. Dictionaries, data frames and CSV have every column.
     """
 
     key: str
@@ -65,7 +65,7 @@ class Column:
     shown: bool = True
 
     def text(self, value: Value) -> str:
-        """The value as readers see it."""
+        """Return the value as readers see it."""
         return MISSING if value is None else _FORMS[self.format](value)
 
 
@@ -74,13 +74,13 @@ class Row:
     """The values of one row, by the keys of columns.
 
     Attributes:
-        name: Of the row, each there once.
-        values: None is a number that is missing. A key that is not there stands for a number that would make no sense.
-        kind: Whether the row is a method, or what methods are read against.
+        name: Name of the row, unique in the table.
+        values: None is a missing number. A key that is absent stands for a number that would be meaningless.
+        kind: Whether the row is a method, a control or the reference.
         reasons: Why values are missing.
-        intervals: Of values that have one: the lower and the upper end.
-        explained: What the row is, in a plain line.
-        label: How readers see the name; empty: as it is.
+        intervals: Lower and upper end of values that have an interval.
+        explained: One plain line about the row.
+        label: The name as readers see it; empty: `name`.
     """
 
     name: str
@@ -99,7 +99,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value as readers see it. mark: of the reason for which it is missing. interval: beside it, or empty."""
+    """A value as readers see it.
+
+    Attributes:
+        title: Heading of its column.
+        text: The value.
+        mark: Mark of the reason for a missing value, or empty.
+        interval: Its interval, or empty.
+    """
 
     title: str
     text: str
@@ -112,9 +119,9 @@ class Table:
     """Rows of values under columns.
 
     Attributes:
-        columns: In order, without that of the names.
-        rows: In order.
-        names: What the rows are, such as "model".
+        columns: The columns in order, without that of the row names.
+        rows: The rows in order.
+        names: What a row is, such as "model".
         notes: Sentences under the table.
     """
 
@@ -126,18 +133,18 @@ class Table:
     # --- parts of it ----------------------------------------------------------------------------------------------
 
     def only(self, keys: Iterable[str]) -> Table:
-        """The columns with these keys, in this order."""
+        """Return the table with these columns, in this order."""
         by_key = {column.key: column for column in self.columns}
         return replace(self, columns=[by_key[key] for key in keys])
 
     def filled(self, *, keep: Iterable[str] = ()) -> Table:
-        """Without the rows and columns that have no value at all. keep: keys of columns that stay."""
+        """Return the table without rows and columns that have no value, except for the columns with the keys `keep`."""
         rows = [row for row in self.rows if any(value is not None for value in row.values.values())]
         kept = {key for row in rows for key, value in row.values.items() if value is not None} | set(keep)
         return replace(self, rows=rows, columns=[column for column in self.columns if column.key in kept])
 
     def row(self, name: str) -> Row:
-        """The row of this name.
+        """Return the row of this name.
 
         Raises:
             KeyError: There is none.
@@ -153,13 +160,13 @@ class Table:
         return [column for column in self.columns if column.shown]
 
     def cells(self, row: Row) -> list[Cell]:
-        """What readers see of a row."""
+        """Return the cells of a row, as readers see them."""
         marks = {reason: mark for mark, reason in self.reasons}
         return [_cell(row, column, marks) for column in self.shown]
 
     @property
     def reasons(self) -> list[tuple[str, str]]:
-        """The marks of cells without a number, and what they stand for."""
+        """The marks of missing numbers and the reasons that they stand for."""
         keys = [column.key for column in self.shown]
         found = [row.reasons[key] for row in self.rows for key in keys if _excused(row, key)]
         return [(chr(ord("a") + k), reason) for k, reason in enumerate(dict.fromkeys(found))]
@@ -167,11 +174,11 @@ class Table:
     # --- what it becomes ------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, dict[str, Value]]:
-        """The values of each row by the keys of all columns, by the names of rows."""
+        """Return the values of each row by column key, by row name."""
         return {row.name: self._values(row) for row in self.rows}
 
     def to_pandas(self) -> DataFrame:
-        """A row for each row, with its kind; numbers that are missing are NaN. Needs pandas."""
+        """Return a data frame with a row per row and its kind; missing numbers are NaN. Requires pandas."""
         pandas = imported("pandas", field="to_pandas")
         texts = {column.key for column in self.columns if column.format == "text"}
         rows = [
@@ -182,7 +189,7 @@ class Table:
         return pandas.DataFrame(rows).set_index(self.names or "name")
 
     def to_markdown(self) -> str:
-        """A table of GitHub-flavoured Markdown; names of controls are in italics."""
+        """Return a table in GitHub-flavoured Markdown, with the names of controls in italics."""
         head = [self.names, *(column.title for column in self.shown)]
         lines = [_piped(head), "|" + "---|" * len(head)]
         for row in self.rows:
@@ -191,7 +198,7 @@ class Table:
         return "\n".join([*lines, *self._below()]) + "\n"
 
     def to_csv(self) -> str:
-        """All columns by their keys, with full precision; a number that is missing is an empty cell."""
+        """Return all columns by key, in full precision; a missing number is an empty cell."""
         file = io.StringIO()
         writer = csv.writer(file)
         writer.writerow([self.names or "name", "kind", *self._values(Row("", {}))])
@@ -201,7 +208,7 @@ class Table:
         return file.getvalue()
 
     def to_latex(self) -> str:
-        """A `tabular` with the rules of the package booktabs."""
+        """Return a `tabular` with the rules of the package booktabs."""
         head = [self.names, *(column.title for column in self.shown)]
         lines = [
             rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
@@ -215,7 +222,7 @@ class Table:
         return "\n".join([*lines, *(f"% {line}" for line in self._below())]) + "\n"
 
     def to_html(self) -> str:
-        """A `<table>` and the notes under it, to be put in a page of `markup`."""
+        """Return a `<table>` and its notes, for a page of `markup`."""
         cells = [[(_marked(cell), cell.interval) for cell in self.cells(row)] for row in self.rows]
         rows = [(row.kind, row.title, own) for row, own in zip(self.rows, cells, strict=True)]
         found = markup.table(self.names, [column.title for column in self.shown], rows)

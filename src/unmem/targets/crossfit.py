@@ -19,7 +19,11 @@ from unmem.training import Observer
 
 @dataclass(frozen=True, eq=False)
 class FromCrossFit:
-    """Targets from out-of-fold predictions that were made before."""
+    """A source of targets: out-of-fold predictions.
+
+    Attributes:
+        crossfit: The predictions.
+    """
 
     name: ClassVar[str] = "crossfit"
     crossfit: CrossFit

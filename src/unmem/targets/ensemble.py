@@ -24,7 +24,11 @@ from unmem.training import Observer
 
 @dataclass(frozen=True, eq=False)
 class FromMembers:
-    """Targets from members that were trained before, each on its own subset."""
+    """A source of targets: ensemble members, each trained on its own subset.
+
+    Attributes:
+        members: The ensemble.
+    """
 
     name: ClassVar[str] = "ensemble"
     members: Ensemble

@@ -52,16 +52,16 @@ class Trace:
     """Mean early predictions of one training, and a source of targets.
 
     Attributes:
-        ids: [N] training examples.
+        ids: [N] ids of the training examples.
         log_probs: [N, C] float16, mean log-probabilities over the window; None for more than `FEW_CLASSES` classes.
-        unseen_ids: [M] holdout examples.
-        unseen: [M, C] float16, mean log-probabilities of these; mean log-odds of each class where `phi` is there.
-        seconds: What recording took.
-        settings: What determined it; `data` is the fingerprint of the training set.
-        moved: Files that hold the rows of examples that were forgotten since, relative to the folder of this one.
-        phi, margin: [N] float32 in place of `log_probs`: means of the log-odds of the label and of its margin,
-            log p_y − log max_{k≠y} p_k.
-        forgotten: Which these are.
+        unseen_ids: [M] ids of the holdout examples.
+        unseen: [M, C] float16, their mean log-probabilities; the mean log-odds of each class if `phi` is given.
+        seconds: Time spent on recording.
+        settings: What determined the trace; `data` is the fingerprint of the training set.
+        moved: Files with the rows of examples that were forgotten since, relative to the folder of this file.
+        phi: [N] float32, mean log-odds of the label, in place of `log_probs`.
+        margin: [N] float32, mean of log p_y − log max_{k≠y} p_k, in place of `log_probs`.
+        forgotten: Keyed hashes of the forgotten examples.
     """
 
     name: ClassVar[str] = "trace"
@@ -100,10 +100,10 @@ class Trace:
         return 0.0
 
     def ahead(self, train: Examples, holdout: Examples) -> float:
-        """By how much more of the training set than of unseen examples it is right at least, as a difference of shares.
+        """Return a lower bound on the gap between training and unseen accuracy of the trace.
 
-        Two standard errors are taken off. Near 0, or below, while the original had not memorized; 0 of a trace without
-        unseen examples.
+        Two standard errors are subtracted. The bound is near or below 0 if the original had not memorized yet; it is 0
+        for a trace without unseen examples.
         """
         pairs = ((train, self.ids, self.log_probs), (holdout, self.unseen_ids, self.unseen))
         right: list[NDArray[np.bool_]] = []
@@ -219,14 +219,15 @@ class Trace:
 
 
 class TraceRecorder(Recorder):
-    """Watches the training of the original and records its `trace`.
+    """An observer that records the `trace` of the original's training.
 
     Args:
         holdout: Examples that the original is not trained on. A stratified sample of them is predicted.
-        start, end: The window, as shares of the epochs.
+        start: Start of the window, as a share of the epochs.
+        end: End of the window, as a share of the epochs.
 
     Attributes:
-        seconds: What recording took so far.
+        seconds: Time spent on recording so far.
     """
 
     keeps = ("_sums", "_unseen_sums", "_count", "seconds")

@@ -1,7 +1,7 @@
-"""Auto: the method and the targets that suit a request, by the rules of this file.
+"""Auto: choose the method and the targets for a request by fixed rules.
 
-It takes matching, with targets from what was made before if that is good enough and from a short teacher if not, or
-retrains where unlearning would save less than half. The rules, in order (the first that holds is taken):
+It takes matching, with targets from earlier work if they are good enough and from a short teacher otherwise, or it
+retrains if unlearning would save less than half. The first rule that applies is used:
 
     takes               if                                                        because
     retrain             unlearning costs at least half of what retraining does    retraining is exact
@@ -13,23 +13,23 @@ retrains where unlearning would save less than half. The rules, in order (the fi
 
 Mean error of the targets against retrained models, in log-odds, over six forget sets (digits with small_cnn, 2,500 of
 Fashion-MNIST with an mlp; mislabelled, mixed and random), two originals each: teacher 1.2, trace 1.4, cross-fit of 2
-folds 1.4; one retrained model 0.7, the original 4.6. What each source leads to is in docs/unlearning.md.
+folds 1.4; one retrained model 0.7, the original 4.6. docs/unlearning.md shows the results with each source.
 
-Members, cross-fit and trace are from models that were trained on some or all of the forget set. If its examples teach
-each other, as triggered images, a whole class or one wrong rule do, such targets keep what should be forgotten. So
-these three are left out where the request is concentrated in one class; a teacher has seen none of it.
+Members, cross-fit and trace come from models that were trained on some or all of the forget set. If its examples teach
+each other (triggered images, a whole class, one wrong rule), such targets preserve what should be forgotten. They are
+therefore not used if the request is concentrated in one class. A teacher has seen none of the forget set.
 
-A trace serves while the original has not memorized: its window ends too late where it is right on much more of the
-training set than of unseen examples. On digits and Fashion-MNIST (small_cnn, mlp) the difference was at most 2 points,
-and on colour images (ResNet-18) none; on sentences (a convolutional network) it was 13, and 13% to 17% of the forget
-set stayed known too well. Two standard errors of the difference are taken off first.
+A trace is useful as long as the original has not memorized: its window ends too late if it is right on much more of
+the training set than of unseen examples. On digits and Fashion-MNIST (small_cnn, mlp) the difference was at most 2
+points, and on colour images (ResNet-18) zero; on sentences (a convolutional network) it was 13 points, and 13% to 17%
+of the forget set stayed under-forgotten. Two standard errors of the difference are subtracted first.
 
-Matching gets at least 20 steps: with fewer, the retain set does not recover from what the first ones change (300
-digits, mlp, 30 epochs, with SGD: retain accuracy 92% after 6 steps, 95% after 9, 98% after 12, 99.6% after 18). In a
-short training that is a large share, so that short trainings are repeated by the rule above. A trace needs as many
-steps before its window ends: within an epoch of a few steps a network changes so much that what it predicts for
-training examples during the epoch and for the holdout at its end cannot be compared (600 digits: targets too low by a
-log-odds of 8 after 15 steps, by 0.5 to 1 after 30).
+Matching gets at least 20 steps: with fewer, the retain set does not recover from the first steps (300 digits, mlp, 30
+epochs, with SGD: retain accuracy 92% after 6 steps, 95% after 9, 98% after 12, 99.6% after 18). In a short training 20
+steps are a large share, so by the first rule short trainings are repeated. A trace needs as many steps before its
+window ends: within an epoch of a few steps a network changes so much that its predictions for training examples during
+the epoch and for the holdout at its end cannot be compared (600 digits: log-odds of the targets too low by 8 after 15
+steps, by 0.5 to 1 after 30).
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ FEW = 10  # so few forget examples teach each other little
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """What the rules look at.
+    """The facts that the rules use.
 
     Attributes:
-        unlearning: What matching still costs with the source that the other rules name, in trainings.
-        retraining: What retraining costs, in trainings.
+        unlearning: Remaining cost of matching with the source that the other rules choose, in trainings.
+        retraining: Cost of retraining, in trainings.
         left_out: The smallest number of given members that left a forget example out; 0 without members.
         crossfit: Whether a cross-fit is given.
         trace: Whether a trace is given.
         early: Steps of the original's training before the window of a trace ends.
-        ahead: `Trace.ahead`, by how much more of the training set than of unseen examples the trace is right at least.
+        ahead: `Trace.ahead`, a lower bound on the gap between its training and unseen accuracy.
         holdout: Number of holdout examples.
         concentrated: Whether the forget set is concentrated in one class.
     """
@@ -88,7 +88,13 @@ class Situation:
 
 @dataclass(frozen=True)
 class Rule:
-    """takes: the name of a method or of a source of targets. because: the reason, as the end of a sentence."""
+    """One rule.
+
+    Attributes:
+        takes: Name of a method, or of a source of targets for matching.
+        holds: Whether the rule applies.
+        because: The reason, as the end of a sentence.
+    """
 
     takes: str
     holds: Callable[[Situation], bool]
@@ -121,7 +127,7 @@ SOURCES = (
 
 
 def _trusted(at: Situation) -> bool:
-    """Whether what a trace holds can be compared with what it says of unseen examples."""
+    """Whether the training and the unseen predictions of a trace can be compared."""
     return at.early >= FEWEST_STEPS and at.holdout >= SMALLEST and at.ahead <= AHEAD
 
 
@@ -146,8 +152,8 @@ class Option:
     Attributes:
         method: Name of the unlearner.
         source: Name of the source of its targets, or None.
-        cost: What is still to be spent, in trainings of the original.
-        cost_all_told: The same with what was made before.
+        cost: Remaining cost, in trainings of the original.
+        cost_all_told: The same including everything that was made before.
     """
 
     method: str
@@ -170,14 +176,14 @@ _SOURCE_WORDS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What was taken and why.
+    """The option that was chosen, and why.
 
     Attributes:
-        taken: The option that was taken.
+        taken: The chosen option.
         unlearner: The unlearner; a matching has the source as its targets.
-        matching: The matching of this request, whether or not it was taken.
-        reason: Why it was taken, as the end of a sentence.
-        options: All that were possible, with the one taken.
+        matching: The matching for this request, whether or not it was chosen.
+        reason: The reason, as the end of a sentence.
+        options: All possible options, including the chosen one.
     """
 
     taken: Option
@@ -188,7 +194,7 @@ class Choice:
 
     @property
     def words(self) -> str:
-        """What was taken and why."""
+        """The chosen option and the reason, in words."""
         return f"{self.taken.words}: {self.reason}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -207,12 +213,12 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Auto:
-    """The unlearner that suits the request: matching with the best targets that there are, or retraining.
+    """Chooses for each request: matching with the best available targets, or retraining.
 
     Attributes:
         sources: Sources of targets that were made before: a `Trace`, `FromCrossFit`, `FromMembers`. A short teacher is
             always possible.
-        matching: The matching to use, its `targets` apart; None is the usual one.
+        matching: The matching to use, except for its `targets`. None uses the defaults.
     """
 
     name: ClassVar[str] = "auto"
@@ -220,7 +226,7 @@ class Auto:
     matching: Matching | None = None
 
     def choose(self, problem: Problem) -> Choice:
-        """What it takes for this request, without any training."""
+        """Return the choice for this request, without any training."""
         return choose(problem, self.sources, self.matching)
 
     def __call__(
@@ -246,8 +252,11 @@ def choose(problem: Problem, sources: Sequence[Source] = (), matching: Matching 
 
     Args:
         problem: The request.
-        sources: What was made before.
-        matching: The matching to use, its `targets` apart.
+        sources: Sources of targets that were made before.
+        matching: The matching to use, except for its `targets`.
+
+    Returns:
+        The choice, with the reason and the alternatives.
     """
     using = with_steps(matching or Matching(), problem)
     source, reason = best_source(problem, sources)
@@ -263,7 +272,7 @@ def choose(problem: Problem, sources: Sequence[Source] = (), matching: Matching 
 
 
 def with_steps(matching: Matching, problem: Problem) -> Matching:
-    """The same with as many epochs as `FEWEST_STEPS` need, unless its epochs are given."""
+    """Return the same matching with enough epochs for `FEWEST_STEPS`, unless its epochs are given."""
     if matching.epochs is not None or matching.steps(problem) >= FEWEST_STEPS:
         return matching
     each = max(1, steps_per_epoch(matching.recipe(problem), problem.retain))
@@ -271,14 +280,14 @@ def with_steps(matching: Matching, problem: Problem) -> Matching:
 
 
 def best_source(problem: Problem, sources: Sequence[Source] = ()) -> tuple[Source, str]:
-    """The source of targets that suits a request, and why, as the end of a sentence."""
+    """Return the best source of targets for a request, and the reason as the end of a sentence."""
     at = situation(problem, sources)
     rule = next(rule for rule in SOURCES if rule.holds(at))
     return next(one for one in (*sources, ShortTeacher()) if one.name == rule.takes), rule.because(at)
 
 
 def situation(problem: Problem, sources: Sequence[Source]) -> Situation:
-    """What is there for this request, its costs apart.
+    """Collect the facts about this request, except for the costs.
 
     Raises:
         UserError: A source does not know some of the examples.

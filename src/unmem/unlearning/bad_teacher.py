@@ -1,12 +1,12 @@
-"""Bad Teacher: imitate the original on the retain set and a network that knows nothing on the forget set.
+"""Bad Teacher: imitate the original on the retain set and an untrained network on the forget set.
 
     minimise  mean over R' ∪ S of KL(t_i ‖ student),  t_i by the original on R', by a random network on S
 
 Source: Chundawat et al. 2023 (arXiv 2205.08096), with R' a random share of the retain set.
 
-Deviations from the source's code: the optimiser of the original for 5 epochs, with a learning rate that falls to 0,
-instead of one epoch of Adam at a constant 1e-4; the divergence is the mean over examples, where the source's also
-divides by the number of classes (which Adam does not notice, but SGD would).
+Deviations from the source's code: the original's optimizer for 5 epochs, with a learning rate that falls to 0, instead
+of one epoch of Adam at a constant 1e-4; the divergence is the mean over examples, whereas the source also divides by
+the number of classes (which has no effect with Adam, but would with SGD).
 """
 
 from __future__ import annotations
@@ -31,10 +31,14 @@ from unmem.unlearning.unlearner import GradientUnlearner
 
 @dataclass(frozen=True, kw_only=True)
 class BadTeacher(GradientUnlearner):
-    """retain_share: the share of the retain set that is imitated, in (0, 1].
+    """Imitate the original on the retain set and an untrained network on the forget set.
 
-    Defaults: the source's 30% of the retain set; 5 epochs over it and the forget set at a tenth of the original's
-    peak rate, gentle because the targets of the forget set are far from what the model says.
+    The defaults are the source's 30% of the retain set, and 5 epochs over it and the forget set at a tenth of the
+    original's peak rate, because the targets of the forget set are far from the model's predictions.
+
+    Attributes:
+        epochs: Passes over the sampled retain set and the forget set.
+        retain_share: Share of the retain set that is imitated, in (0, 1].
     """
 
     name: ClassVar[str] = "bad-teacher"
@@ -69,7 +73,7 @@ class BadTeacher(GradientUnlearner):
 
 
 def ignorant(model: nn.Module, *, seed: int) -> nn.Module:
-    """A copy with fresh weights; parameters of layers that cannot draw their own are shuffled within each tensor."""
+    """Return a copy with new random weights. Layers without an initialisation have their weights shuffled."""
     new = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Batches of the forget set beside those of the retain set, and what a fixed model says of a batch."""
+"""Batches of the forget set next to those of the retain set, and the outputs of a fixed model on a batch."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MOST_KNOWN = 16 * LOGITS  # logits of a fixed model that are kept for a run: 256
 
 
 def cycle(examples: Examples, batch_size: int, recipe: Recipe, *, seed: int) -> Iterator[Batch]:
-    """Batches without end: every example once a round, in a new random order each round.
+    """Yield batches without end: every example once per round, in a new random order each round.
 
-    They are augmented as `recipe` says, like the batches of the training loop beside which they are used.
+    They are augmented by the recipe, like the batches of the training loop.
     """
     found = (Batch(*one) for one in examples.batches(_rounds(examples, batch_size, seed)))
     # A generator of its own: a stream draws the order of its batches before the batches are used.
@@ -28,10 +28,11 @@ def cycle(examples: Examples, batch_size: int, recipe: Recipe, *, seed: int) -> 
 
 
 def answers(model: nn.Module, examples: Examples, recipe: Recipe) -> Callable[[Batch], Tensor]:
-    """What a fixed model says of a batch of `examples`: logits [B, C], float32, in evaluation mode, without gradients.
+    """Return a function that gives the logits [B, C] of a fixed model for a batch of `examples`.
 
-    Without augmentation the model is asked once, before the run, unless that gives more than `MOST_KNOWN` logits. With
-    it, the model is asked for each batch, so that it sees the same views as the model that learns from it.
+    The logits are float32, in evaluation mode and without gradients. Without augmentation they are computed once before
+    the run, unless there would be more than `MOST_KNOWN`. With augmentation they are computed for each batch, so that
+    the fixed model sees the same views as the model that learns from it.
     """
     if recipe.augment == "none" and len(examples) * examples.n_classes <= MOST_KNOWN:
         known = predict(model, examples)

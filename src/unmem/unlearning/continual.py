@@ -1,4 +1,4 @@
-"""Continual unlearning: requests arrive one after another, and each starts from the model that the last one left.
+"""Continual unlearning: requests arrive one after another, and each starts from the previous model.
 
 Source: arXiv 2410.16516, which asks whether a score stays faithful as the model changes.
 """
@@ -26,11 +26,14 @@ Rescore = Callable[[nn.Module, Splits], Scores]
 
 @dataclass(frozen=True, eq=False)
 class UnlearnedRequest:
-    """One request of a sequence, unlearned.
+    """One request of a sequence, after unlearning.
 
-    problem: the request as its unlearner saw it; its model is the one that the last request left, and its data no
-        longer hold what was forgotten before. A model retrained on `problem.retain` is what the result should equal.
-    model: the new model. scores: what refined the request, if anything. seconds: of unlearning and rescoring.
+    Attributes:
+        problem: The request. Its model is the one that the previous request left, and its data no longer contain what
+            was forgotten before. The target is a model retrained on `problem.retain`.
+        model: The new model.
+        scores: The scores that refined the request, or None.
+        seconds: Time for unlearning and recomputing scores.
     """
 
     problem: Problem
@@ -51,12 +54,26 @@ def unlearn_sequence(
     rescore: Rescore | None = None,
     observers: Sequence[Observer] = (),
 ) -> Iterator[UnlearnedRequest]:
-    """Unlearn requests in turn; each is yielded as soon as it is done, so that it can be evaluated before the next.
+    """Unlearn several requests in turn. Each result is yielded as soon as it is done.
 
-    model: the original, which the first request starts from. data: what it was trained on. recipe: how it was trained.
-    unlearner: the same for each request, or made anew from scores. scores: carried over from request to request, as
-    they were before the first. rescore: recomputes them before each request from the model at hand instead. All
-    requests are checked before the first is unlearned: none may ask for an example twice.
+    All requests are checked before the first is unlearned.
+
+    Args:
+        requests: Ids to forget, per request. No id may be in two requests.
+        model: The original, from which the first request starts.
+        data: The data that it was trained on.
+        unlearner: One unlearner for all requests, or a function that makes one from scores.
+        recipe: How the original was trained.
+        seed: Request k, from 0, is unlearned with `seed + k`.
+        scores: Scores computed before the first request and used for all.
+        rescore: Function that recomputes the scores from the current model before each request.
+        observers: Objects that watch the training steps.
+
+    Yields:
+        The result of each request, in order.
+
+    Raises:
+        UserError: An id is unknown or requested twice.
     """
     wanted = [as_ids(request, field="forget") for request in requests]
     _check(wanted, data)

@@ -23,8 +23,14 @@ from unmem.unlearning.unlearner import GradientUnlearner
 
 @dataclass(frozen=True, kw_only=True)
 class FineTune(GradientUnlearner):
-    """Defaults: 10 epochs at the original's own peak rate, the upper end of the papers' range (0.01 to 0.1, for an
-    original trained at 0.1): a low rate moves little and forgets almost nothing."""
+    """Train on the retain set only.
+
+    The default is 10 epochs at the original's own peak rate, the upper end of the papers' range (0.01 to 0.1, for an
+    original trained at 0.1). A low rate changes little and forgets almost nothing.
+
+    Attributes:
+        epochs: Passes over the retain set.
+    """
 
     name: ClassVar[str] = "fine-tune"
     epochs: int = 10

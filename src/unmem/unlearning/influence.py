@@ -43,14 +43,20 @@ HALVINGS = 30  # of a step that is not to be trusted
 
 @dataclass(frozen=True, kw_only=True)
 class Influence:
-    """matrix: "fisher", the mean of g gᵀ over examples (WoodFisher), or "gauss-newton", the mean of Jᵀ H J.
-    damping: λ; None takes the original's weight decay, whose part of the Hessian it is. scale: times the whole step.
-    trust: a step is halved until it raises the mean loss on the samples by no more than this, in nats: a network is
-        quadratic only near by. None never shortens.
-    samples: retain examples that make the matrix. iterations: of conjugate gradients at most.
+    """Take one Newton-like step away from the forget set.
 
-    Defaults: the 1,000 samples of WoodFisher, but the Gauss-Newton matrix: where a model fits its data, gradients and
-    with them the Fisher matrix nearly vanish, and the step goes astray.
+    The default is the Gauss-Newton matrix on the 1,000 samples of WoodFisher. If a model fits its data, gradients and
+    the Fisher matrix nearly vanish, and the step is unreliable.
+
+    Attributes:
+        matrix: "fisher", the mean of g gᵀ over examples (WoodFisher), or "gauss-newton", the mean of Jᵀ H J.
+        damping: λ. None is the original's weight decay, which is part of the Hessian.
+        scale: Factor on the whole step.
+        trust: The step is halved until it raises the mean loss on the samples by at most this, in nats, because the
+            quadratic approximation only holds nearby. None never shortens the step.
+        samples: Number of retain examples for the matrix.
+        iterations: Maximum number of iterations of conjugate gradients.
+        batchnorm: As in `GradientUnlearner`.
     """
 
     name: ClassVar[str] = "influence"
@@ -105,9 +111,10 @@ class Influence:
 
     @torch.no_grad()
     def _move(self, model: nn.Module, step: Vector, sample: Examples, loss: Losses) -> None:
-        """Add the step, or as much of it as is to be trusted, to the parameters in place.
+        """Add as much of the step as can be trusted to the parameters, in place.
 
-        Raises `DivergedError`, with the parameters as they were, if nothing of it is to be trusted.
+        Raises:
+            DivergedError: No part of the step can be trusted. The parameters are unchanged.
         """
         start = {name: value.clone() for name, value in trainable(model).items()}
         allowed = None if self.trust is None else _mean_loss(model, sample, loss) + self.trust
@@ -155,7 +162,7 @@ def removal_step(
     damping: float,
     iterations: int,
 ) -> Vector:
-    """share · (C + damping · I)⁻¹ · (gradient of the mean loss on `forget` + decay · θ), C from `sample`."""
+    """Return share · (C + damping · I)⁻¹ · (gradient of the mean loss on `forget` + decay · θ); C is from `sample`."""
     parameters = trainable(model)
     with evaluating(model):
         gradient = _over_batches(
@@ -172,7 +179,7 @@ def removal_step(
 
 
 def fisher_product(model: nn.Module, examples: Examples, loss: Losses, vector: Vector) -> Vector:
-    """Mean over examples of g (gᵀ v), g the gradient of an example's loss."""
+    """Return the mean over examples of g (gᵀ v), with g the gradient of an example's loss."""
     parameters = trainable(model)
 
     def of_batch(logits: Callable[[Vector], Tensor], labels: Tensor) -> Vector:
@@ -186,7 +193,7 @@ def fisher_product(model: nn.Module, examples: Examples, loss: Losses, vector: V
 
 
 def gauss_newton_product(model: nn.Module, examples: Examples, loss: Losses, vector: Vector) -> Vector:
-    """Mean over examples of Jᵀ H (J v), J of the logits by the parameters, H of the loss by the logits."""
+    """Return the mean over examples of Jᵀ H (J v): J of the logits by the parameters, H of the loss by the logits."""
     parameters = trainable(model)
 
     def of_batch(logits: Callable[[Vector], Tensor], labels: Tensor) -> Vector:
@@ -202,7 +209,7 @@ def gauss_newton_product(model: nn.Module, examples: Examples, loss: Losses, vec
 def conjugate_gradients(
     apply: Callable[[Vector], Vector], right: Vector, *, iterations: int, tolerance: float = 1e-6
 ) -> Vector:
-    """x with apply(x) = right, for a symmetric positive definite `apply`, to a relative residual of `tolerance`."""
+    """Solve apply(x) = right, for a symmetric positive definite `apply`, to a relative residual of `tolerance`."""
     x = {name: torch.zeros_like(value) for name, value in right.items()}
     residual, direction = dict(right), dict(right)
     size = start = _dot(residual, residual)

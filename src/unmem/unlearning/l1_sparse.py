@@ -1,4 +1,4 @@
-"""L1-sparse: fine-tune on the retain set under an L1 penalty that fades out.
+"""L1-sparse: fine-tune on the retain set with an L1 penalty that decreases to 0.
 
     minimise  CE(R) + γ_t · ‖θ‖₁,   γ_t falling linearly from γ to 0 over the run
 
@@ -26,10 +26,14 @@ from unmem.unlearning.unlearner import GradientUnlearner
 
 @dataclass(frozen=True, kw_only=True)
 class L1Sparse(GradientUnlearner):
-    """gamma: the penalty's weight at the first step, on all trainable parameters; None takes the original's weight
-        decay, the strength at which it was regularised before (5e-4 in the papers, for both).
+    """Train on the retain set with an L1 penalty that decreases to 0.
 
-    Defaults: 10 epochs at the original's peak rate, as for fine-tuning, of which this is a variant.
+    The default is 10 epochs at the original's peak rate, as for fine-tuning.
+
+    Attributes:
+        epochs: Passes over the retain set.
+        gamma: Weight of the penalty at the first step, on all trainable parameters. None is the original's weight decay
+            (5e-4 in the papers, for both).
     """
 
     name: ClassVar[str] = "l1-sparse"

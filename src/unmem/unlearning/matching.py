@@ -1,19 +1,19 @@
-"""Matching: move each forgotten example to its target, what a model that was not trained on it would predict.
+"""Matching: move each forgotten example towards the prediction of a model that was not trained on it, its target.
 
     minimise  CE(R) + λ · D(target_i, u(x_i)) over i in S
 
 D is smooth-L1 between the log-odds of the label, phi = log p_y − log(1 − p_y), or KL(q_i ‖ u(x_i)). Gradient ascent has
-no minimum and random labels have a wrong one; here the loss has its minimum where a model without the example would be.
-Targets are from any source (`unmem.targets`): a short teacher by default, which needs nothing prepared.
+no minimum and random labels have the wrong one; here the minimum is where a model without the example would be. Targets
+come from any source (`unmem.targets`): by default from a short teacher, which needs nothing prepared.
 
-The steps are those of AdamW whatever the original was trained by, with β1 = 0.7 and a rate that is constant for half
-of the run and then falls to 0. In 0.1 trainings this comes nearer to its targets than SGD does in 0.15; with β1 = 0.9,
-which averages over a large part of a short run, it does not. Found on digits (small_cnn, mlp) and 2,500 examples of
+The optimizer is AdamW whatever the original was trained by, with β1 = 0.7 and a rate that is constant for half of the
+run and then falls to 0. In 0.1 trainings this comes nearer to the targets than SGD does in 0.15. With β1 = 0.9, which
+averages over a large part of a short run, it does not. Found on digits (small_cnn, mlp) and 2,500 examples of
 Fashion-MNIST (mlp) with originals trained by SGD; the rate was then checked on originals trained by AdamW.
 
-λ follows the targets: it starts where every example, retained or forgotten, has the same weight, and grows while the
-forget set is still known better than its targets say (dual ascent on "no better known than the targets, on average").
-Nearest prior art: Georgiev et al. 2024, Datamodel Matching (arXiv 2410.23232).
+λ follows the targets. It starts at the value that gives every example, retained or forgotten, the same weight, and
+grows while the forget set is under-forgotten (dual ascent on the constraint "on average no better known than the
+targets"). Nearest prior art: Georgiev et al. 2024, Datamodel Matching (arXiv 2410.23232).
 """
 
 from __future__ import annotations
@@ -48,14 +48,19 @@ _TEACHER = ShortTeacher()
 
 @dataclass(frozen=True, kw_only=True)
 class Matching(GradientUnlearner):
-    """targets: those of at least the forget set, or a source that makes them first. form: the distance, see above.
-    weight: λ at the start; None is |S| / |R|, with which every example, retained or forgotten, weighs the same.
-    adapt: how fast λ grows: by the factor exp(adapt) over a run in which all of the forget set stays known better than
-        its targets by a log-odds of 1 or more. It never falls below its start. 0 leaves it there.
-    forget_share: the share of each batch that is of the forget set; a batch is as large as the original's.
-    epochs: passes over the retain set; None goes through 10% of the examples that the original's training went through,
-        retained and forgotten ones together, so that it costs 0.1 trainings.
-    lr: peak learning rate of AdamW; None is the original's if that was AdamW too, and a fiftieth of it if it was SGD.
+    """Move each forgotten example towards its target.
+
+    Attributes:
+        targets: Targets of at least the forget set, or a source that makes them first.
+        epochs: Passes over the retain set. None trains on 10% of the number of examples of the original's training,
+            retained and forgotten ones together, so that it costs 0.1 trainings.
+        lr: Peak learning rate of AdamW. None is the original's if that used AdamW, and a fiftieth of it if it used SGD.
+        schedule: Learning-rate schedule.
+        form: The distance: "log-odds" or "kl".
+        weight: λ at the start. None is |S| / |R|, which gives every example the same weight.
+        adapt: How fast λ grows: by the factor exp(adapt) over a run in which all of the forget set is under-forgotten
+            by a log-odds of 1 or more. λ never falls below its start. 0 keeps it constant.
+        forget_share: Share of each batch that is from the forget set. Batches are as large as the original's.
     """
 
     name: ClassVar[str] = "matching"
@@ -102,7 +107,7 @@ class Matching(GradientUnlearner):
         return self.run_epochs(problem, passes, seed=seed, start=start, observers=observers)
 
     def passes(self, problem: Problem, *, seed: int = 0) -> list[Examples]:
-        """The retained examples of each epoch: all of them, but in the last one as many as are left."""
+        """Return the retained examples of each epoch: all of them, except that the last epoch may be partial."""
         whole, rest = divmod(self._retained(problem), len(problem.retain))
         last = [stratified_sample(problem.retain, rest, seed=seed)] if rest >= 2 else []
         return [problem.retain] * whole + last
@@ -114,20 +119,20 @@ class Matching(GradientUnlearner):
         return max(1, whole * steps_per_epoch(recipe, problem.retain) + last)
 
     def _retained(self, problem: Problem) -> int:
-        """How often a retained example is trained on."""
+        """Return how often each retained example is trained on."""
         if self.epochs is not None:
             return self.epochs * len(problem.retain)
         whole = problem.recipe.epochs * len(problem.retain)
         return min(max(2, round(LENGTH * whole / self.effort(problem))), whole)
 
     def targets_for(self, problem: Problem, *, seed: int) -> Targets:
-        """The targets of the forget set, in its order; made now if a source is to make them."""
+        """Return the targets of the forget set, in its order; a source makes them now."""
         if isinstance(self.targets, Targets):
             return self.targets.take(problem.forget.ids)
         return self.targets(problem, seed=seed)
 
     def cost(self, problem: Problem) -> float:
-        """With that of making the targets, unless they were made before."""
+        """Return the cost in trainings of the original, including that of targets that are still to be made."""
         before = 0.0 if isinstance(self.targets, Targets) else self.targets.cost(problem)
         trained_on = self._retained(problem) * self.effort(problem)
         return before + trained_on / (max(1, problem.recipe.epochs) * len(problem.retain))
@@ -139,7 +144,7 @@ class Matching(GradientUnlearner):
         return len(problem.forget) / len(problem.retain) if self.weight is None else self.weight
 
     def forget_batch(self, problem: Problem) -> int:
-        """Examples of the forget set in each step: never more than there are, and never all of a batch."""
+        """Return the number of forget examples per step: at most |S|, and fewer than a whole batch."""
         wished = round(self.forget_share * problem.recipe.batch_size)
         return max(1, min(wished, len(problem.forget), problem.recipe.batch_size - 1))
 
@@ -166,7 +171,7 @@ class Matching(GradientUnlearner):
         return replace(self, weight=factor * self.weight_for(problem))
 
     def _distance(self, targets: Targets, problem: Problem) -> Callable[[Tensor, Batch], Tensor]:
-        """(logits of a forget batch, the batch) -> mean distance to its targets."""
+        """Return a function (logits of a forget batch, the batch) -> mean distance to its targets."""
         device = problem.forget.device
         if self.form == "kl":
             if targets.log_probs is None:
@@ -182,7 +187,7 @@ class Matching(GradientUnlearner):
         return distance
 
     def settings(self) -> dict[str, Any]:
-        """The fields as plain values, with the settings of the targets in place of their numbers."""
+        """Return the fields as plain values, with the settings of the targets in place of their numbers."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         made = self.targets.settings if isinstance(self.targets, Targets) else self.targets.describe()
         return values | {"targets": made}

@@ -1,9 +1,9 @@
-"""NegGrad: ascend on the forget set alone.
+"""NegGrad: gradient ascent on the forget set alone.
 
     minimise  −CE(S)
 
-Source: the standard baseline, e.g. Golatkar et al. 2020 (arXiv 1911.04933). Nothing holds the model where it was, so it
-is only safe in small steps: NegGrad+ is the form to use.
+Source: the standard baseline, e.g. Golatkar et al. 2020 (arXiv 1911.04933). Nothing keeps the model near its start, so
+only small steps are safe: prefer NegGrad+.
 
 Deviations from the code of arXiv 2304.04934 and 2406.01257: the peak rate is ten times as high (a hundredth of the
 original's instead of a thousandth), and it falls to 0 instead of staying constant.
@@ -24,8 +24,14 @@ from unmem.unlearning.unlearner import GradientUnlearner
 
 @dataclass(frozen=True, kw_only=True)
 class NegGrad(GradientUnlearner):
-    """Defaults: 5 epochs, passes over the *forget* set, at a hundredth of the original's peak rate: the loss has no
-    minimum, so the rate alone bounds how far the model is driven."""
+    """Ascend on the loss of the forget set.
+
+    The default is 5 epochs at a hundredth of the original's peak rate. The loss has no minimum, so only the rate limits
+    how far the model moves.
+
+    Attributes:
+        epochs: Passes over the forget set.
+    """
 
     name: ClassVar[str] = "neggrad"
     lr_share: ClassVar[float] = 0.01

@@ -1,4 +1,4 @@
-"""NegGrad+: descend on the retain set and ascend on the forget set at once.
+"""NegGrad+: descend on the retain set and ascend on the forget set at the same time.
 
     minimise  α · CE(R) − (1 − α) · CE(S)
 
@@ -6,7 +6,7 @@ Source: Kurmanji et al. 2023 (arXiv 2302.09880); settings from arXiv 2410.16516.
 
 Deviations from the source's code: one forward pass over both batches instead of one for each, so that batch norm
 normalises them together; the learning rate falls to 0 instead of staying constant, from half of the original's peak
-instead of a tenth of it; α depends on the size of the forget set, where the papers tune it.
+instead of a tenth of it; α depends on the size of the forget set, whereas the papers tune it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,16 @@ from unmem.unlearning.unlearner import GradientUnlearner
 
 @dataclass(frozen=True, kw_only=True)
 class NegGradPlus(GradientUnlearner):
-    """alpha: weight of the retain set, in (0, 1]; the lower, the harder the push away from the forget set. None is
-        |R| / |D|: every example, retained or forgotten, then weighs the same. (The papers' 0.97 to 0.99 are close to
-        that for their sets, but would hardly move a model that must forget a larger share of its data.)
+    """Descend on the retain set and ascend on the forget set.
 
-    Defaults: 5 epochs, as in the papers; half of the original's peak rate, since ascent at the full rate overshoots.
+    The default is 5 epochs, as in the papers, at half of the original's peak rate, because ascent at the full rate
+    overshoots.
+
+    Attributes:
+        epochs: Passes over the retain set.
+        alpha: Weight of the retain set, in (0, 1]; the lower, the stronger the ascent. None is |R| / |D|, which gives
+            every example the same weight. (The papers' 0.97 to 0.99 are close to that for their sets, but would hardly
+            change a model that must forget a larger share of its data.)
     """
 
     name: ClassVar[str] = "neggrad+"
@@ -71,5 +76,5 @@ class NegGradPlus(GradientUnlearner):
         return 1 + min(1.0, len(problem.forget) / problem.recipe.batch_size)
 
     def stronger(self, problem: Problem, factor: float) -> Self:
-        """1 − α times `factor`, with α kept at 0.5 or more."""
+        """Multiply 1 − α by `factor`, with α at least 0.5."""
         return replace(self, alpha=max(0.5, 1 - factor * (1 - self.alpha_for(problem))))

@@ -16,7 +16,7 @@ from unmem.unlearning.unlearner import Setting
 
 @dataclass(frozen=True)
 class Nothing:
-    """A copy of the model as it is."""
+    """Return an unchanged copy of the model."""
 
     name: ClassVar[str] = "nothing"
 

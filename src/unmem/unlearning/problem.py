@@ -11,31 +11,33 @@ from torch import nn
 from unmem.data import Examples, Ids, Splits, as_ids
 from unmem.errors import UserError
 from unmem.recipe import Recipe
-from unmem.rehearsal import check_answers, few_positions
+from unmem.rehearsal import check_outputs, sample_positions
 from unmem.requests import check_request
 from unmem.training import predict
 
 
 class Problem:
-    """What an unlearner is given. Everything is checked here, before any compute.
+    """What an unlearner is given: a model, its data, and the training examples to forget.
+
+    All arguments are checked before any compute.
 
     Args:
-        model: The original, trained on all of `data.train`; maps a batch of inputs to logits [B, C]. Never changed.
-            None if it is not available: models can then be evaluated and audited, but none can be unlearned.
+        model: The original, trained on all of `data.train`; maps a batch of inputs to logits [B, C]. It is never
+            changed. None if it is not available: models can then be evaluated and audited, but not unlearned.
         data: The data set that the original was trained on.
         forget: Ids of the training examples to forget.
-        recipe: How the original was trained. Retraining repeats it, with the same network, and unlearners take their
-            batch size, momentum and weight decay from it. Pass the recipe that `unmem.train` was given. The run folder
-            of a command has it in `result.json`: `Recipe(**result["original"]["recipe"])`. For a model that was
-            trained elsewhere, state its network, epochs, optimizer, learning rate and batch size.
+        recipe: How the original was trained. Retraining repeats it with the same network, and unlearners use its batch
+            size, momentum and weight decay. Pass the recipe that `unmem.train` was given. A run folder has it in
+            `result.json`: `Recipe(**result["original"]["recipe"])`. For a model trained elsewhere, state its network,
+            epochs, optimizer, learning rate and batch size.
 
     Attributes:
         original: The original, or None.
         forget: The forget set S, as examples.
-        retain: The retain set R = D \\ S.
+        retain: The retain set R = D \\ S, as examples.
 
     Raises:
-        UserError: The request is empty, or names examples that are unknown, unseen, or all that there are; or the model
+        UserError: The request is empty, or names examples that are unknown or unseen, or all examples; or the model
             does not fit the data.
     """
 
@@ -48,7 +50,7 @@ class Problem:
         self.forget: Examples = data.train.take(ids, field="forget")
         self.retain: Examples = data.train.drop(ids, field="forget")
         if model is not None:
-            check_answers(model, data.train)
+            check_outputs(model, data.train)
 
     def __repr__(self) -> str:
         whole = len(self.forget) + len(self.retain)
@@ -70,12 +72,12 @@ class Problem:
         return self.data.test
 
     def part(self, forget: Ids, *, without: Ids) -> Problem:
-        """The smaller problem of forgetting some of S, in data that no longer hold the examples `without`."""
+        """Return the smaller problem of forgetting some of S, in data that no longer contain the examples `without`."""
         data = replace(self.data, train=self.data.train.drop(without))
         return Problem(self.original, data, forget, recipe=self.recipe)
 
     def flags(self) -> list[str]:
-        """What the user should know before going on; none of it stops the work."""
+        """Return warnings about the request, one sentence each."""
         n, whole = len(self.forget), len(self.data.train)
         found: list[str] = []
         if n < 20:
@@ -93,11 +95,11 @@ class Problem:
 
 
 def model_flags(model: nn.Module, examples: Examples) -> list[str]:
-    """What the user should know about a model, which was trained on these examples."""
+    """Return warnings about a model that was trained on these examples."""
     found: list[str] = []
     if any(not p.requires_grad for p in model.parameters()):
         found.append("some parameters are frozen: they stay as they are, and may still carry the forget set")
-    few = examples.at(few_positions(examples, 2))
+    few = examples.at(sample_positions(examples, 2))
     if not torch.allclose(*(predict(model, few) for _ in range(2)), rtol=1e-3, atol=1e-3, equal_nan=True):
         found.append("the model answers the same inputs differently each time: all that is measured is uncertain")
     return found

@@ -1,13 +1,13 @@
-"""Random label: train on everything, with wrong labels for the forget set.
+"""Random label: train on all data, with random wrong labels for the forget set.
 
     minimise  CE on R ∪ S,  y_i for i in S drawn anew at each visit, uniformly from the classes other than its own
 
 Source: Golatkar et al. 2020 (arXiv 1911.04933); Graves et al. 2021 (arXiv 2010.10981).
 
 Deviations from the code of arXiv 2310.12508 and 2406.01257: that code draws from all classes, so one label in C stays
-right; here the true class is left out. With two classes the label drawn here is therefore always the other one, and
-repeated visits teach it as a fixed wrong label. The learning rate falls to 0 instead of staying constant, and 5 epochs
-are the default instead of 10.
+right; here the true class is excluded. With two classes the drawn label is therefore always the other one, and repeated
+visits teach it as a fixed wrong label. The learning rate falls to 0 instead of staying constant, and the default is 5
+epochs instead of 10.
 """
 
 from __future__ import annotations
@@ -27,9 +27,15 @@ from unmem.unlearning.unlearner import GradientUnlearner
 
 @dataclass(frozen=True, kw_only=True)
 class RandomLabel(GradientUnlearner):
-    """Defaults: 5 epochs at the original's peak rate, the papers' lower end (5 to 10 epochs at 0.1). Labels are drawn
-    anew at each visit, as the source's code does each epoch: with one fixed draw the model would learn wrong labels by
-    heart instead of becoming unsure."""
+    """Train on all data, with random wrong labels for the forget set.
+
+    The default is 5 epochs at the original's peak rate, the papers' lower end (5 to 10 epochs at 0.1). Labels are
+    redrawn at each visit, as the source's code does each epoch; with fixed wrong labels the model would memorize them
+    instead of becoming unsure.
+
+    Attributes:
+        epochs: Passes over the training set.
+    """
 
     name: ClassVar[str] = "random-label"
     epochs: int = 5
@@ -52,7 +58,7 @@ class RandomLabel(GradientUnlearner):
 
 
 def wrong_labels(problem: Problem, *, seed: int) -> Objective:
-    """Cross-entropy on batches of R ∪ S with the labels of S replaced by random other ones."""
+    """Return the cross-entropy on batches of R ∪ S, with random wrong labels for the examples of S."""
     train = problem.data.train
     forgotten = torch.zeros(len(train), dtype=torch.bool, device=train.device)
     forgotten[torch.as_tensor(train.positions(problem.forget.ids), device=train.device)] = True

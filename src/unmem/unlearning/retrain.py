@@ -1,4 +1,4 @@
-"""Retrain from scratch on the retain set: the oracle that every other method is measured against.
+"""Retrain from scratch on the retain set: the reference for every other method.
 
 u = train(recipe, R)
 """
@@ -23,9 +23,9 @@ from unmem.unlearning.unlearner import Setting
 
 @dataclass(frozen=True)
 class Retrain:
-    """The problem's recipe once more, without the forget set. Exact, and as expensive as the original training.
+    """Train a new model without the forget set. Exact, and as expensive as the original training.
 
-    It starts from new weights, or from the recipe's base, whatever `start` is.
+    It starts from new weights, or from the recipe's base, and ignores `start`.
     """
 
     name: ClassVar[str] = "retrain"
@@ -50,9 +50,20 @@ def retrain_all(
     workers: int | None = None,
     on_model: Callable[[int, int], None] | None = None,
 ) -> tuple[list[nn.Module], list[float]]:
-    """A retrained model for each seed, and the seconds that each took. executor, workers: see `run_all`.
+    """Retrain one model per seed.
 
-    on_model: called with (done, total) after each. Raises the error of a training that fails twice.
+    Args:
+        problem: The request.
+        seeds: Seed of each model.
+        executor: Where the trainings run, see `unmem.executors.run_all`.
+        workers: Number of parallel workers.
+        on_model: Called with (done, total) after each model.
+
+    Returns:
+        The models, and the seconds that each took.
+
+    Raises:
+        Exception: The error of a training that failed twice.
     """
     models.source_of(problem.recipe.model)  # what workers send is of the user's own classes: they must be known here
     found: dict[int, tuple[nn.Module, float]] = {}

@@ -1,4 +1,4 @@
-"""RUM: refine the forget set by memorization, then unlearn its parts one after another.
+"""RUM: divide the forget set into parts by memorization, and unlearn one part after another.
 
     S = S_1 ∪ … ∪ S_K  by score;  step k:  forget S_k,  retain D \\ (S_1 ∪ … ∪ S_k)
 
@@ -27,18 +27,19 @@ Pending = Literal["retain", "exclude"]
 
 @dataclass(frozen=True)
 class RUM:
-    """An unlearner over unlearners.
+    """Divide the forget set into parts by a score, and unlearn one part after another.
 
-    scores: what refines the forget set into `len(steps)` parts, larger = more memorized.
-    steps: one unlearner a part, for the part first in order first; a RUM may be a step of another. RUM^F is the same
-        unlearner at each step (`RUM.uniform`).
-    thresholds: None cuts parts of equal size, which are the papers' own where the forget set was made of equal groups
-        of low, medium and high scores; else one value fewer than steps, between which the parts lie. A part without
-        an example is passed over.
-    order: "low-to-high" memorization, as in the paper, or the reverse.
-    pending: "retain" keeps parts not yet forgotten in the retain set of earlier steps, as the paper's code does;
-        "exclude" leaves them out. With "retain" the pending parts are trained on between steps, so the model between
-        two steps is no result; only the last one is returned.
+    Attributes:
+        scores: The score that divides the forget set into `len(steps)` RUM parts; larger = more memorized.
+        steps: One unlearner per part, for the part that comes first in `order` first. A step may be a RUM itself. RUM^F
+            is the same unlearner at each step (`RUM.uniform`).
+        order: "low-to-high" memorization, as in the paper, or "high-to-low".
+        pending: "retain" keeps parts that are not yet forgotten in the retain set of earlier steps, as the paper's code
+            does; "exclude" leaves them out. With "retain" the pending parts are trained on between steps, so
+            intermediate models are not results; only the last one is returned.
+        thresholds: None makes parts of equal size, as in the papers, whose forget sets consist of equal groups of low,
+            medium and high scores. Otherwise increasing values, one fewer than steps, that separate the parts. A part
+            without examples is skipped.
     """
 
     name: ClassVar[str] = "rum"
@@ -63,15 +64,15 @@ class RUM:
 
     @classmethod
     def uniform(cls, scores: Scores, unlearner: Unlearner, *, parts: int = 3) -> RUM:
-        """RUM^F: one algorithm for every part."""
+        """Return RUM^F: the same unlearner for every part."""
         return cls(scores, [unlearner] * parts)
 
     def shuffled(self, *, seed: int = 0) -> RUM:
-        """The control for refinement: the same steps on random parts, as large (on average, with thresholds)."""
+        """Return the control for refinement: the same steps on random parts of (on average) the same sizes."""
         return replace(self, scores=self.scores.shuffled(seed=seed))
 
     def vanilla(self) -> Unlearner:
-        """The control without refinement: the last step, which is meant for the most memorized, on all of the set."""
+        """The control without refinement: the last step, meant for the most memorized part, on the whole forget set."""
         return self.steps[-1] if self.order == "low-to-high" else self.steps[0]
 
     def __call__(
@@ -87,7 +88,7 @@ class RUM:
         return model
 
     def plan(self, problem: Problem) -> list[tuple[int, Unlearner, Problem]]:
-        """The steps that have something to forget: number from 0, unlearner, its own problem."""
+        """Return the steps whose part is not empty: number from 0, unlearner, and its own problem."""
         parts = self.refine(problem)
         steps: list[tuple[int, Unlearner, Problem]] = []
         for k, (part, unlearner) in enumerate(zip(parts, self.steps, strict=True)):
@@ -97,7 +98,7 @@ class RUM:
         return steps
 
     def refine(self, problem: Problem) -> list[Ids]:
-        """The parts of the forget set, in the order in which they are unlearned."""
+        """Return the parts of the forget set, in the order in which they are unlearned."""
         ids = problem.forget.ids
         if self.thresholds is None:
             parts = self.scores.parts(len(self.steps), among=ids)
@@ -131,5 +132,5 @@ def _join(parts: list[Ids]) -> Ids:
 
 
 def step_seed(seed: int, k: int) -> int:
-    """The seed of step k, from 0, of a RUM of this seed."""
+    """Return the seed of step k, counted from 0, of a RUM with this seed."""
     return seed if k == 0 else int(np.random.SeedSequence([seed, k]).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""SalUn: random labels for the forget set, learned only by the weights that the forget set depends on most.
+"""SalUn: random labels for the forget set, learned only by the weights on which its loss depends most.
 
     mask = the share of weights with the largest |∇θ CE(S)|;  random label, moving only weights in the mask
 
@@ -32,9 +32,14 @@ from unmem.unlearning.unlearner import GradientUnlearner, Projection
 
 @dataclass(frozen=True, kw_only=True)
 class SalUn(GradientUnlearner):
-    """share: of all trainable weights together that may change, in (0, 1].
+    """Train on random wrong labels for the forget set, changing only the weights that matter most to it.
 
-    Defaults: half of the weights, as in the source; 5 epochs at the original's peak rate, as for random label.
+    The defaults are half of the weights, as in the source, and 5 epochs at the original's peak rate, as for random
+    label.
+
+    Attributes:
+        epochs: Passes over the training set.
+        share: Share of all trainable weights that may change, in (0, 1].
     """
 
     name: ClassVar[str] = "salun"
@@ -67,7 +72,7 @@ class SalUn(GradientUnlearner):
 
 
 def saliency_mask(model: nn.Module, forget: Examples, share: float, *, smoothing: float = 0.0) -> dict[str, Tensor]:
-    """By trainable parameter, booleans of its shape: the `share` of all weights with the largest |∇CE(S)|."""
+    """Return, per trainable parameter, booleans of its shape: the `share` of all weights with the largest |∇CE(S)|."""
     gradient = mean_gradient(model, forget, smoothing=smoothing)
     size = torch.cat([g.abs().flatten() for g in gradient.values()])
     chosen = torch.zeros_like(size, dtype=torch.bool)
@@ -77,9 +82,9 @@ def saliency_mask(model: nn.Module, forget: Examples, share: float, *, smoothing
 
 
 def mean_gradient(model: nn.Module, examples: Examples, *, smoothing: float = 0.0) -> dict[str, Tensor]:
-    """By trainable parameter, the gradient of the mean cross-entropy over the examples, in evaluation mode.
+    """Return, per trainable parameter, the gradient of the mean cross-entropy over the examples, in evaluation mode.
 
-    smoothing: of the labels, as the original was trained.
+    `smoothing` is the label smoothing with which the original was trained.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
@@ -96,7 +101,7 @@ def mean_gradient(model: nn.Module, examples: Examples, *, smoothing: float = 0.
 
 
 def keep_outside(mask: dict[str, Tensor], original: nn.Module) -> Projection:
-    """After each step, weights outside the mask take their value in `original` again."""
+    """Return a projection that resets the weights outside the mask to their values in `original` after each step."""
     values = {name: p.detach().clone() for name, p in original.named_parameters() if name in mask}
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""SCRUB: away from the original on the forget set, close to it on the retain set.
+"""SCRUB: move away from the original on the forget set and stay close to it on the retain set.
 
     max epochs (the first m):  maximise  KL(teacher ‖ student) on S, then the min pass
     min pass (every epoch):    minimise  γ · CE(R) + β · KL(teacher ‖ student) on R
@@ -30,12 +30,18 @@ from unmem.unlearning.unlearner import GradientUnlearner
 
 @dataclass(frozen=True, kw_only=True)
 class SCRUB(GradientUnlearner):
-    """epochs: of min passes; max_epochs: the first so many of them begin with a max pass over the forget set, None is
-        all but the last.
-    gamma, beta: weights of cross-entropy and of the divergence on the retain set. temperature: of both distributions.
+    """Move away from the original on the forget set and stay close to it on the retain set, in turn.
 
-    Defaults: those of arXiv 2410.16516 (5 epochs, 4 of them with a max pass, a twentieth of the original's peak rate)
-    and of the source's code (gamma 0.99, beta 0.001, temperature 4).
+    The defaults are those of arXiv 2410.16516 (5 epochs, 4 of them with a max pass, a twentieth of the original's peak
+    rate) and of the source's code (gamma 0.99, beta 0.001, temperature 4).
+
+    Attributes:
+        epochs: Number of min passes, over the retain set.
+        max_epochs: Number of epochs, from the first, that begin with a max pass over the forget set. None is all but
+            the last.
+        gamma: Weight of the cross-entropy on the retain set.
+        beta: Weight of the divergence on the retain set.
+        temperature: Temperature of both distributions.
     """
 
     name: ClassVar[str] = "scrub"

@@ -6,8 +6,8 @@ with I the diagonal of the empirical Fisher matrix, the mean over examples of th
 Source: Foster et al. 2024 (arXiv 2308.07707).
 
 Deviations from the source's code: it squares the gradient of each batch's mean loss, so its importance depends on the
-batch size; here the gradients are squared by example. Afterwards the running statistics of batch norm are recomputed
-on the retain set, where the source keeps them. The loss has no label smoothing, because I measures a likelihood.
+batch size; here gradients are squared per example. Afterwards the running statistics of batch norm are recomputed on
+the retain set, whereas the source keeps them. The loss has no label smoothing, because I measures a likelihood.
 """
 
 from __future__ import annotations
@@ -36,9 +36,14 @@ _GRADIENT_NUMBERS = 2**26
 
 @dataclass(frozen=True, kw_only=True)
 class SSD:
-    """a: how many times more a weight must matter to the forget set than to all data to be dampened.
-    b: how strongly it is dampened, lower = more. Defaults: the source's, 10 and 1. No training: the cost is a pass
-        over the data for per-example gradients. batchnorm: as for the gradient methods.
+    """Shrink the weights that matter much more to the forget set than to all data, without training.
+
+    The defaults are the source's. The cost is one pass over the data with per-example gradients.
+
+    Attributes:
+        a: A weight is dampened if it matters more than `a` times as much to the forget set as to all data.
+        b: How strongly it is dampened; lower = more.
+        batchnorm: As in `GradientUnlearner`.
     """
 
     name: ClassVar[str] = "ssd"
@@ -76,7 +81,7 @@ class SSD:
 
 
 def fisher_diagonal(model: nn.Module, examples: Examples) -> dict[str, Tensor]:
-    """By trainable parameter, the mean over examples of the squared gradient of the loss, in evaluation mode."""
+    """Return, per trainable parameter, the mean squared gradient of the examples' losses, in evaluation mode."""
     parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     gradients = example_gradients(model)
     numbers = sum(p.numel() for p in parameters.values())
@@ -91,9 +96,10 @@ def fisher_diagonal(model: nn.Module, examples: Examples) -> dict[str, Tensor]:
 
 
 def example_gradients(model: nn.Module) -> Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]:
-    """(parameters, inputs [B, ...], labels [B]) -> by parameter, the gradient of each example's loss, [B, ...].
+    """Return a function (parameters, inputs [B, ...], labels [B]) -> per parameter, each example's gradient, [B, ...].
 
-    All at once, or one after another if the forward pass depends on the values of its inputs, as masks of padding may.
+    It computes all at once, or one after another if the forward pass depends on the values of its inputs, as with
+    padding masks.
     """
 
     def loss(parameters: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:

@@ -1,23 +1,23 @@
 """Settings for an unlearner, found without retraining and without the test set.
 
-The goal is the out-of-sample forecast: targets from models that never saw the forget set (`unmem.targets`) say how many
-of its examples a retrained model would get right, and how sure it would be of each label. On the retain set and the
-holdout the model should be no less accurate than it was.
+The goal is the out-of-sample forecast: targets from models that were not trained on the forget set (`unmem.targets`)
+predict how many of its examples a retrained model would get right, and its confidence in each label. On the retain set
+and the holdout the model should be no less accurate than before.
 
     closeness = (1 − |Δaccuracy on S|) (1 − W₁ on S) (1 − loss of accuracy on R) (1 − loss of accuracy on the holdout)
 
 W₁ is the distance between the distributions of confidence, the mean difference of the sorted probabilities of the label
-(Wasserstein 1). Equal means are not enough: wrong labels leave half of the examples certain and half of them lost.
-Chosen by settings of eight methods on six requests (digits, 2,500 of Fashion-MNIST): what it takes is at most 0.014
-below the usual setting in ToW, where a goal of equal means lost up to 0.069.
+(Wasserstein 1). Equal means are not enough: with wrong labels, half of the examples may stay certain while the other
+half is lost. Chosen by settings of eight methods on six requests (digits, 2,500 of Fashion-MNIST): the chosen setting
+is at most 0.014 below the default in ToW, whereas a goal of equal means lost up to 0.069.
 
-Every trial is a run of full length, the unlearner as it is first. From the best trial so far the search goes on a grid
-of factors on strength and rate: to less of both where the model lost more elsewhere than it still knows too well, else
-to more. Where neither leads nearer, the steps become smaller. It ends where what is left of the gap is as small as the
-forecast's own error by chance. The unlearner stays as it is unless a trial beats it by more than that error, as in the
-one-standard-error rule (Breiman et al. 1984, Classification and Regression Trees).
+Every trial is a full run; the first uses the defaults. From the best trial so far the search continues on a grid of
+factors on strength and rate: to less of both if the model lost more elsewhere than it is under-forgotten, else to more.
+If neither helps, the steps become smaller. It ends when the remaining gap is as small as the forecast's own random
+error. The defaults are kept unless a trial beats them by more than that error, as in the one-standard-error rule
+(Breiman et al. 1984, Classification and Regression Trees).
 
-RUM is tuned step by step: each step on its own part, from the model that the steps before it made.
+RUM is tuned step by step: each step on its own part, from the model of the steps before it.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ LIMIT = STRENGTH**5  # how far strength and rate may go from where they began
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting tried.
+    """One setting that was tried.
 
     Attributes:
-        setting: Factors on the unlearner as it was given; None is RUM with each step as its own trials left it.
-        closeness: 1 = the forecast was met and nothing else was lost.
-        too_well: How much better the model still knows the forget set than it should; negative = worse.
+        setting: Factors on the given unlearner; None is RUM with the settings that its steps ended with.
+        closeness: 1 = the forecast was met and no accuracy was lost elsewhere.
+        too_well: How much better the model still knows the forget set than forecast; negative = worse.
         damage: Accuracy lost on the retain set and the holdout together.
         cost: In trainings of the original, as counted.
-        step: Of RUM, from 1; None where the whole request was forgotten.
+        step: Step of RUM, from 1; None for the whole request.
     """
 
     setting: Setting | None
@@ -71,14 +71,14 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        unlearner: The unlearner that was chosen.
+        unlearner: The chosen unlearner.
         model: The model that it made.
-        trials: All trials in order.
-        kept: Whether it is the usual setting, since none was nearer by more than the forecast's error.
-        seconds: What the search took.
+        trials: All trials, in order.
+        kept: Whether the default setting was kept, because no other was better by more than the forecast's error.
+        seconds: Time of the search.
     """
 
     unlearner: Unlearner
@@ -105,16 +105,20 @@ def tune(
     """Try settings of an unlearner and keep the one whose model comes nearest to the forecast.
 
     Args:
-        unlearner: What to tune.
+        unlearner: The unlearner to tune.
         problem: The request.
         targets: The forecast: targets of the forget set, or a source that makes them first.
-        seed: Of every trial.
-        start: The model that every trial starts from. None is that of the problem.
-        budget: In trainings of the original, counted by `Unlearner.cost`. None is five runs of the unlearner.
-        observers: Watch every trial.
+        seed: Seed of every trial.
+        start: The model that every trial starts from. None is the problem's.
+        budget: Maximum cost in trainings of the original, counted by `Unlearner.cost`. None is five runs of the
+            unlearner.
+        observers: Objects that watch every trial.
+
+    Returns:
+        The chosen unlearner, its model and all trials.
 
     Raises:
-        UserError: The budget does not pay for one run.
+        UserError: The budget is too small for one run.
         DivergedError: Every trial diverged.
     """
     began = time.perf_counter()
@@ -135,7 +139,7 @@ def tune(
 
 
 def budget_for(unlearner: Unlearner, problem: Problem) -> float:
-    """What a search may cost unless a budget is given, in trainings of the original."""
+    """Return the default budget of a search, in trainings of the original."""
     return TRIALS * unlearner.cost(problem)
 
 
@@ -144,13 +148,13 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class _Goal:
-    """What the model should reach.
+    """The values that the model should reach.
 
     Attributes:
-        accuracy: On the forget set, by the forecast.
-        confidence: [|S|] sorted probabilities of the labels of the forget set, by the forecast.
-        kept: Accuracy on the retain set and the holdout, by the original.
-        error: Standard deviation of a retrained model's accuracy on the forget set by chance, √Σ q (1 − q) / n.
+        accuracy: Forecast accuracy on the forget set.
+        confidence: [|S|] forecast probabilities of the labels of the forget set, sorted.
+        kept: The original's accuracy on the retain set and the holdout.
+        error: Random standard deviation of a retrained model's accuracy on the forget set, √Σ q (1 − q) / n.
     """
 
     accuracy: float
@@ -180,7 +184,7 @@ class _Goal:
 
 
 def _knows(model: nn.Module, examples: Examples) -> tuple[float, Real]:
-    """Accuracy, of no examples 0, and the sorted probabilities of the labels."""
+    """Return the accuracy (0 without examples) and the sorted probabilities of the labels."""
     if len(examples) == 0:
         return 0.0, np.empty(0)
 
@@ -217,7 +221,7 @@ class _Search:
         self.best: _Result | None = None
 
     def explore(self) -> None:
-        """From the usual setting to better ones, until the goal is met, nothing leads nearer or the budget is spent."""
+        """Search from the default setting, until the goal is met, nothing helps or the budget is spent."""
         here, size = self.run(Setting()), 1.0
         while here is not None and size >= FINEST and not self.goal.met(here):
             tried = (self.run(one) for one in moves(here, size))
@@ -225,9 +229,9 @@ class _Search:
             here, size = (here, size / 2) if nearer is None else (nearer, size)
 
     def run(self, setting: Setting) -> Trial | None:
-        """Try a setting if the budget allows; a run that diverges is worth nothing.
+        """Try a setting if the budget allows. A run that diverges has closeness 0.
 
-        A setting that changes no field that was not tried before is not paid for twice.
+        A setting that gives an unlearner that was tried before is not run again.
         """
         unlearner = self.unlearner.tuned(self.problem, setting)
         fields, cost = settings_of(unlearner), unlearner.cost(self.problem)
@@ -258,7 +262,7 @@ class _Search:
         return trial
 
     def chosen(self) -> _Result:
-        """The best trial, if it beats the usual setting by more than the forecast's error; else the usual one."""
+        """The best trial, if it beats the default setting by more than the forecast's error; else the default."""
         if self.best is None:
             diverged = DivergedError("method", self.unlearner.name, "diverged in every trial", "use a lower lr")
             diverged.last_good = self.start.state_dict()
@@ -269,7 +273,7 @@ class _Search:
 
 
 def moves(here: Trial, size: float) -> Iterator[Setting]:
-    """The settings to try next, the strength's first. size: of the step, as a share of the first in logarithms."""
+    """Yield the settings to try next, strength first. `size` is the size of the step on a logarithmic scale."""
     setting = here.setting or Setting()
     direction = -size if here.damage > here.too_well else size
     stronger, faster = setting.strength * STRENGTH**direction, setting.rate * RATE**direction
@@ -280,7 +284,7 @@ def moves(here: Trial, size: float) -> Iterator[Setting]:
 
 
 def _tune_steps(search: _Search, rum: RUM, targets: Targets) -> None:
-    """The usual RUM, and then each of its steps tuned on its own part with what is left of the budget."""
+    """Run RUM with defaults, then tune each of its steps on its own part with the remaining budget."""
     search.run(Setting())
     plan = rum.plan(search.problem)
     costs = [unlearner.cost(part) for _, unlearner, part in plan]

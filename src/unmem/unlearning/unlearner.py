@@ -20,7 +20,12 @@ from unmem.unlearning.problem import Problem
 
 @dataclass(frozen=True)
 class Setting:
-    """How to change an unlearner: factors on the weight with which it forgets and on its learning rate."""
+    """Factors by which tuning changes an unlearner.
+
+    Attributes:
+        strength: Factor on the weight with which it forgets.
+        rate: Factor on its learning rate.
+    """
 
     strength: float = 1.0
     rate: float = 1.0
@@ -28,29 +33,42 @@ class Setting:
 
 @runtime_checkable
 class Unlearner(Protocol):
-    """problem -> a new model that should behave as if it had never been trained on `problem.forget`.
+    """Returns a new model that should behave as if it had never been trained on `problem.forget`.
 
-    seed: of everything random. start: the model to start from; None is `problem.model`. Steps that are chained, as in
-    RUM, start from the model of the step before. It is not changed. observers: watch the training steps.
+    Attributes:
+        name: Name on the command line and in results.
     """
 
     name: ClassVar[str]
 
     def __call__(
         self, problem: Problem, *, seed: int, start: nn.Module | None = None, observers: Sequence[Observer] = ()
-    ) -> nn.Module: ...
+    ) -> nn.Module:
+        """Unlearn the forget set.
+
+        Args:
+            problem: The request.
+            seed: Seed of everything random.
+            start: The model to start from, which is not changed. None is `problem.model`. Chained steps, as in RUM,
+                start from the model of the previous step.
+            observers: Objects that watch the training steps.
+
+        Returns:
+            A new model.
+        """
+        ...
 
     def cost(self, problem: Problem) -> float:
-        """About how long it takes, in trainings of the original; counted from passes over examples, not measured."""
+        """Return the expected cost in trainings of the original, counted from passes over examples."""
         ...
 
     def tuned(self, problem: Problem, setting: Setting) -> Self:
-        """The same unlearner with some of its fields changed; what it does not have is left alone."""
+        """Return the same unlearner with changed fields. A factor on something that it does not have has no effect."""
         ...
 
 
 def settings_of(unlearner: Unlearner) -> dict[str, Any]:
-    """The name and fields of an unlearner as plain values, for results and files."""
+    """Return the name and fields of an unlearner as plain values, for results and files."""
     describe = getattr(unlearner, "settings", None)
     fields: dict[str, Any] = describe() if describe else asdict(unlearner)  # pyright: ignore[reportArgumentType]
     return {"name": unlearner.name, **fields}
@@ -62,15 +80,18 @@ Projection = Callable[[nn.Module], None]
 
 @dataclass(frozen=True, kw_only=True)
 class GradientUnlearner:
-    """Unlearning by some epochs of gradient steps.
+    """Base class of unlearners that run some epochs of gradient steps.
 
-    Optimiser, batch size, momentum, weight decay, label smoothing, augmentation and precision are the original's.
+    Optimizer, batch size, momentum, weight decay, label smoothing, augmentation and precision are those of the
+    original's recipe.
 
-    epochs: passes over the retain set; None is `epochs_share` of the original's, rounded up.
-    schedule: of the learning rate, from its peak to 0 (cosine, linear) or constant.
-    lr: peak learning rate; None takes `lr_share` of the original's, so that it suits the model at hand.
-    batchnorm: "recompute" takes the running statistics anew from the retain set at the end, since those of the
-        original carry the forget set; "keep" leaves them as training left them. Frozen layers keep theirs either way.
+    Attributes:
+        epochs: Passes over the retain set. None is `epochs_share` of the original's, rounded up.
+        lr: Peak learning rate. None is `lr_share` of the original's.
+        schedule: Learning-rate schedule: "cosine", "linear" and "cooldown" end at 0, "constant" does not fall.
+        batchnorm: "recompute" recomputes the running statistics on the retain set at the end, because those of the
+            original include the forget set; "keep" keeps the statistics of the unlearning steps. Frozen layers always
+            keep theirs.
     """
 
     lr_share: ClassVar[float] = 1.0
@@ -90,14 +111,14 @@ class GradientUnlearner:
         return replace(problem.recipe, epochs=self.epochs_for(problem), lr=lr, schedule=self.schedule)
 
     def epochs_for(self, problem: Problem) -> int:
-        """The epochs of this run: as given, or a share of the original's, rounded up."""
+        """Return the number of epochs: `epochs`, or a share of the original's, rounded up."""
         return math.ceil(self.epochs_share * problem.recipe.epochs - 1e-9) if self.epochs is None else self.epochs
 
     def cost(self, problem: Problem) -> float:
         return self.epochs_for(problem) * self.effort(problem) / max(1, problem.recipe.epochs)
 
     def effort(self, problem: Problem) -> float:
-        """Examples that an epoch trains on, for each retained one."""
+        """Return the number of examples that an epoch trains on, per retained example."""
         return 1.0
 
     def tuned(self, problem: Problem, setting: Setting) -> Self:
@@ -107,7 +128,7 @@ class GradientUnlearner:
         return replace(stronger, lr=min(setting.rate * usual, max(problem.recipe.lr, usual)))
 
     def stronger(self, problem: Problem, factor: float) -> Self:
-        """The weight with which it forgets, times `factor`; by itself that is the learning rate."""
+        """Return the same unlearner with `factor` times the weight on forgetting; by default the learning rate."""
         return replace(self, lr=factor * self.recipe(problem).lr)
 
     def run(
@@ -121,9 +142,16 @@ class GradientUnlearner:
         project: Projection | None = None,
         observers: Sequence[Observer] = (),
     ) -> nn.Module:
-        """Epochs over `examples` (the retain set by default) on a copy of `start` (the problem's model by default).
+        """Train a copy of a model by one pass per epoch.
 
-        objective: as in `Pass`.
+        Args:
+            problem: The request.
+            seed: Seed of everything random.
+            start: The model to copy. None is the problem's.
+            objective: The loss to minimise. None is cross-entropy.
+            examples: The examples of each pass. None is the retain set.
+            project: Given the copy, called after each step.
+            observers: Objects that watch the training steps.
         """
         chosen = problem.retain if examples is None else examples
         epochs = [[Pass(chosen, objective)]] * self.epochs_for(problem)
@@ -139,7 +167,7 @@ class GradientUnlearner:
         project: Projection | None = None,
         observers: Sequence[Observer] = (),
     ) -> nn.Module:
-        """Epochs of several passes each, on a copy of `start`. project: given that copy, what to do after each step."""
+        """Train a copy of `start` with several passes per epoch. `project` is called with the copy after each step."""
         new = copy.deepcopy(problem.model if start is None else start)
         fit_epochs(
             new,

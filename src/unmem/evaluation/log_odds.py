@@ -1,5 +1,4 @@
-"""What models say of the forget set and of unseen examples: log-odds of labels and classes, from one model and from
-ensemble members."""
+"""Log-odds of labels and classes on the forget set and on unseen examples, of one model and of ensemble members."""
 
 from __future__ import annotations
 
@@ -12,21 +11,21 @@ from torch import nn
 from unmem.data import Examples, Ids, find_ids
 from unmem.ensembles import Ensemble, Pairs
 from unmem.errors import UserError
-from unmem.evaluation.answers import answered, answers
+from unmem.evaluation.logits import model_logits, reduced_logits
 from unmem.predictions import label_log_odds
 
 Real = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-FEWEST_OUT = 3  # members that must have left an example out: from fewer there is no spread
+MIN_OUT = 3  # OUT members per example: fewer do not show the variance
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
-    """What one model says.
+class LogOdds:
+    """Log-odds of one model.
 
     Attributes:
         forget: [n] log-odds of the label of each forget example.
-        controls: [P] log-odds of each pair of an unseen example and a class.
+        controls: [P] log-odds of each control, a pair of an unseen example and a class.
     """
 
     forget: Real
@@ -34,16 +33,16 @@ class Said:
 
 
 @dataclass(frozen=True, eq=False)
-class Signals:
-    """The members' side.
+class MemberLogOdds:
+    """Log-odds of K ensemble members.
 
     Attributes:
         phi: [K, n] log-odds of the label of each forget example.
-        out: [K, n], True where the member was not trained on the example.
-        unseen: [K, m] log-odds of the label of examples that no member was trained on.
-        controls: [K, P] log-odds of unseen examples and classes, see `unmem.ensembles.controls`. By default the labels
-            alone, which say nothing of wrong labels.
-        pairs: the examples and classes of `controls`, None where only labels are known.
+        out: [K, n] bool, True where the member was not trained on the example.
+        unseen: [K, m] log-odds of the label of unseen examples, on which no member was trained.
+        controls: [K, P] log-odds of pairs of an unseen example and a class, see `unmem.ensembles.controls`. By default
+            these are `unseen`, which does not cover wrong labels.
+        pairs: Examples and classes of `controls`; None if `controls` are `unseen`.
     """
 
     phi: Real
@@ -57,38 +56,38 @@ class Signals:
             object.__setattr__(self, "controls", self.unseen)
 
     @classmethod
-    def of(cls, members: Ensemble, ids: Ids) -> Signals:
-        """The part of an ensemble that speaks of these examples.
+    def of(cls, members: Ensemble, ids: Ids) -> MemberLogOdds:
+        """Return the log-odds of an ensemble for these examples.
 
         Raises:
-            UserError: the members cannot judge these examples.
+            UserError: The ensemble lacks unseen examples, the training examples, or enough OUT members.
         """
         where = positions(members, ids)
         if members.unseen is None:
             raise UserError("members", len(members), "know no unseen examples", "train them with unseen=data.holdout")
         out = ~members.kept[:, where]
-        few = int((out.sum(0) < FEWEST_OUT).sum())
+        few = int((out.sum(0) < MIN_OUT).sum())
         if few:
             raise UserError(
                 "members",
                 len(members),
-                f"{few:,} of the forget examples were left out by fewer than {FEWEST_OUT} of them",
+                f"{few:,} of the forget examples were left out by fewer than {MIN_OUT} of them",
                 "train more members on balanced subsets",
             )
         unseen = members.unseen.phi.astype(np.float64)
         controls = unseen if members.controls is None else members.controls.astype(np.float64)
         return cls(members.train.phi[:, where].astype(np.float64), out, unseen, controls, members.pairs)
 
-    def said_by(self, model: nn.Module, forget: Examples, unseen: Examples) -> Said:
-        """What a model says of the same examples, pair by pair."""
+    def model_log_odds(self, model: nn.Module, forget: Examples, unseen: Examples) -> LogOdds:
+        """Return the log-odds of a model for the same examples and pairs."""
         if self.pairs is None:
-            return Said(log_odds_of(model, forget), log_odds_of(model, unseen))
+            return LogOdds(log_odds_of(model, forget), log_odds_of(model, unseen))
         asked, pairs = self.pairs.asked(unseen)
-        return Said(log_odds_of(model, forget), pairs.log_odds(answers(model, asked)))
+        return LogOdds(log_odds_of(model, forget), pairs.log_odds(model_logits(model, asked)))
 
 
 def positions(members: Ensemble, ids: Ids) -> NDArray[np.int64]:
-    """Where the members' training set has these examples."""
+    """Return the positions of these examples in the training set of the members."""
     found, missing = find_ids(ids, members.train.ids)
     if missing.any():
         raise UserError(
@@ -101,8 +100,10 @@ def positions(members: Ensemble, ids: Ids) -> NDArray[np.int64]:
 
 
 def log_odds_of(model: nn.Module, examples: Examples) -> Real:
-    """log p_y − log(1 − p_y) of each example, [n] float64."""
+    """Return log p_y − log(1 − p_y) of each example, [n] float64."""
     found: Real = (
-        answered(model, examples, lambda logits, labels: [label_log_odds(logits.double(), labels)])[0].cpu().numpy()
+        reduced_logits(model, examples, lambda logits, labels: [label_log_odds(logits.double(), labels)])[0]
+        .cpu()
+        .numpy()
     )
     return found

@@ -1,4 +1,4 @@
-"""Logits, accuracy and confidence of a model on examples. Logits that give no probabilities are refused."""
+"""Logits, accuracy and confidence of a model on examples. Logits that do not define probabilities raise an error."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from unmem.predictions import hits, label_probability
 from unmem.training import Keep, predict, predicted
 
 
-def answers(model: nn.Module, examples: Examples) -> Tensor:
-    """Logits [N, C] in float32. −∞ may be among them: a network may rule a class out.
+def model_logits(model: nn.Module, examples: Examples) -> Tensor:
+    """Return logits [N, C] in float32. Some may be −∞, which means that the network rules out a class.
 
     Raises:
-        NotFiniteError: The largest logit of an example is NaN or infinite, so that there are no probabilities.
+        NotFiniteError: The largest logit of an example is NaN or infinite, so its probabilities are undefined.
     """
     logits = predict(model, examples)
     _refuse(~logits.amax(1).isfinite())
     return logits
 
 
-def answered(model: nn.Module, examples: Examples, keep: Keep) -> tuple[Tensor, ...]:
-    """What `keep` makes of these logits, as in `predicted`, which does not hold all of them. Raises as `answers`."""
+def reduced_logits(model: nn.Module, examples: Examples, keep: Keep) -> tuple[Tensor, ...]:
+    """Apply `keep` to the logits batch by batch, as `predicted` does. Raise the same error as `model_logits`."""
 
     def kept(logits: Tensor, labels: Tensor) -> list[Tensor]:
         return [*keep(logits, labels), ~logits.amax(1).isfinite()]
@@ -47,8 +47,8 @@ def _refuse(bad: Tensor) -> None:
 
 
 @contextmanager
-def named(model: str) -> Generator[None]:
-    """An error about the answers of a model says which one it is."""
+def add_model_name(model: str) -> Generator[None]:
+    """Add the name of the model to errors about its logits."""
     try:
         yield
     except NotFiniteError as error:
@@ -56,16 +56,16 @@ def named(model: str) -> Generator[None]:
 
 
 def label_confidence(model: nn.Module, examples: Examples) -> NDArray[np.float64]:
-    """Probability of the true label, [N], in float64; the softmax is taken in float64 too."""
-    return answered(model, examples, lambda logits, labels: [label_probability(logits, labels)])[0].cpu().numpy()
+    """Return the probability of the true label, [N] float64. The softmax is computed in float64, too."""
+    return reduced_logits(model, examples, lambda logits, labels: [label_probability(logits, labels)])[0].cpu().numpy()
 
 
 def accuracy(model: nn.Module, examples: Examples) -> float:
-    """Share of examples whose largest logit is at the label; NaN of no examples."""
+    """Return the accuracy in [0, 1]; NaN without examples."""
     return float(correct(model, examples).mean()) if len(examples) else math.nan
 
 
 def correct(model: nn.Module, examples: Examples) -> NDArray[np.bool_]:
-    """Which examples are classified as their label: [N] booleans."""
-    found = answered(model, examples, lambda logits, labels: [hits(logits, labels)])[0]
+    """Return which examples are classified correctly, [N] bool."""
+    found = reduced_logits(model, examples, lambda logits, labels: [hits(logits, labels)])[0]
     return found.cpu().numpy().astype(bool)
