@@ -54,6 +54,7 @@ ROOMS = (
         "evaluation",
         "scenarios",
         "report",
+        "bench",
         "cli",
     ),
 )

@@ -23,7 +23,7 @@ from unmem.ensembles import Ensemble
 from unmem.errors import UserError
 from unmem.evaluation import Evaluator, Outcome
 from unmem.evaluation.attacks import attacks
-from unmem.evaluation.signals import Signals
+from unmem.evaluation.log_odds import MemberLogOdds
 from unmem.evaluation.single_model import Judge
 from unmem.memorization import Scorer, Scores, crossfit, feldman
 from unmem.recipe import Recipe
@@ -140,9 +140,9 @@ class Bed:
         return Evaluator(self.problem, reference=self.retrained, parts=self.groups)
 
     @cached_property
-    def signals(self) -> Signals:
+    def signals(self) -> MemberLogOdds:
         """The predictions of the judging members for the forget set and for unseen examples."""
-        return Signals.of(self.judges, self.problem.forget.ids)
+        return MemberLogOdds.of(self.judges, self.problem.forget.ids)
 
     @cached_property
     def judge(self) -> Judge:
@@ -164,7 +164,7 @@ class Bed:
 
     def evidence(self, model: nn.Module) -> dict[str, Any]:
         """Return the single-model test and the attacks, as plain values."""
-        t = self.judge.t(self.signals.said_by(model, self.problem.forget, self.problem.holdout))
+        t = self.judge.t(self.signals.model_log_odds(model, self.problem.forget, self.problem.holdout))
         test = self.judge.test(t)
         found = attacks(model, self.problem, self.signals, seed=self.recipe.seed)
         return {

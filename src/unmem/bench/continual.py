@@ -27,7 +27,7 @@ from unmem.memorization import LearningEvents, Scorer, Scores, agreement, feldma
 from unmem.recipe import Recipe
 from unmem.tables import Column, Row, Table
 from unmem.training import train
-from unmem.unlearning import UnlearnedRequest, unlearn_sequence
+from unmem.unlearning import UnlearnedRequest, Unlearner, unlearn_sequence
 
 FAITHFUL = 0.05  # margin within which a Spearman correlation counts as unchanged
 ON_PAR = 0.02  # margin for ToW
@@ -146,11 +146,14 @@ def _sequence(
     def rescored(model: nn.Module, left: Splits) -> Scores:
         return score(shared.plan.rescore, left, recipe=recipe, model=model)
 
+    def refined(scores: Scores) -> Unlearner:
+        return unlearner(method, scores=scores)
+
     return unlearn_sequence(
         requests,
         original,
         data,
-        lambda scores: unlearner(method, scores=scores),
+        refined,
         recipe=recipe,
         seed=recipe.seed,
         rescore=rescored,

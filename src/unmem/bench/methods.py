@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from unmem.bench.own import is_own, own_unlearner
 from unmem.bench.plan import Method
-from unmem.cli.methods import METHODS
 from unmem.errors import UserError, nearest
 from unmem.memorization import Scores
 from unmem.targets import Source, Targets
 from unmem.unlearning import RUM, Matching, Unlearner
+from unmem.unlearning.methods import METHODS
 
 PARTS = 3  # RUM parts of RUM^F
 

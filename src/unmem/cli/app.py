@@ -64,6 +64,10 @@ _COMMANDS = {
         "Plant a use case in real data, unlearn it by several methods, and compare them with retraining.",
         "unmem scenario poisoned --data digits --method matching,neggrad+ --out runs/poisoned",
     ),
+    "bench": (
+        "Run a benchmark on real data: tables and claims with their figures.",
+        "unmem bench proxies --size tiny --out runs/proxies",
+    ),
     "store": ("List, check and tidy the members that unmem score and unmem prepare keep.", None),
 }
 

@@ -12,32 +12,11 @@ from unmem.cli.early import check_methods
 from unmem.errors import UserError, nearest
 from unmem.memorization import Scores
 from unmem.targets import Targets
-from unmem.unlearning import (
-    RUM,
-    SCRUB,
-    SSD,
-    BadTeacher,
-    Choice,
-    FineTune,
-    Influence,
-    L1Sparse,
-    Matching,
-    NegGrad,
-    NegGradPlus,
-    Nothing,
-    RandomLabel,
-    Retrain,
-    SalUn,
-    Unlearner,
-)
+from unmem.unlearning import RUM, Choice, Matching, Unlearner
 from unmem.unlearning.auto import Auto
+from unmem.unlearning.methods import METHODS
 
 AUTO = Auto.name
-_KINDS = (
-    *(Nothing, Retrain, FineTune, L1Sparse, NegGrad, NegGradPlus, SCRUB, RandomLabel, SalUn, Influence, BadTeacher),
-    *(SSD, Matching),
-)
-METHODS: dict[str, Callable[..., Unlearner]] = {kind.name: kind for kind in _KINDS}
 _RUM_FIELDS: dict[str, Any] = {"order": "", "pending": "", "thresholds": ()}
 _NOT_TEXT = ("targets",)
 # Stands in while nothing but the fields of a method is looked at.

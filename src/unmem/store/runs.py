@@ -21,6 +21,7 @@ from unmem.store.publishing import RUN, files_below, has_links, publish, publish
 
 TRACE = "trace.npz"
 CROSSFIT = "crossfit.npz"
+TABLES = "tables"  # the folder of the tables of a benchmark
 PRIVATE = "private"  # the folder, inside of a run folder, of predictions for the forgotten examples
 # Everything that unmem itself puts in a run folder, with the retrained models. `--force` replaces these and touches
 # nothing else.
@@ -35,11 +36,13 @@ RUN_FILES = (
     "unlearned",  # a folder: the model as the transformers library keeps it
     "flipped.txt",
     "report.html",
+    "plan.yaml",
+    TABLES,
     PRIVATE,
 )
 _RETRAINED = re.compile(r"retrained-([1-9]\d*)\.safetensors")
 RESULT = "result.json"
-_FOLDERS = ("unlearned", PRIVATE)  # of those names, the ones that are folders
+_FOLDERS = ("unlearned", TABLES, PRIVATE)  # of those names, the ones that are folders
 _STAGING = ".unfinished-"
 _KEPT = ".unfinished"  # the folder, inside of a run folder, of models that a run finished before it was stopped
 MEMBERS = "members"  # the folder, inside of a run folder, that a stopped run goes on from; --force leaves it
