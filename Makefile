@@ -1,9 +1,9 @@
-# make demo    see unmem at work          make test    run the tests
-# make check   all that must hold before a commit: format, lint, types, doctests, tests
-# make lock    remake locks/ after a change of pyproject.toml; UPGRADE=1 takes the newest versions
-# make lowest  the tests with the oldest versions that pyproject.toml allows
-# make docs    build the documentation site into site/ and check it; make docs-serve shows it while you write
-# make dist    build sdist and wheel into dist/, install the wheel in a fresh environment and run it
+# make demo    run the demo              make test    run the tests
+# make check   run all checks that a commit must pass: format, lint, types, doctests, tests
+# make lock    recreate locks/ after a change of pyproject.toml; UPGRADE=1 selects the newest versions
+# make lowest  run the tests with the oldest versions that pyproject.toml allows
+# make docs    build the documentation site into site/ and check it; make docs-serve shows it while you edit
+# make dist    build sdist and wheel into dist/, and run the wheel in a fresh environment
 BIN := .venv/bin
 READY := .venv/.ready
 DOCS := .venv-docs/bin
@@ -38,7 +38,7 @@ lock:
 lowest:
 	tools/lowest.sh
 
-# Not with --quiet: warnings that are not shown do not count for --strict.
+# Without --quiet, because --strict ignores warnings that are not shown.
 docs: $(DOCS_READY)
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict
 	$(DOCS)/python tools/check_site.py site

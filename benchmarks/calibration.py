@@ -1,12 +1,12 @@
-"""Does the verdict keep its level, and what does it see?
+"""False alarms and power of the verdict of an audit.
 
     .venv/bin/python benchmarks/calibration.py                # all of it, about 20 minutes on two cores
-    .venv/bin/python benchmarks/calibration.py simulated      # or one part: simulated, digits, fashion
+    .venv/bin/python benchmarks/calibration.py simulated      # one part only: simulated, digits or fashion
 
-Simulated: members, honest models and controls drawn from known distributions of log-odds; each cell counts how often an
-honest model is called wrong. Real: on digits and Fashion-MNIST, honest retrained models for five kinds of forget sets,
-and models that forgot nothing, little, or too much. Every rate has its exact binomial interval; the level that is
-claimed is 5%, both sides together. Writes benchmarks/results/calibration.json and the tables of docs/evidence.md.
+Simulated: members, honest models and controls drawn from known distributions of log-odds; each cell counts the false
+alarms for honest models. Real: on digits and Fashion-MNIST, honest retrained models for five kinds of forget sets, and
+models that forgot nothing, little, or too much. Every rate has its exact binomial interval; the nominal level is 5%,
+both sides together. Writes benchmarks/results/calibration.json and the tables of docs/evidence.md.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def simulated(executor: Executor) -> dict[str, Any]:
 
 
 def simulate(cell: Cell) -> dict[str, Any]:
-    """False alarms of honest models, and alarms of models that know a known share of the examples too well."""
+    """False alarms of honest models, and alarms of models for which a known share of examples is under-forgotten."""
     alarms = blind = found = 0
     for seed in range(WORLDS_A_CELL):
         world = Simulated(cell, seed)
@@ -136,7 +136,7 @@ class Simulated:
         return LogOdds(self.cell.scale * log_odds.forget, self.cell.scale * log_odds.controls)
 
     def known(self, share: float) -> LogOdds:
-        """A model that knows a share of the forget set far too well."""
+        """A model for which a share of the forget set is strongly under-forgotten."""
         log_odds = self.honest()
         chosen = self.random.permutation(self.cell.n)[: round(share * self.cell.n)]
         log_odds.forget[chosen] += 12 * self.cell.scale

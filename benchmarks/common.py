@@ -1,4 +1,4 @@
-"""What the benchmarks share: the setting, the reference members, intervals, and cells of tables."""
+"""Shared by the benchmarks: the setting, the reference members, intervals, and cells of tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unmem.ensembles import Ensemble, leave_out_masks, train_members
 from unmem.store import write_text
 
 ROOT = Path(__file__).parents[1]
-RUNS = ROOT / "runs" / "benchmarks"  # where stopped runs are taken up again
+RUNS = ROOT / "runs" / "benchmarks"  # where interrupted runs continue
 EXAMPLES = 5000
 KEEP = 0.7  # the share of the data that each reference member sees
 

@@ -1,4 +1,4 @@
-"""Matching and other methods on data and networks that no rule of unmem was found on, against retraining.
+"""Matching and other methods, compared with retraining, on data and networks that were not used to choose defaults.
 
     .venv/bin/python benchmarks/elsewhere.py texts     # about 45 minutes on one core
     .venv/bin/python benchmarks/elsewhere.py images    # about half an hour on one core
@@ -6,10 +6,10 @@
 
 The worlds, their packages and licences are in benchmarks/worlds.py: texts with the network of Kim 2014 and AdamW,
 colour images with a narrow ResNet-18 and SGD. Forget sets: `random` (6%), `mislabelled` (the 5% of labels that were
-flipped) and `mixed` (low, medium and high memorization, 2% each). Three originals of other seeds, two retrained models
-for each. Ensemble members judge single examples, others pick the mixed set. `poisoned`: 3% of the training examples
-carry a trigger and the attacker's label. A stopped run goes on where it was. Writes benchmarks/results/elsewhere.json
-and the tables of docs/unlearning.md.
+flipped) and `mixed` (low, medium and high memorization, 2% each). Three originals with different seeds, two retrained
+models for each. Some ensemble members evaluate single examples, others select the mixed set. `poisoned`: 3% of the
+training examples carry a trigger and the attacker's label. An interrupted run continues. Writes
+benchmarks/results/elsewhere.json and the tables of docs/unlearning.md.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What an audit sees of each unlearning method, and where it disagrees with ToW.
+"""The audit of each unlearning method, and where it disagrees with ToW.
 
-    .venv/bin/python benchmarks/evidence.py           # some five minutes on two cores, after benchmarks/unlearning.py
-    .venv/bin/python benchmarks/evidence.py mixed     # or one forget set: mixed, mislabelled
+    .venv/bin/python benchmarks/evidence.py           # about five minutes on two cores, after benchmarks/unlearning.py
+    .venv/bin/python benchmarks/evidence.py mixed     # one forget set only: mixed or mislabelled
 
 The mixed and the mislabelled forget set of benchmarks/unlearning.py, first original: each method's model is audited
-with two retrained models and the half of the members that did not pick the set. Writes
+with two retrained models and the half of the members that did not select the set. Writes
 benchmarks/results/evidence.json, docs/evidence.svg and the tables of docs/evidence.md.
 """
 

@@ -1,13 +1,13 @@
-"""How faithful each memorization score is to the exact one, and what it costs.
+"""Agreement of each memorization score with the exact one, and its cost.
 
     .venv/bin/python benchmarks/fidelity.py            # the published figures; about an hour on two cores
     .venv/bin/python benchmarks/fidelity.py --tiny     # the same in two minutes, too small to publish
 
 Fashion-MNIST, 5,000 training examples, small_cnn. Two regimes: `fitted` (20 epochs, fits its training set) and
-`under-fitted` (8 epochs, does not), because scores that estimate difficulty part from memorization in the second. The
-reference are 120 members on random 70% of the data; every other score is taken for three originals of other seeds. A
-stopped run goes on where it was. Writes benchmarks/results/fidelity.json, docs/fidelity.svg and the tables of
-docs/fidelity.md.
+`under-fitted` (8 epochs, does not), because scores of difficulty differ from memorization in the second. The reference
+is an ensemble of 120 members on random 70% of the data; every other score is computed for three originals with
+different seeds. An interrupted run continues. Writes benchmarks/results/fidelity.json, docs/fidelity.svg and the tables
+of docs/fidelity.md.
 """
 
 from __future__ import annotations

@@ -2,16 +2,16 @@
 
     .venv/bin/python benchmarks/growth.py           # about an hour and a half on two cores
     .venv/bin/python benchmarks/growth.py --tiny    # 2,000 to 8,000 rows in a few minutes, too small to publish
-    .venv/bin/python benchmarks/growth.py --table   # prints the tables of what was measured so far
+    .venv/bin/python benchmarks/growth.py --table   # prints the tables of the results so far
 
 A table of 20 numeric columns and a label, drawn from a linear model with Gumbel noise; mlp, 2 epochs. The request is 1%
 of the rows. Each command is a process of its own. Its peak memory is the largest resident set of this process and of
 those that it started. Its time is processor time, so that other work on the machine does not count, with one thread
-unless OMP_NUM_THREADS says otherwise; the JSON has the time on the clock too. A stopped run continues where it was.
+unless OMP_NUM_THREADS says otherwise; the JSON also has the wall-clock time. An interrupted run continues.
 Writes benchmarks/results/growth.json and the tables of docs/scale.md.
 
 An exponent is the slope of a line through log(value of the command − value of the same command at 1,000 rows) against
-log(rows): 1 is linear growth. What a command takes at 1,000 rows is what starting it takes, and would hide the growth.
+log(rows): 1 is linear growth. The time at 1,000 rows is mostly startup, which would hide the growth.
 """
 
 from __future__ import annotations

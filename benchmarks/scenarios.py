@@ -1,11 +1,11 @@
-"""The three uses of unlearning on real data: before, after each method, and retrained.
+"""The three use cases of unlearning on real data: before, after each method, and retrained.
 
     .venv/bin/python benchmarks/scenarios.py           # about ten minutes on two cores
     .venv/bin/python benchmarks/scenarios.py --tiny    # the same in a minute, too small to publish
 
-Fashion-MNIST, 5,000 training examples, small_cnn, 20 epochs; three originals of other seeds, one retrained model each.
-privacy: 300 random examples; mislabelled: 5% of the labels; poisoned: 3% of the images carry a patch. A stopped run
-goes on where it was. Writes benchmarks/results/scenarios.json and the tables of docs/evidence.md.
+Fashion-MNIST, 5,000 training examples, small_cnn, 20 epochs; three originals with different seeds, one retrained model
+each. privacy: 300 random examples; mislabelled: 5% of the labels; poisoned: 3% of the images carry a patch. An
+interrupted run continues. Writes benchmarks/results/scenarios.json and the tables of docs/evidence.md.
 """
 
 from __future__ import annotations

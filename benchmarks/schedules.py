@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/schedules.py          # half an hour of processor time
     .venv/bin/python benchmarks/schedules.py --tiny   # one original each, too few to publish
-    .venv/bin/python benchmarks/schedules.py --again  # summary and table from the runs of the last time
+    .venv/bin/python benchmarks/schedules.py --again  # summary and table from the previous runs
 
-The sources of these methods keep the learning rate constant; unmem lets it fall to 0. Data sets and networks: digits
+The sources of these methods keep the learning rate constant; in unmem it decreases to 0. Data sets and networks: digits
 with small_cnn, and samples of Fashion-MNIST with mlp and with small_cnn. Forget sets: `mixed` (low, medium and high
 memorization by confidence), `random` and `mislabelled` (flipped labels). For each original, every method runs with both
 schedules and the same five peak rates, and is compared with the mean of two retrained models by ToW.

@@ -1,11 +1,11 @@
-"""What the cheap scores cost, side by side in one run, as ratios.
+"""Costs of the cheap scores, measured in one run, as ratios.
 
     .venv/bin/python benchmarks/scores.py           # about 15 minutes on two cores
-    .venv/bin/python benchmarks/scores.py --ratios  # the ratios alone, put in the results of the last full run
+    .venv/bin/python benchmarks/scores.py --ratios  # the ratios only, added to the results of the last full run
 
 Fashion-MNIST, 5,000 training examples, small_cnn; every ratio is the median over pairs that run one after the other, so
-that a machine that drifts does not decide. Then the cost of scores on up to 1,000,000 synthetic examples, and the
-memory above the data. Writes benchmarks/results/scores.json.
+that changes of the machine's speed have little effect. Then the cost of scores on up to 1,000,000 synthetic examples,
+and the memory in addition to the data. Writes benchmarks/results/scores.json.
 """
 
 from __future__ import annotations

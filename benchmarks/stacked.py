@@ -1,11 +1,11 @@
-"""Do many members in one process, as one model with stacked weights, train faster than one after another?
+"""Speed of many members in one process, as one model with stacked weights, compared with one after another.
 
-    .venv/bin/python benchmarks/stacked.py     # about a minute on two cores, with nothing else at work
+    .venv/bin/python benchmarks/stacked.py     # about a minute on two cores, on an idle machine
 
 Eight members of `mlp` and of `small_cnn` on digits: one after another with one thread each, as a worker process trains
 them, against `torch.func.vmap` over their stacked weights (linear layers become batched products, convolutions grouped
 ones) in one process with one thread. Same steps, same batches, same optimiser; batch norm without running statistics on
-both sides, since vmap cannot keep those. Ratios are medians of pairs that run one after the other. Writes the part
+both sides, since vmap cannot keep those. Ratios are medians of pairs that run one after the other. Writes the section
 `stacked` of benchmarks/results/throughput.json.
 """
 

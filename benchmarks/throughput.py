@@ -1,11 +1,11 @@
-"""How fast trainings run, alone and side by side, and what engine and store add.
+"""Speed of single and parallel trainings, and the overhead of scheduling and storage.
 
-    .venv/bin/python benchmarks/throughput.py            # about 25 minutes on two cores, with nothing else at work
-    .venv/bin/python benchmarks/throughput.py loop       # one part: loop, members, overhead, resume or memory
+    .venv/bin/python benchmarks/throughput.py            # about 25 minutes on two idle cores
+    .venv/bin/python benchmarks/throughput.py loop       # one part only: loop, members, overhead, resume or memory
 
-loop: images a second of unmem's training loop over a plain PyTorch loop with a `DataLoader`, same network, steps and
-accuracy. members: trainings an hour in two processes over one after another. overhead: seconds that engine and store
-add to a member. resume, memory: 400 members taken up from their files (whose contents are random: nothing is trained).
+loop: images per second of unmem's training loop, relative to a plain PyTorch loop with a `DataLoader`, with the same
+network, steps and accuracy. members: trainings per hour in two processes, relative to one after another. overhead:
+seconds that scheduling and storage add to a member. resume, memory: 400 members read from files with random contents.
 Ratios are medians of pairs that run one after the other. Writes benchmarks/results/throughput.json, whose figures are
 those of docs/scale.md.
 """

@@ -1,11 +1,11 @@
-"""Every unlearning algorithm at its defaults and tuned without the oracle, against retraining.
+"""Every unlearning algorithm at its defaults and tuned without retrained models, compared with retraining.
 
     .venv/bin/python benchmarks/tuning.py            # the published figures; about forty minutes on two cores
     .venv/bin/python benchmarks/tuning.py --tiny     # the same in some minutes, too small to publish
 
 The setting is that of benchmarks/unlearning.py: its data, forget sets, originals and retrained models; every method
 with an mlp, the main ones with small_cnn. The forecast is that of a short teacher, the budget of each search five runs
-of the method. A stopped run goes on where it was. Writes benchmarks/results/tuning.json and the tables of
+of the method. An interrupted run continues. Writes benchmarks/results/tuning.json and the tables of
 docs/unlearning.md.
 """
 

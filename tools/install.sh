@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv and installs unmem in it, with the PyTorch build that fits the machine (see tools/torch.sh). Everything is
-# pinned and checked against the hashes in locks/ (see tools/lock.py).
+# Creates .venv and installs unmem in it, with the right PyTorch build for the machine (see tools/torch.sh). All packages are
+# pinned and verified by the hashes in locks/ (see tools/lock.py).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

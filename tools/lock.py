@@ -1,7 +1,7 @@
-"""Makes the lock files from pyproject.toml: `make lock`, or `make lock UPGRADE=1` for the newest versions.
+"""Creates the lock files from pyproject.toml: `make lock`, or `make lock UPGRADE=1` for the newest versions.
 
-locks/dev.txt        all that `.[dev]` and its build need but PyTorch, for every platform, with hashes
-locks/torch.txt      PyTorch as the package index has it (CUDA on Linux), and the packages that only this build needs
+locks/dev.txt        all dependencies of `.[dev]` and of the build except PyTorch, for every platform, with hashes
+locks/torch.txt      PyTorch's default build (CUDA on Linux), and the packages that only this build needs
 locks/torch-cpu.txt  the files of PyTorch's CPU build that were found here
 locks/docs.txt       what `make docs` needs: the group `docs`, in an environment of its own
 

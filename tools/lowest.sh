@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs the tests with the oldest versions that pyproject.toml allows, in an environment of their own.
-#   FOLDER=...  where it is made (default: a temporary folder, removed at the end)
-#   PYTHON=...  by default python3.11, the oldest that is supported; arguments go to pytest
-# PyTorch is the CPU build, by the rules of tools/install.sh; packages that only its default build needs are left out.
+#   FOLDER=...  the folder of the environment (default: a temporary folder, removed at the end)
+#   PYTHON=...  the Python to use (default: python3.11, the oldest supported version)
+# Arguments are passed to pytest. PyTorch is the CPU build, as in tools/install.sh; packages that only the default build needs
+# are excluded.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the sdist, builds the wheel from it, installs the wheel in a fresh environment and runs it there. Both files are
-# left in dist/; nothing is uploaded. The dependencies are those that the wheel names, at the versions in locks/.
+# Builds the sdist, builds the wheel from it, installs the wheel in a fresh environment and runs it there. Both files
+# remain in dist/; nothing is uploaded. The dependencies are those of the wheel, at the versions in locks/.
 #   PYTHON=...  the Python of the fresh environment (default: python3)
 set -euo pipefail
 cd "$(dirname "$0")/.."

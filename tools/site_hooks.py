@@ -1,7 +1,7 @@
-"""What MkDocs cannot do by its settings: pages from the root of the repository, and links that hold there too.
+"""MkDocs hooks: pages from the root of the repository, with links that work in both places.
 
-README.md and its neighbours are read on the repository's own pages and on the site. Their text exists once; links are
-rewritten to the place that a file has on the site. A linked file that is no page, such as a script, is copied there.
+README.md and similar files are shown on the pages of the repository and on the site. Their links are rewritten for the
+site. A linked file that is not a page, such as a script, is copied to the site.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs PyTorch for the Python that is given, in the version of locks/torch.txt and the build that fits the machine.
+# Installs PyTorch for the given Python, in the version of locks/torch.txt and the right build for the machine.
 #   NVIDIA GPU or macOS: the default build (CUDA on Linux).
-#   Linux without a GPU: the CPU build, from wherever pip finds one of the files in locks/torch-cpu.txt. Where there is
-#     none, uv takes the build for this Python from PyTorch's own index, which has hashes of its own; the lock has none.
-# TORCH_BACKEND=cpu or cu126, cu128, … decides it by hand; other builds than cpu come from PyTorch's index as well.
+#   Linux without a GPU: the CPU build, from any index where pip finds one of the files in locks/torch-cpu.txt. Otherwise
+#     uv installs the build from PyTorch's own index, which has its own hashes; the lock has none for it.
+# TORCH_BACKEND=cpu or cu126, cu128, … overrides this; other builds than cpu also come from PyTorch's index.
 set -euo pipefail
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 cd "$(dirname "$0")/.."
