@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unmem.cli import app, faults, forget, store
+from unmem.cli import app, faults, forget_result, store
 from unmem.errors import NothingToDoError, UserError
 from unmem.store.runs import _KEPT, LOGS, MEMBERS, RUN_FILES, retrained_name
 
@@ -26,7 +26,7 @@ def test_it_names_every_command() -> None:
 
 def test_it_names_every_exit_code() -> None:
     errors = (UserError.exit_code, NothingToDoError.exit_code)
-    codes = {0, faults.FAULT, store.DAMAGED, *errors, forget.UTILITY_FELL, app.INTERRUPTED, app.NO_READER}
+    codes = {0, faults.FAULT, store.DAMAGED, *errors, forget_result.UTILITY_FELL, app.INTERRUPTED, app.NO_READER}
     assert rows("Exit codes") - {"code"} == {str(code) for code in codes}
     assert {int(code) for code in re.findall(r"\b(\d+) [a-z]", str(app.main.__doc__))} == codes
 
