@@ -134,7 +134,7 @@ class Simulated:
         return Said(self.cell.scale * said.forget, self.cell.scale * said.controls)
 
     def known(self, share: float) -> Said:
-        """A model for which a share of the forget set is strongly under-forgotten."""
+        """A model that knows a share of the forget set far too well."""
         said = self.honest()
         chosen = self.random.permutation(self.cell.n)[: round(share * self.cell.n)]
         said.forget[chosen] += 12 * self.cell.scale
