@@ -9,7 +9,7 @@ import pytest
 
 from unmem.cli import app, faults, forget_result, store
 from unmem.errors import NothingToDoError, UserError
-from unmem.store.runs import _KEPT, LOGS, MEMBERS, RUN_FILES, retrained_name
+from unmem.store.runs import LOGS, MEMBERS, RUN_FILES, RunFolder, retrained_name
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 
@@ -21,7 +21,7 @@ def rows(heading: str) -> set[str]:
 
 
 def test_it_names_every_command() -> None:
-    assert rows("Commands") - {"command"} == {f"`unmem {name}`" for name in app._COMMANDS}
+    assert rows("Commands") - {"command"} == {f"`unmem {name}`" for name in app.build(overview=True) if name[0] != "-"}
 
 
 def test_it_names_every_exit_code() -> None:
@@ -36,6 +36,6 @@ def test_it_names_every_file_of_a_run_folder(name: str) -> None:
     assert any(f"`{name}`" in cell or f"`{name}/`" in cell for cell in rows("The run folder"))
 
 
-@pytest.mark.parametrize("name", [MEMBERS, LOGS, _KEPT])
+@pytest.mark.parametrize("name", [MEMBERS, LOGS, RunFolder("run").work.name])
 def test_it_names_the_folders_apart_from_the_run(name: str) -> None:
     assert f"- `{name}/` " in PAGE

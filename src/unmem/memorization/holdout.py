@@ -11,7 +11,8 @@ epochs, whatever the model was trained with:
 - The holdout is apart from the test set, which is refused, and a sample of it, a tenth of the training set, is used
   for up to 20 epochs. That and the predictions take as long as 3 epochs of training.
 - Optimizer and learning rate are those of the recipe: a rate that suits SGD destroys a network that AdamW trained, and
-  the score then ranks the examples in reverse order, since the surest predictions have the most to lose.
+  the score then ranks the examples in an arbitrary order, often in reverse, since the surest predictions have the most
+  to lose.
 - A copy is discarded, and fine-tuning starts again at a quarter of the rate, if it no longer resembles the model or did
   not learn. It no longer resembles the model when Cohen's kappa between their predicted classes on a sample of training
   examples is below ½. kappa = (a − e) / (1 − e), with a the share of equal predictions and e the share expected by
