@@ -181,8 +181,7 @@ def test_a_rate_that_destroys_the_model_is_lowered(by_adamw: nn.Module, digits: 
     assumed = um.Recipe(model="mlp", lr=3.0)
     naive = [holdout_retraining(by_adamw, digits, recipe=assumed, least_agreement=None, seed=k) for k in range(4)]
     assert all(one.settings["agreement"] < 0.5 for one in naive)
-    # Not a copy of the model any more, so its order is arbitrary: −0.5 to 0.3 over eight seeds, and other values on other
-    # processors, whose rounding differs.
+    # The order is arbitrary, −0.5 to 0.3 over eight seeds, and differs between processors, whose rounding differs.
     assert max(rank_correlation(one, curved) for one in naive) < 0.5
     found = holdout_retraining(by_adamw, digits, recipe=assumed)
     assert found.settings["discarded"] >= 1
