@@ -48,7 +48,8 @@ def bench(
     chosen = Preset.read(preset, size)
     text = _yaml(chosen.name, dict(chosen.plain), size)
     if plan:
-        console.print(text.rstrip("\n"), soft_wrap=True)
+        for line in text.splitlines():
+            console.print(line, soft_wrap=True)
         return
     check_executor(run.executor, field="--executor")
     with RunFolder(output.out, force=output.force) as folder:
