@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from unmem.bench.own import is_own, own_score
 from unmem.bench.plan import Setup
+from unmem.bench.scores import check_scores, scores_by_name
 from unmem.bench.work import timed
 from unmem.data import Ids, Splits
 from unmem.ensembles import Ensemble
@@ -105,17 +105,13 @@ class Bed:
         memorization = replace(feldman(pick), name=MEMORIZATION)
         recorder, folds = TraceRecorder(data.holdout), crossfit(recipe, data.train, seed=seed + 1, folder=folder)
         scorer = Scorer(data, recipe=recipe, prepared=folds)
-        scorer.check(*(name for name in scores if not is_own(name)))
+        check_scores(scorer, scores)
         original, training = timed(lambda: scorer.original([recorder]))
         training -= scorer.watched_seconds + recorder.seconds
-        found = {MEMORIZATION: memorization, SHUFFLE: memorization.shuffled(seed=seed)}
+        made, seconds = scores_by_name(scorer, scores, seed=seed)
+        found = {MEMORIZATION: memorization, SHUFFLE: memorization.shuffled(seed=seed), **made}
         spent = {MEMORIZATION: FromMembers(pick).spent, SHUFFLE: 0.0}
-        for name in scores:
-            if is_own(name):
-                found[name], seconds = timed(lambda one=name: own_score(one, original, data, recipe=recipe, seed=seed))
-            else:
-                found[name], seconds = scorer.get(name), scorer.seconds[name]
-            spent[name] = 1.0 if name == "crossfit" else seconds / training
+        spent |= {name: 1.0 if name == "crossfit" else seconds[name] / training for name in made}
         ids = _chosen(forget, data, found, seed)
         problem = Problem(original, data, ids, recipe=recipe)
         models = [train(recipe, problem.retain, seed=10_000 + 100 * seed + k) for k in range(retrained)]

@@ -16,16 +16,18 @@ import numpy as np
 from torch import nn
 
 from unmem.bench.claims import Claim, within
-from unmem.bench.kept import Kept
+from unmem.bench.kept import Kept, kept_results
 from unmem.bench.methods import unlearner
 from unmem.bench.plan import Method, Setup
-from unmem.bench.statistics import estimate, paired
+from unmem.bench.rows import over_originals, row_of
+from unmem.bench.statistics import paired
 from unmem.bench.work import Result, Work
 from unmem.data import Ids, Splits
 from unmem.evaluation import Evaluator
 from unmem.memorization import LearningEvents, Scorer, Scores, agreement, feldman, score
 from unmem.recipe import Recipe
 from unmem.tables import Column, Row, Table
+from unmem.tables.table import Kind
 from unmem.training import train
 from unmem.unlearning import UnlearnedRequest, Unlearner, unlearn_sequence
 
@@ -96,11 +98,9 @@ def _job(shared: _Shared, seed: int) -> dict[str, Any]:
     about = {"setup": asdict(shared.setup), "data": shared.data.train.fingerprint, "seed": seed} | {
         key: value for key, value in asdict(plan).items() if key not in ("setups", "seeds", "methods")
     }
-    kept = Kept.open(shared.folder / f"sequence-{seed}.json", about)
-    wanted = ["original", *(method.title for method in plan.methods)]
-    if set(wanted) - kept.values.keys():
-        _fill(kept, shared, seed)
-    return {name: kept.values[name] for name in wanted}
+    wanted = {"original": None, **{method.title: asdict(method) for method in plan.methods}}
+    path = shared.folder / f"sequence-{seed}.json"
+    return kept_results(path, about, wanted, lambda kept: _fill(kept, shared, seed))
 
 
 def _fill(kept: Kept, shared: _Shared, seed: int) -> None:
@@ -204,7 +204,9 @@ def _quality(jobs: Sequence[Mapping[str, Any]], plan: Plan) -> Table:
     first = plan.methods[0].title
     control = _over([[step["retrain"] for step in job[first]] for job in jobs], "retrain against retrain", "reference")
     rows = [_over([[step["tow"] for step in job[m.title]] for job in jobs], m.title, "method") for m in plan.methods]
-    return Table(columns, [control, *rows], names="method", notes=["ToW after each request. " + _n(jobs)])
+    return Table(
+        columns, [control, *rows], names="method", notes=["ToW after each request. " + over_originals(len(jobs))]
+    )
 
 
 def _fidelity(jobs: Sequence[Mapping[str, Any]], plan: Plan) -> Table:
@@ -216,17 +218,16 @@ def _fidelity(jobs: Sequence[Mapping[str, Any]], plan: Plan) -> Table:
         for name in jobs[0]["original"]:
             runs = [[job["original"][name], *(step["fidelity"][name] for step in job[method.title])] for job in jobs]
             rows.append(_over(runs, f"{name}: {method.title}", "method", start=0))
-    return Table(columns, rows, names="score", notes=["Spearman with memorization on the examples left. " + _n(jobs)])
+    return Table(
+        columns,
+        rows,
+        names="score",
+        notes=["Spearman with memorization on the examples left. " + over_originals(len(jobs))],
+    )
 
 
-def _over(runs: Sequence[Sequence[float | None]], name: str, kind: Any, *, start: int = 1) -> Row:
-    found = {f"request_{k + start}": estimate(column) for k, column in enumerate(zip(*runs, strict=True))}
-    intervals = {key: (one.low, one.high) for key, one in found.items() if one is not None and one.n > 1}
-    return Row(name, {k: None if v is None else v.mean for k, v in found.items()}, kind, intervals=intervals)
-
-
-def _n(jobs: Sequence[Any]) -> str:
-    return f"Means over {len(jobs)} originals with 95% t-intervals." if len(jobs) > 1 else "One original."
+def _over(runs: Sequence[Sequence[float | None]], name: str, kind: Kind, *, start: int = 1) -> Row:
+    return row_of(name, {f"request_{k + start}": column for k, column in enumerate(zip(*runs, strict=True))}, kind)
 
 
 def _claims(jobs: Sequence[Mapping[str, Any]], plan: Plan, where: str) -> Iterator[Claim]:

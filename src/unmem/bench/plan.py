@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -56,12 +56,10 @@ class Setup:
     Attributes:
         data: The data set.
         recipe: How the original is trained, without its seed.
-        stand_in: Description of the data that these stand in for, or empty.
     """
 
     data: Data
     recipe: Recipe
-    stand_in: str = ""
 
     def recipe_of(self, seed: int) -> Recipe:
         """Return the recipe of the original with this seed."""
@@ -189,8 +187,3 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise UserError("plan", where, f"must be of type {hint.__name__}, not {value!r}", "correct the value")
     return value
-
-
-def plain(plan: Any) -> dict[str, Any]:
-    """Return a plan as plain values, with every default."""
-    return asdict(plan)

@@ -72,7 +72,6 @@ class Preset:
             "claims": [claim.to_dict() for claim in result.claims],
             "tables": {name: table.to_dict() for name, table in result.tables.items()},
             "runs": dict(result.data),
-            "notes": list(result.notes),
         }
 
 

@@ -8,7 +8,7 @@ oracle   settings chosen by ToW against the retrained models, as most papers do,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -20,7 +20,6 @@ from unmem.targets import Targets
 from unmem.unlearning import Problem, Setting, Unlearner, settings_of, tune
 
 Protocol = Literal["default", "tuned", "oracle"]
-PROTOCOLS: tuple[Protocol, ...] = ("default", "tuned", "oracle")
 # Factors on strength and learning rate that the oracle tries, the nearest to the default first.
 GRID = (
     *((1.0, 1.0), (2.0, 1.0), (0.5, 1.0), (1.0, 0.5), (1.0, 2.0), (4.0, 1.0), (0.25, 1.0), (2.0, 2.0), (0.5, 0.5)),
@@ -89,8 +88,9 @@ def by_oracle(
             continue
         tried.append(settings_of(variant))
         made = _run(variant, problem, seed)
-        if made is not None and (best is None or tow(made) > best[0]):
-            best = tow(made), made, variant
+        reached = -1.0 if made is None else tow(made)
+        if made is not None and (best is None or reached > best[0]):
+            best = reached, made, variant
     if best is None:
         return Found(problem.model, settings_of(unlearner), len(tried), diverged=True)
     return Found(best[1], settings_of(best[2]), len(tried))
@@ -102,8 +102,3 @@ def _run(unlearner: Unlearner, problem: Problem, seed: int) -> nn.Module | None:
         return unlearner(problem, seed=seed)
     except DivergedError:
         return None
-
-
-def check_trials(protocols: Sequence[Protocol], trials: int) -> int:
-    """Return the number of trials, at most the size of the grid."""
-    return min(trials, len(GRID)) if "oracle" in protocols else 1

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from unmem.bench.claims import Claim, above, below
 from unmem.bench.kept import Kept
-from unmem.bench.own import is_own, own_score
 from unmem.bench.plan import Setup
+from unmem.bench.rows import over_originals, row_of
+from unmem.bench.scores import check_scores, scores_by_name
 from unmem.bench.statistics import Estimate, estimate
 from unmem.bench.work import Result, Work, timed
 from unmem.data import Splits
-from unmem.ensembles import Ensemble
 from unmem.memorization import Scorer, Scores, agreement, feldman, load_scores, reliability, save_scores
 from unmem.tables import Column, Row, Table
 
@@ -104,7 +103,11 @@ class _Setup:
 
     def cost(self, name: str) -> Estimate | None:
         """Cost of a score in trainings of the original."""
-        return estimate([one.seconds[name] / one.training for one in self.originals])
+        return estimate(self.costs(name))
+
+    def costs(self, name: str) -> list[float]:
+        """The same of each original."""
+        return [one.seconds[name] / one.training for one in self.originals]
 
     @property
     def exact_cost(self) -> float:
@@ -129,7 +132,7 @@ class _Setup:
             explained=f"{self.members} members, split in halves",
         )
         rows = [_row(name, self, plan) for name in self.names]
-        return Table(columns, [top, *rows], names="score", notes=[_over(len(self.originals))])
+        return Table(columns, [top, *rows], names="score", notes=[over_originals(len(self.originals))])
 
     def correlations(self) -> Table:
         """Spearman correlations among the scores, means over the originals."""
@@ -138,7 +141,7 @@ class _Setup:
         mean = np.mean(matrices, axis=0)
         columns = [Column(name, name, "number") for name in names]
         rows = [Row(name, dict(zip(names, mean[k].tolist(), strict=True))) for k, name in enumerate(names)]
-        return Table(columns, rows, names="score", notes=[_over(len(self.originals))])
+        return Table(columns, rows, names="score", notes=[over_originals(len(self.originals))])
 
     def distributions(self) -> Table:
         """Quantiles of each score, of the first original."""
@@ -197,18 +200,13 @@ _NONE = Estimate(-1.0, -1.0, -1.0, ())
 
 
 def _row(name: str, setup: _Setup, plan: Plan) -> Row:
-    found = {measure: setup.measured(name, measure) for measure in MEASURES} | {"cost": setup.cost(name)}
-    values: dict[str, float | str | None] = {key: None if one is None else one.mean for key, one in found.items()}
-    cost = found["cost"]
-    values["cost_of_exact"] = None if cost is None else cost.mean / setup.exact_cost
-    published = plan.published.get(name)
-    values["published"] = "" if published is None else f"{published[0]:.2f} to {published[-1]:.2f}"
-    intervals = {key: (one.low, one.high) for key, one in found.items() if one is not None and one.n > 1}
-    return Row(name, values, intervals=intervals)
-
-
-def _over(n: int) -> str:
-    return f"Means over {n} originals, with 95% t-intervals." if n > 1 else "One original."
+    runs = {measure: [one[measure] for one in setup.agreements[name]] for measure in MEASURES}
+    cost, published = setup.cost(name), plan.published.get(name)
+    further = {
+        "cost_of_exact": None if cost is None else cost.mean / setup.exact_cost,
+        "published": "" if published is None else f"{published[0]:.2f} to {published[-1]:.2f}",
+    }
+    return row_of(name, {**runs, "cost": setup.costs(name)}, "", further=further)
 
 
 def _plain(one: Estimate | None) -> dict[str, Any] | None:
@@ -219,7 +217,7 @@ def _correlations(scores: Sequence[Scores]) -> NDArray[np.float64]:
     """[K, K] Spearman correlations on the examples for which all scores have a value."""
     values = np.stack([one.of(scores[0].ids) for one in scores])
     known = ~np.isnan(values).any(axis=0)
-    return np.array([[float(spearmanr(a[known], b[known]).statistic) for b in values] for a in values])  # pyright: ignore
+    return np.corrcoef(np.asarray(rankdata(values[:, known], axis=1)))
 
 
 def _of_setup(name: str, setup: Setup, plan: Plan, work: Work) -> _Setup:
@@ -232,11 +230,7 @@ def _of_setup(name: str, setup: Setup, plan: Plan, work: Work) -> _Setup:
     agreements = {
         score: [_agreement(one.scores[score], reference, plan.threshold) for one in originals] for score in plan.scores
     }
-    return _Setup(reference, _ceiling(members), len(members), float(sum(members.seconds)), originals, agreements)
-
-
-def _ceiling(members: Ensemble) -> float:
-    return reliability(members)
+    return _Setup(reference, reliability(members), len(members), float(sum(members.seconds)), originals, agreements)
 
 
 def _agreement(score: Scores, reference: Scores, threshold: float) -> dict[str, float | None]:
@@ -260,24 +254,19 @@ def _job(shared: _Shared, seed: int) -> dict[str, Any]:
         "halves": shared.plan.halves,
         "folds": shared.plan.folds,
     }
-    kept = Kept.open(path.with_suffix(".json"), about)
-    facts = kept.get("facts", lambda: _scored(shared, seed, path))
-    return facts | {"file": str(path)}
+    kept = Kept.open(path.with_suffix(".json"), about, {"facts": None})
+    return kept.get("facts", lambda: _scored(shared, seed, path)) | {"file": str(path)}
 
 
 def _scored(shared: _Shared, seed: int, path: Path) -> dict[str, Any]:
     from unmem.evaluation import accuracy
 
     recipe, data = shared.setup.recipe_of(seed), shared.data
-    names = [name for name in shared.plan.scores if not is_own(name)]
     scorer = Scorer(data, recipe=recipe, members=shared.plan.halves, folds=shared.plan.folds)
-    scorer.check(*names)
+    check_scores(scorer, shared.plan.scores)
     model, training = timed(scorer.original)
-    found = [scorer.get(name) for name in names]
-    seconds = dict(scorer.seconds)
-    for name in filter(is_own, shared.plan.scores):
-        score, seconds[name] = timed(partial(own_score, name, model, data, recipe=recipe, seed=seed))
-        found.append(score)
+    scores, seconds = scores_by_name(scorer, shared.plan.scores, seed=seed)
+    found = list(scores.values())
     path.parent.mkdir(parents=True, exist_ok=True)
     save_scores(found, data.train.labels.cpu().numpy(), path)
     return {

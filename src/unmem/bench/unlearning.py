@@ -14,16 +14,18 @@ from typing import Any
 
 from unmem.bench.bed import GROUPS, MEMORIZATION, SHUFFLE, Bed, ForgetSet
 from unmem.bench.claims import Claim, above, within
-from unmem.bench.kept import Kept
+from unmem.bench.kept import Kept, kept_results
 from unmem.bench.methods import unlearner
 from unmem.bench.plan import Method, Setup
 from unmem.bench.protocols import Found, Protocol, by_default, by_oracle, tuned
+from unmem.bench.rows import over_originals, row_of
 from unmem.bench.statistics import Estimate, estimate, paired
 from unmem.bench.work import Result, Work, timed
 from unmem.data import Splits
 from unmem.ensembles import Ensemble
 from unmem.evaluation import accuracy
 from unmem.tables import Column, Row, Table
+from unmem.tables.table import Kind
 from unmem.unlearning import Unlearner
 
 RETRAIN, NOTHING = "retrain against retrain", "do nothing"
@@ -154,11 +156,10 @@ def _job(shared: _Shared, task: tuple[str, int]) -> dict[str, Any]:
         "trials": plan.trials,
         "refine_by": list(plan.refine_by),
     }
-    kept = Kept.open(shared.folder / f"{forget}-{seed}.json", about)
-    wanted = [f"{protocol}: {case.key}" for protocol in plan.protocols for case in cases(plan)]
-    if {"facts", RETRAIN, NOTHING, *wanted} - kept.values.keys():
-        _fill(kept, shared, forget, seed)
-    return {name: kept.values[name] for name in ("facts", RETRAIN, NOTHING, *wanted)}
+    wanted = {"facts": None, RETRAIN: None, NOTHING: None}
+    wanted |= {f"{protocol}: {case.key}": asdict(case) for protocol in plan.protocols for case in cases(plan)}
+    path = shared.folder / f"{forget}-{seed}.json"
+    return kept_results(path, about, wanted, lambda kept: _fill(kept, shared, forget, seed))
 
 
 def _fill(kept: Kept, shared: _Shared, forget: str, seed: int) -> None:
@@ -250,29 +251,22 @@ def _table(rows: Rows, protocol: Protocol) -> Table:
     ]
     methods = [name for name in rows if name not in (RETRAIN, NOTHING)]
     methods.sort(key=lambda name: -(_mean(_values(rows, name, "tow")) or -1.0))
-    found = [_table_row(name, rows[name], _kind(name)) for name in (RETRAIN, *methods, NOTHING)]
-    n = len(rows[RETRAIN])
-    over = f"Means over {n} originals with 95% t-intervals." if n > 1 else "One original."
-    return Table(columns, found, names="method", notes=[NOTES[protocol], over])
+    found = [_table_row(name, rows[name]) for name in (RETRAIN, *methods, NOTHING)]
+    return Table(columns, found, names="method", notes=[NOTES[protocol], over_originals(len(rows[RETRAIN]))])
 
 
-def _kind(name: str) -> Any:
-    return {RETRAIN: "reference", NOTHING: "control"}.get(name, "method")
-
-
-def _table_row(name: str, runs: Sequence[Mapping[str, Any]], kind: Any) -> Row:
+def _table_row(name: str, runs: Sequence[Mapping[str, Any]]) -> Row:
     numbers: dict[str, list[float | None]] = {
         key: [one[key] for one in runs] for key in ("tow", "tow_mia", "under", "over", "cost", "total_cost")
     }
     numbers |= {key: [one["accuracy"][key] for one in runs] for key in ("retain", "test")}
     numbers |= {f"{group}_accuracy": [one["groups"][group]["accuracy"] for one in runs] for group in GROUPS}
     numbers["auc_lira"] = [one["auc"].get("lira") for one in runs]
-    found = {key: estimate(values) for key, values in numbers.items()}
-    values = {key: None if one is None else one.mean for key, one in found.items()}
-    intervals = {k: (v.low, v.high) for k, v in found.items() if v is not None and v.n > 1 and k in ("tow", "tow_mia")}
     diverged = sum(one["diverged"] for one in runs)
     explained = f"diverged in {diverged} of {len(runs)} runs, which count as doing nothing" if diverged else ""
-    return Row(name, values, kind, intervals=intervals, explained=explained)
+    kinds: Mapping[str, Kind] = {RETRAIN: "reference", NOTHING: "control"}
+    shown = ("tow", "tow_mia")
+    return row_of(name, numbers, kinds.get(name, "method"), intervals=shown, explained=explained)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -15,16 +15,18 @@ import numpy as np
 from torch import nn
 
 from unmem.bench.claims import Claim, above, within
-from unmem.bench.kept import Kept
+from unmem.bench.kept import Kept, kept_results
 from unmem.bench.methods import unlearner
 from unmem.bench.plan import Method, Setup
-from unmem.bench.statistics import estimate, paired
+from unmem.bench.rows import over_originals, row_of
+from unmem.bench.statistics import paired
 from unmem.bench.work import Result, Work, timed
 from unmem.data import Splits
 from unmem.errors import DivergedError, UserError
 from unmem.memorization import LearningEvents
 from unmem.scenarios import Scenario, mislabelled, poisoned, privacy
-from unmem.tables import Column, Row, Table
+from unmem.tables import Column, Table
+from unmem.tables.table import Kind
 from unmem.training import train
 from unmem.unlearning import Problem
 
@@ -103,15 +105,9 @@ def _job(shared: _Shared, task: tuple[str, int]) -> dict[str, Any]:
     about = {"setup": asdict(shared.setup), "data": shared.data.train.fingerprint, "seed": seed} | {
         key: value for key, value in asdict(plan).items() if key not in ("setups", "seeds", "uses", "methods")
     }
-    kept = Kept.open(shared.folder / f"{use}-{seed}.json", about)
-    wanted = [BEFORE, *(_key(method) for method in plan.methods), RETRAINED]
-    if set(wanted) - kept.values.keys():
-        _fill(kept, shared, use, seed)
-    return {name: kept.values[name] for name in wanted}
-
-
-def _key(method: Method) -> str:
-    return method.title
+    wanted = {BEFORE: None, **{method.title: asdict(method) for method in plan.methods}, RETRAINED: None}
+    path = shared.folder / f"{use}-{seed}.json"
+    return kept_results(path, about, wanted, lambda kept: _fill(kept, shared, use, seed))
 
 
 def _fill(kept: Kept, shared: _Shared, use: str, seed: int) -> None:
@@ -140,26 +136,18 @@ def _fill(kept: Kept, shared: _Shared, use: str, seed: int) -> None:
     kept.get(BEFORE, lambda: measured(original, 0.0))
     kept.get(RETRAINED, retrained)
     for method in plan.methods:
-        kept.get(_key(method), lambda method=method: forgotten(method))
+        kept.get(method.title, lambda method=method: forgotten(method))
 
 
 def _table(found: Sequence[Mapping[str, Any]]) -> Table:
     names = list(found[0][BEFORE])
     columns = [Column(one, one, "percent" if one != "cost" else "number", better="as the reference") for one in names]
-    rows: list[Row] = []
-    for row in found[0]:
-        values = {one: estimate([run[row][one] for run in found]) for one in names}
-        kind = {RETRAINED: "reference", BEFORE: "control"}.get(row, "method")
-        rows.append(
-            Row(
-                row,
-                {one: None if value is None else value.mean for one, value in values.items()},
-                kind,  # pyright: ignore[reportArgumentType] (one of three)
-                intervals={k: (v.low, v.high) for k, v in values.items() if v is not None and v.n > 1},
-            )
-        )
-    note = f"Means over {len(found)} originals with 95% t-intervals." if len(found) > 1 else "One original."
-    return Table(columns, rows, names="model", notes=[note])
+    kinds: Mapping[str, Kind] = {RETRAINED: "reference", BEFORE: "control"}
+    rows = [
+        row_of(row, {one: [run[row][one] for run in found] for one in names}, kinds.get(row, "method"))
+        for row in found[0]
+    ]
+    return Table(columns, rows, names="model", notes=[over_originals(len(found))])
 
 
 def _claims(use: str, found: Sequence[Mapping[str, Any]], plan: Plan, where: str) -> Iterator[Claim]:
@@ -169,7 +157,7 @@ def _claims(use: str, found: Sequence[Mapping[str, Any]], plan: Plan, where: str
         return [one[row][measure] for one in found]
 
     for method in plan.methods:
-        key = _key(method)
+        key = method.title
         if use == "mislabelled":
             figure = paired(values(key, TEST), values(BEFORE, TEST))
             text = f"{key} of wrong labels raises test accuracy"

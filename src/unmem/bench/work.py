@@ -82,16 +82,12 @@ class Result:
     Attributes:
         tables: Tables by name.
         claims: The claims that were tested.
-        charts: Vega-Lite specifications by name.
         data: Everything behind the tables, as plain values.
-        notes: Sentences about the whole result.
     """
 
     tables: Mapping[str, Table]
     claims: Sequence[Claim] = ()
-    charts: Mapping[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     data: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    notes: Sequence[str] = ()
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:

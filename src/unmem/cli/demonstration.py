@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from unmem.cli.comparing import Unlearned, compare, retrain
@@ -131,8 +132,6 @@ def _print_scores(described: dict[str, Any]) -> None:
 
 
 def _lead(data: Splits, groups: dict[str, Ids], seed: int) -> list[str]:
-    import numpy as np
-
     planted = int(np.isin(groups["high"], data.flipped).sum())
     return [
         f"A small network learned {len(data.train):,} scanned digits, {len(data.flipped)} of which "

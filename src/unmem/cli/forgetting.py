@@ -85,14 +85,14 @@ class Forgetting:
         session, request, problem = self.work.session, self.asked.request, self.problem
         unlearner = self.planned.make(self.scores.get(self.asked.divided_by or ""), self.targets)
         title = f"Forget {len(problem.forget):,} examples by {self.planned.name}"
-        tuned = request.tune and self.targets is not None
-        with stage(f"{title}, tuned" if tuned else title) as bar:
+        goal = self.targets if request.tune else None
+        with stage(title if goal is None else f"{title}, tuned") as bar:
             observers = session.logged("forget", bar)
-            if not request.tune or self.targets is None:
+            if goal is None:
                 model, found = unlearner(problem, seed=session.run.seed, observers=observers), None
             else:
                 found = tune(
-                    unlearner, problem, self.targets, seed=session.run.seed, budget=request.budget, observers=observers
+                    unlearner, problem, goal, seed=session.run.seed, budget=request.budget, observers=observers
                 )
                 model, unlearner = found.model, found.unlearner
         if found is not None:
